@@ -1,0 +1,78 @@
+// AVX2 with FMA: 8 floats a register, masked loads for the tail.
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/kernels.h"
+#include "kernels/tables.h"
+#include "kernels/tile.h"
+
+namespace ehub {
+namespace {
+
+// A window of 8 words that starts `count` before the middle has its first `count` words set.
+constexpr int32_t kTailWindow[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+
+struct Avx2 {
+  using Vector = __m256;
+  using Integers = __m256i;
+  static constexpr size_t kLanes = 8;
+  static constexpr size_t kTileQueries = 3;
+
+  static Vector zero() { return _mm256_setzero_ps(); }
+  static Vector load(const float* p) { return _mm256_loadu_ps(p); }
+  static Vector load_tail(const float* p, size_t count) {
+    const auto* window = reinterpret_cast<const __m256i*>(kTailWindow + kLanes - count);
+    return _mm256_maskload_ps(p, _mm256_loadu_si256(window));
+  }
+  static Vector subtract(Vector a, Vector b) { return _mm256_sub_ps(a, b); }
+  static Vector multiply_add(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
+
+  // Lane i of the result is the sum of the lanes i and i + 4.
+  static __m128 fold(Vector v) { return _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)); }
+  static float sum(Vector v) {
+    const __m128 half = fold(v);
+    const __m128 pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
+  }
+  static void store_sums(const Vector (&v)[kTileRows], float* out) {
+    const __m128 a = fold(v[0]);
+    const __m128 b = fold(v[1]);
+    const __m128 c = fold(v[2]);
+    const __m128 d = fold(v[3]);
+    const __m128 ab = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
+    const __m128 cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
+    _mm_storeu_ps(out, _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab)));
+  }
+
+  static void accumulate(const float* row, double weight, size_t dims, double* sum) {
+    const __m256d weights = _mm256_set1_pd(weight);
+    size_t d = 0;
+    for (; d + 4 <= dims; d += 4) {
+      const __m256d values = _mm256_cvtps_pd(_mm_loadu_ps(row + d));
+      _mm256_storeu_pd(sum + d, _mm256_fmadd_pd(weights, values, _mm256_loadu_pd(sum + d)));
+    }
+    for (; d < dims; ++d)
+      sum[d] = _mm_cvtsd_f64(_mm_fmadd_sd(_mm_set_sd(weight), _mm_set_sd(row[d]), _mm_set_sd(sum[d])));
+  }
+
+  static Integers magnitude_max(Integers bits, Vector v) {
+    const __m256i magnitude = _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7fffffff));
+    return _mm256_max_epi32(bits, magnitude);
+  }
+  static bool any_above(Integers bits, int32_t limit) {
+    return _mm256_movemask_epi8(_mm256_cmpgt_epi32(bits, _mm256_set1_epi32(limit))) != 0;
+  }
+};
+
+}  // namespace
+
+constinit const KernelTable kAvx2Kernels = make_table<Avx2>("avx2");
+
+}  // namespace ehub
+
+#endif

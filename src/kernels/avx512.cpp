@@ -1,0 +1,81 @@
+// AVX-512 (F, BW, VL, DQ): 16 floats a register, masked loads for the tail.
+
+#if defined(__x86_64__)
+
+#if defined(__GNUC__) && !defined(__clang__)
+// Until gcc 13 its own header initialised "undefined" registers with themselves, and warned of it.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/kernels.h"
+#include "kernels/tables.h"
+#include "kernels/tile.h"
+
+namespace ehub {
+namespace {
+
+struct Avx512 {
+  using Vector = __m512;
+  using Integers = __m512i;
+  static constexpr size_t kLanes = 16;
+  static constexpr size_t kTileQueries = 6;
+
+  static Vector zero() { return _mm512_setzero_ps(); }
+  static Vector load(const float* p) { return _mm512_loadu_ps(p); }
+  static __mmask16 first(size_t count) { return static_cast<__mmask16>((1U << count) - 1U); }
+  static Vector load_tail(const float* p, size_t count) { return _mm512_maskz_loadu_ps(first(count), p); }
+  static Vector subtract(Vector a, Vector b) { return _mm512_sub_ps(a, b); }
+  static Vector multiply_add(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
+
+  // Lane i of the result is the sum of the lanes i, i + 4, i + 8 and i + 12.
+  static __m128 fold(Vector v) {
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  }
+  static float sum(Vector v) {
+    const __m128 quarter = fold(v);
+    const __m128 pair = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+    return _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
+  }
+  static void store_sums(const Vector (&v)[kTileRows], float* out) {
+    const __m128 a = fold(v[0]);
+    const __m128 b = fold(v[1]);
+    const __m128 c = fold(v[2]);
+    const __m128 d = fold(v[3]);
+    const __m128 ab = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
+    const __m128 cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
+    _mm_storeu_ps(out, _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab)));
+  }
+
+  static void accumulate(const float* row, double weight, size_t dims, double* sum) {
+    const __m512d weights = _mm512_set1_pd(weight);
+    for (size_t d = 0; d < dims; d += 8) {
+      const size_t left = dims - d;
+      const __mmask8 lanes = static_cast<__mmask8>(left < 8 ? (1U << left) - 1U : 0xffU);
+      const __m512d values = _mm512_cvtps_pd(_mm256_maskz_loadu_ps(lanes, row + d));
+      _mm512_mask_storeu_pd(sum + d, lanes, _mm512_fmadd_pd(weights, values, _mm512_maskz_loadu_pd(lanes, sum + d)));
+    }
+  }
+
+  static Integers magnitude_max(Integers bits, Vector v) {
+    const __m512i magnitude = _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x7fffffff));
+    return _mm512_max_epi32(bits, magnitude);
+  }
+  static bool any_above(Integers bits, int32_t limit) {
+    return _mm512_cmpgt_epi32_mask(bits, _mm512_set1_epi32(limit)) != 0;
+  }
+};
+
+}  // namespace
+
+constinit const KernelTable kAvx512Kernels = make_table<Avx512>("avx512");
+
+}  // namespace ehub
+
+#endif

@@ -1,0 +1,85 @@
+// Plain C++, for any machine: the reference that the other tiers are tested against.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/kernels.h"
+#include "kernels/tables.h"
+
+namespace ehub {
+namespace {
+
+// Independent partial sums: they hide the latency of an addition, and let a compiler use the vectors it may assume.
+constexpr size_t kLanes = 8;
+
+struct PartialSums {
+  float lane[kLanes] = {};
+
+  float total() const {
+    const float low = (lane[0] + lane[4]) + (lane[2] + lane[6]);
+    const float high = (lane[1] + lane[5]) + (lane[3] + lane[7]);
+    return low + high;
+  }
+};
+
+float squared_difference(float a, float b) { return (a - b) * (a - b); }
+float product(float a, float b) { return a * b; }
+
+template <float (*kTerm)(float, float)>
+float distance(const float* a, const float* b, size_t dims) {
+  PartialSums sums;
+  size_t d = 0;
+  for (; d + kLanes <= dims; d += kLanes) {
+    for (size_t i = 0; i < kLanes; ++i) sums.lane[i] += kTerm(a[d + i], b[d + i]);
+  }
+  for (size_t i = 0; d + i < dims; ++i) sums.lane[i] += kTerm(a[d + i], b[d + i]);
+  return sums.total();
+}
+
+template <float (*kTerm)(float, float)>
+void distances_one(const float* query, const float* rows, size_t n, size_t dims, float* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = distance<kTerm>(query, rows + i * dims, dims);
+}
+
+template <float (*kTerm)(float, float)>
+void distances_many(const float* queries, size_t m, const float* rows, size_t n, size_t dims, float* out,
+                    size_t out_stride) {
+  // Queries innermost: a row is read from memory once.
+  for (size_t i = 0; i < n; ++i) {
+    for (size_t q = 0; q < m; ++q) {
+      out[q * out_stride + i] = distance<kTerm>(queries + q * dims, rows + i * dims, dims);
+    }
+  }
+}
+
+void dot_norm_one(const float* query, const float* rows, size_t n, size_t dims, float* out, float* norms_squared) {
+  for (size_t i = 0; i < n; ++i) {
+    const float* row = rows + i * dims;
+    out[i] = distance<product>(query, row, dims);
+    norms_squared[i] = distance<product>(row, row, dims);
+  }
+}
+
+void accumulate(const float* row, double weight, size_t dims, double* sum) {
+  for (size_t d = 0; d < dims; ++d) sum[d] += weight * static_cast<double>(row[d]);
+}
+
+bool all_finite(const float* values, size_t n) {
+  // A value minus itself is zero, or NaN if it is not finite; the loop has no branch, so that it can be vectorised.
+  uint32_t bad = 0;
+  for (size_t i = 0; i < n; ++i) bad |= static_cast<uint32_t>(values[i] - values[i] != 0.0F);
+  return bad == 0;
+}
+
+}  // namespace
+
+constinit const KernelTable kScalarKernels = {"scalar",
+                                              distances_one<squared_difference>,
+                                              distances_one<product>,
+                                              dot_norm_one,
+                                              distances_many<squared_difference>,
+                                              distances_many<product>,
+                                              accumulate,
+                                              all_finite};
+
+}  // namespace ehub
