@@ -1,0 +1,58 @@
+#include "store/checked_mapping.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/crc32c.h"
+
+namespace ehub {
+
+CheckedMapping::CheckedMapping(std::string path, Mapping mapping, uint64_t covered_bytes,
+                               std::vector<uint32_t> block_crcs)
+    : path_(std::move(path)),
+      mapping_(std::move(mapping)),
+      covered_bytes_(covered_bytes),
+      block_crcs_(std::move(block_crcs)),
+      good_blocks_(std::make_unique<std::atomic<uint64_t>[]>((block_crcs_.size() + 63) / 64)) {
+  EHUB_ASSERT(covered_bytes_ <= mapping_.size_bytes);
+  EHUB_ASSERT(block_crcs_.size() == checksum_blocks(covered_bytes_));
+}
+
+Status CheckedMapping::check(uint64_t offset, uint64_t size) const {
+  const uint64_t last = (offset + size - 1) / kChecksumBlockBytes;
+  for (uint64_t block = offset / kChecksumBlockBytes; block <= last; ++block) {
+    if (!block_known_good(block)) EHUB_RETURN_IF_ERROR(check_block(block));
+  }
+  return {};
+}
+
+Status CheckedMapping::check_block(uint64_t block) const {
+  const uint64_t begin = block * kChecksumBlockBytes;
+  const uint64_t size = std::min(kChecksumBlockBytes, covered_bytes_ - begin);
+  if (crc32c(0, mapping_.data + begin, size) != block_crcs_[block]) {
+    return corruption(path_, begin, "checksum mismatch in a block of " + std::to_string(size) + " bytes");
+  }
+  good_blocks_[block / 64].fetch_or(uint64_t{1} << (block % 64), std::memory_order_relaxed);
+  return {};
+}
+
+Status CheckedMapping::verify_all() const {
+  for (uint64_t block = 0; block < block_crcs_.size(); ++block) EHUB_RETURN_IF_ERROR(check_block(block));
+  return {};
+}
+
+void add_block_checksums(std::vector<uint32_t>& crcs, uint64_t offset, const void* bytes, uint64_t size) {
+  EHUB_ASSERT(crcs.size() == checksum_blocks(offset));
+  const auto* at = static_cast<const uint8_t*>(bytes);
+  while (size > 0) {
+    const uint64_t in_block = offset % kChecksumBlockBytes;
+    const uint64_t part = std::min(size, kChecksumBlockBytes - in_block);
+    if (in_block == 0) crcs.push_back(0);
+    crcs.back() = crc32c(crcs.back(), at, part);
+    at += part;
+    offset += part;
+    size -= part;
+  }
+}
+
+}  // namespace ehub

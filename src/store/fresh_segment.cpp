@@ -1,0 +1,131 @@
+#include "store/fresh_segment.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/limits.h"
+
+namespace ehub {
+namespace {
+
+constexpr uint64_t kSlotsFirst = 8;
+constexpr size_t kKeyBlockBytesFirst = 128;
+constexpr size_t kKeyBlockBytesMax = 64 << 10;
+
+uint64_t fingerprint(uint64_t hash) { return hash >> 32; }
+
+}  // namespace
+
+FreshSegment::Index::Index(uint64_t slot_count)
+    : mask(slot_count - 1), slots(std::make_unique<std::atomic<uint64_t>[]>(slot_count)) {}
+
+FreshSegment::FreshSegment(const Schema& schema) : FreshSegment(schema, 0, nullptr) {}
+
+FreshSegment::FreshSegment(const Schema& schema, SegmentId id, std::unique_ptr<VectorFile> file)
+    : schema_(schema), id_(id), file_(std::move(file)), vectors_(schema.dims) {
+  indexes_.push_back(std::make_unique<Index>(kSlotsFirst));
+  index_.store(indexes_.back().get(), std::memory_order_release);
+}
+
+Row FreshSegment::append(const Key& key, Seq born, uint32_t partition, const void* vector) {
+  const Row row = row_count_.load(std::memory_order_relaxed);
+  EHUB_ASSERT(row < kSegmentRowsMax);
+  if (uint64_t{row} * 2 >= indexes_.back()->mask) grow_index();
+  std::atomic<uint64_t>* slot = slot_of(*indexes_.back(), key);
+  const uint64_t taken = slot->load(std::memory_order_relaxed);
+  const Row older = taken == 0 ? kNoRow : static_cast<Row>(taken) - 1;
+  const char* bytes = older == kNoRow ? store_key(key.bytes) : rows_.at(older)->key;
+  *rows_.grow(row) = {bytes, static_cast<uint32_t>(key.bytes.size()), older, key.hash, born, partition};
+  if (file_ == nullptr) std::memcpy(vectors_.grow(row), vector, schema_.row_bytes());
+  data_bytes_ += schema_.row_bytes() + key.bytes.size();
+  row_count_.store(row + 1, std::memory_order_release);
+  slot->store((fingerprint(key.hash) << 32) | (uint64_t{row} + 1), std::memory_order_release);
+  return row;
+}
+
+Seq FreshSegment::seq_max() const {
+  const Row rows = row_count();
+  return rows == 0 ? 0 : rows_.at(rows - 1)->born;
+}
+
+Result<const float*> FreshSegment::vectors(Row row, Row rows_max, Row* n) const {
+  const Row left = row_count() - row;
+  if (file_ != nullptr) {
+    *n = std::min(rows_max, left);
+    return reinterpret_cast<const float*>(file_->mapping().data + row * schema_.row_bytes());
+  }
+  const uint64_t run = ChunkedArray<float>::run_length(row);
+  *n = static_cast<Row>(std::min<uint64_t>({rows_max, left, run}));
+  return static_cast<const float*>(vectors_.at(row));
+}
+
+Result<std::string_view> FreshSegment::key(Row row) const {
+  const RowEntry* entry = rows_.at(row);
+  return std::string_view(entry->key, entry->key_bytes);
+}
+
+Result<Row> FreshSegment::rows_at(Seq seq) const {
+  Row low = 0;
+  Row high = row_count();
+  while (low < high) {
+    const Row middle = low + (high - low) / 2;
+    if (rows_.at(middle)->born <= seq) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+void FreshSegment::prefetch(const Key& key) const {
+  const Index* index = index_.load(std::memory_order_acquire);
+  __builtin_prefetch(&index->slots[key.hash & index->mask]);
+}
+
+Row FreshSegment::find_row(const Key& key) const {
+  const uint64_t taken = slot_of(*index_.load(std::memory_order_acquire), key)->load(std::memory_order_acquire);
+  return taken == 0 ? kNoRow : static_cast<Row>(taken) - 1;
+}
+
+// The slot that holds the youngest row with this key, or the empty one where the key would go.
+std::atomic<uint64_t>* FreshSegment::slot_of(const Index& index, const Key& key) const {
+  for (uint64_t at = key.hash & index.mask;; at = (at + 1) & index.mask) {
+    const uint64_t taken = index.slots[at].load(std::memory_order_acquire);
+    if (taken == 0) return &index.slots[at];
+    if (taken >> 32 != fingerprint(key.hash)) continue;
+    const RowEntry* entry = rows_.at(static_cast<Row>(taken) - 1);
+    if (entry->hash == key.hash && std::string_view(entry->key, entry->key_bytes) == key.bytes) {
+      return &index.slots[at];
+    }
+  }
+}
+
+void FreshSegment::grow_index() {
+  const Index& old = *indexes_.back();
+  auto index = std::make_unique<Index>((old.mask + 1) * 4);
+  for (uint64_t at = 0; at <= old.mask; ++at) {
+    const uint64_t taken = old.slots[at].load(std::memory_order_relaxed);
+    if (taken == 0) continue;
+    uint64_t free = rows_.at(static_cast<Row>(taken) - 1)->hash & index->mask;
+    while (index->slots[free].load(std::memory_order_relaxed) != 0) free = (free + 1) & index->mask;
+    index->slots[free].store(taken, std::memory_order_relaxed);
+  }
+  indexes_.push_back(std::move(index));
+  index_.store(indexes_.back().get(), std::memory_order_release);
+}
+
+const char* FreshSegment::store_key(std::string_view key) {
+  if (key.size() > key_block_left_ || key_blocks_.empty()) {
+    const size_t doubled = kKeyBlockBytesFirst << std::min<size_t>(key_blocks_.size(), 16);
+    key_block_left_ = std::max(key.size(), std::min(doubled, kKeyBlockBytesMax));
+    key_blocks_.push_back(std::make_unique<char[]>(key_block_left_));
+    key_block_end_ = key_blocks_.back().get() + key_block_left_;
+  }
+  char* at = key_block_end_ - key_block_left_;
+  std::memcpy(at, key.data(), key.size());
+  key_block_left_ -= key.size();
+  return at;
+}
+
+}  // namespace ehub

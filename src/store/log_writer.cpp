@@ -1,0 +1,130 @@
+#include <algorithm>
+#include <cinttypes>
+#include <cstdio>
+#include <utility>
+
+#include "store/log_file.h"
+#include "store/log_format.h"
+
+namespace ehub {
+namespace {
+
+// A log grows by small steps while it is small, so that a hub with little in it takes little space.
+constexpr uint64_t kSmallLogBytes = 1 << 20;
+constexpr uint64_t kSmallStepBytes = 256 << 10;
+constexpr uint64_t kStepBytes = 1 << 20;
+
+// A group buffer is kept for the next group unless it has grown beyond this.
+constexpr size_t kKeptGroupBytes = 4 << 20;
+
+// How large the file becomes when records up to `end` no longer fit.
+uint64_t grown_size(uint64_t end) {
+  const uint64_t step = end < kSmallLogBytes ? kSmallStepBytes : kStepBytes;
+  return align_up(end + step, step);
+}
+
+Result<std::unique_ptr<File>> open_for_log(FileSystem& fs, const std::string& path, const std::string& spare) {
+  if (spare.empty()) return fs.open(path, FileSystem::Mode::kCreate);
+  const Status renamed = fs.rename(spare, path);
+  // An earlier attempt that failed may have used the spare up.
+  if (renamed.code() == Code::kNotFound) return fs.open(path, FileSystem::Mode::kCreate);
+  EHUB_RETURN_IF_ERROR(renamed);
+  return fs.open(path, FileSystem::Mode::kWrite);
+}
+
+Status cannot_undo(const Status& failure, const Status& undoing) {
+  return read_only(failure.message() + "; the log could not be cleaned up after it (" + undoing.message() +
+                   "); reopen the hub to write again");
+}
+
+}  // namespace
+
+std::string log_path(const std::string& directory, LogNumber number) {
+  char name[32];
+  std::snprintf(name, sizeof(name), "/%012" PRIu64 ".log", number);
+  return directory + name;
+}
+
+LogWriter::LogWriter(LogNumber number, std::unique_ptr<File> file, uint64_t allocated)
+    : number_(number), file_(std::move(file)), allocated_(allocated) {}
+
+Result<std::unique_ptr<LogWriter>> LogWriter::create(FileSystem& fs, const std::string& directory, LogNumber number,
+                                                     const LogStart& start, const std::string& spare) {
+  const std::string path = log_path(directory, number);
+  Result<std::unique_ptr<LogWriter>> log = begin(fs, path, number, start, spare);
+  // The log before may go on instead, and then a start record that says where it ended would be a lie.
+  if (!log.ok()) (void)fs.remove(path);
+  return log;
+}
+
+Result<std::unique_ptr<LogWriter>> LogWriter::begin(FileSystem& fs, const std::string& path, LogNumber number,
+                                                    const LogStart& start, const std::string& spare) {
+  Result<std::unique_ptr<File>> file = open_for_log(fs, path, spare);
+  if (!file.ok()) return file.status();
+  Result<uint64_t> size = file.value()->size();
+  if (!size.ok()) return size.status();
+  std::unique_ptr<LogWriter> log(new LogWriter(number, std::move(file.value()), size.value()));
+  log->add(LogRecordType::kStart, start.previous_seq, 0, &start, sizeof(start));
+  EHUB_RETURN_IF_ERROR(log->write());
+  return log;
+}
+
+void LogWriter::add(LogRecordType type, Seq seq, Seq synced_seq, const void* payload, size_t size) {
+  LogRecordHeader header;
+  header.log_number = number_;
+  header.seq = seq;
+  header.synced_seq = synced_seq;
+  header.payload_bytes = size;
+  header.payload_crc = log_payload_crc(payload, size);
+  header.type = static_cast<uint32_t>(type);
+  header.header_crc = log_header_crc(header);
+
+  const auto* header_bytes = reinterpret_cast<const uint8_t*>(&header);
+  const auto* payload_bytes = static_cast<const uint8_t*>(payload);
+  group_.insert(group_.end(), header_bytes, header_bytes + sizeof(header));
+  group_.insert(group_.end(), payload_bytes, payload_bytes + size);
+  group_.resize(align_up(group_.size(), kLogAlignment));
+}
+
+Status LogWriter::write() {
+  if (group_.empty()) return {};
+  const uint64_t group_bytes = group_.size();
+  if (end_ + group_bytes > allocated_) group_.resize(grown_size(end_ + group_bytes) - end_);
+  Status status = file_->write(end_, group_.data(), group_.size());
+  if (status.ok()) {
+    allocated_ = std::max<uint64_t>(allocated_, end_ + group_.size());
+    end_ += group_bytes;
+  } else {
+    status = undo(group_bytes, status);
+  }
+  drop_group();
+  return status;
+}
+
+Status LogWriter::undo(uint64_t group_bytes, const Status& failure) {
+  Result<uint64_t> size = file_->size();
+  if (!size.ok()) return cannot_undo(failure, size.status());
+  if (size.value() <= end_) return failure;
+  // Not only the first header: a whole record further on would come back to life if a shorter group ended before it.
+  // And at once to the disk: after a power cut the failed write may be there and this one not.
+  const uint64_t written_bytes = std::min(group_bytes, size.value() - end_);
+  std::fill_n(group_.begin(), written_bytes, uint8_t{0});
+  Status undone = file_->write(end_, group_.data(), written_bytes);
+  if (undone.ok()) undone = file_->sync();
+  return undone.ok() ? failure : cannot_undo(failure, undone);
+}
+
+void LogWriter::drop_group() {
+  group_.clear();
+  if (group_.capacity() > kKeptGroupBytes) group_.shrink_to_fit();
+}
+
+Status LogWriter::sync() { return file_->sync(); }
+
+Status LogWriter::finish() {
+  EHUB_RETURN_IF_ERROR(file_->truncate(end_));
+  allocated_ = end_;
+  return file_->sync();
+}
+
+}  // namespace ehub

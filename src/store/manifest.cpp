@@ -1,0 +1,242 @@
+#include "store/manifest.h"
+
+#include <cinttypes>
+#include <cstdio>
+#include <string_view>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "base/limits.h"
+
+namespace ehub {
+namespace {
+
+constexpr std::string_view kMagic = "EHUBMAN1";
+constexpr uint32_t kVersion = 1;
+
+// magic (8), version (4), masked CRC (4) of all that follows it, bytes of the body (8); then the body.
+constexpr size_t kVersionAt = 8;
+constexpr size_t kCrcAt = 12;
+constexpr size_t kCoveredAt = 16;
+constexpr size_t kBodyAt = 24;
+
+// The least that one of these takes in a body: a count above what is left over this is refused before memory is taken.
+constexpr size_t kTableBytesMin = 9;
+constexpr size_t kNameBytesMin = 1;
+constexpr size_t kSegmentBytesMin = 10;
+
+bool is_name(std::string_view name) { return name.size() <= kNameBytesMax; }
+
+// The rules that a writer asserts and a reader demands.
+
+bool is_sound(const Schema& schema) {
+  return schema.dims >= 1 && schema.dims <= kDimsMax && schema.metric <= Metric::kCosine &&
+         schema.key_type <= KeyType::kInteger;
+}
+
+bool is_sound(const ManifestSegment& segment, SegmentId next_segment) {
+  return segment.info.rows <= kSegmentRowsMax && segment.info.id >= 1 && segment.info.id < next_segment &&
+         segment.info.seq_min <= segment.info.seq_max;
+}
+
+// All of a table but its segments.
+bool is_sound(const ManifestTable& table, TableId next_table) {
+  if (table.id < 1 || table.id >= next_table || table.partitions.size() > kPartitionsMax) return false;
+  for (const std::string& partition : table.partitions) {
+    if (!is_name(partition)) return false;
+  }
+  return is_name(table.space) && is_name(table.version) && is_sound(table.schema);
+}
+
+void put_segment(const ManifestSegment& segment, ByteWriter& out) {
+  out.varint(segment.info.id);
+  out.varint(segment.info.rows);
+  out.varint(segment.info.seg_bytes);
+  out.fixed<uint32_t>(segment.info.footer_crc);
+  out.varint(segment.info.seq_min);
+  out.varint(segment.info.seq_max);
+  out.varint(segment.deaths.size());
+  out.raw(segment.deaths.data(), segment.deaths.size());
+}
+
+void put_table(const ManifestTable& table, ByteWriter& out) {
+  out.varint(table.id);
+  out.string(table.space);
+  out.string(table.version);
+  out.varint(table.schema.dims);
+  out.varint(static_cast<uint32_t>(table.schema.metric));
+  out.varint(static_cast<uint32_t>(table.schema.key_type));
+  out.varint(table.created);
+  out.varint(table.partitions.size());
+  for (const std::string& partition : table.partitions) out.string(partition);
+  out.varint(table.segments.size());
+  for (const ManifestSegment& segment : table.segments) put_segment(segment, out);
+}
+
+void put_body(const Manifest& manifest, ByteWriter& out) {
+  out.varint(manifest.number);
+  out.fixed<uint64_t>(manifest.hash_seed);
+  out.varint(manifest.seq);
+  out.varint(manifest.first_log);
+  out.varint(manifest.carried_bytes);
+  out.varint(manifest.durable_seq);
+  out.fixed<uint8_t>(manifest.clean ? 1 : 0);
+  out.varint(manifest.next_table);
+  out.varint(manifest.next_segment);
+  out.varint(manifest.tables.size());
+  for (const ManifestTable& table : manifest.tables) put_table(table, out);
+}
+
+void check_sound(const Manifest& manifest) {
+  for (const ManifestTable& table : manifest.tables) {
+    EHUB_ASSERT(is_sound(table, manifest.next_table));
+    for (const ManifestSegment& segment : table.segments) EHUB_ASSERT(is_sound(segment, manifest.next_segment));
+  }
+}
+
+// Takes a body apart. Every call says whether it went well; the first that does not leaves a complaint.
+class BodyReader {
+ public:
+  BodyReader(const uint8_t* body, size_t size) : in_(body, size) {}
+
+  bool take(Manifest* manifest) {
+    take_numbers(manifest);
+    size_t tables = 0;
+    if (!take_count("tables", kTableBytesMin, &tables)) return false;
+    manifest->tables.resize(tables);
+    for (ManifestTable& table : manifest->tables) {
+      if (!take_table(*manifest, &table)) return false;
+    }
+    return in_.left() == 0 || refuse("bytes follow the last table");
+  }
+  const std::string& complaint() const { return complaint_; }
+  size_t left() const { return in_.left(); }
+
+ private:
+  void take_numbers(Manifest* manifest) {
+    manifest->number = in_.varint();
+    manifest->hash_seed = in_.fixed<uint64_t>();
+    manifest->seq = in_.varint();
+    manifest->first_log = in_.varint();
+    manifest->carried_bytes = in_.varint();
+    manifest->durable_seq = in_.varint();
+    manifest->clean = in_.fixed<uint8_t>() != 0;
+    manifest->next_table = in_.varint();
+    manifest->next_segment = in_.varint();
+  }
+  bool take_table(const Manifest& manifest, ManifestTable* table) {
+    table->id = in_.varint();
+    table->space = in_.string();
+    table->version = in_.string();
+    if (!take_schema(&table->schema)) return false;
+    table->created = in_.varint();
+    if (!take_partitions(table)) return false;
+    if (!is_sound(*table, manifest.next_table)) return refuse("a table with an impossible id or name");
+    return take_segments(manifest, table);
+  }
+  bool take_schema(Schema* schema) {
+    schema->dims = take_uint32();
+    schema->metric = static_cast<Metric>(take_uint32());
+    schema->key_type = static_cast<KeyType>(take_uint32());
+    return is_sound(*schema) || refuse("a table with an impossible schema");
+  }
+  bool take_partitions(ManifestTable* table) {
+    size_t partitions = 0;
+    if (!take_count("partitions", kNameBytesMin, &partitions)) return false;
+    if (partitions > kPartitionsMax) return refuse("more partitions than a table can have");
+    table->partitions.resize(partitions);
+    for (std::string& partition : table->partitions) partition = in_.string();
+    return in_.ok() || refuse("the body ends too early");
+  }
+  bool take_segments(const Manifest& manifest, ManifestTable* table) {
+    size_t segments = 0;
+    if (!take_count("segments", kSegmentBytesMin, &segments)) return false;
+    table->segments.resize(segments);
+    for (ManifestSegment& segment : table->segments) {
+      if (!take_segment(&segment)) return false;
+      if (!is_sound(segment, manifest.next_segment)) return refuse("a segment with an impossible id, size or age");
+    }
+    return true;
+  }
+  bool take_segment(ManifestSegment* segment) {
+    segment->info.id = in_.varint();
+    segment->info.rows = take_uint32();
+    segment->info.seg_bytes = in_.varint();
+    segment->info.footer_crc = in_.fixed<uint32_t>();
+    segment->info.seq_min = in_.varint();
+    segment->info.seq_max = in_.varint();
+    const std::string_view deaths = in_.string();
+    segment->deaths.assign(deaths.begin(), deaths.end());
+    return in_.ok() || refuse("the body ends too early");
+  }
+  // A value that does not fit becomes one that no rule allows.
+  uint32_t take_uint32() {
+    const uint64_t value = in_.varint();
+    return value <= UINT32_MAX ? static_cast<uint32_t>(value) : UINT32_MAX;
+  }
+  bool take_count(const char* what, size_t bytes_min, size_t* count) {
+    const uint64_t value = in_.varint();
+    if (!in_.ok()) return refuse("the body ends too early");
+    if (value > in_.left() / bytes_min) return refuse(std::string("more ") + what + " than there are bytes for");
+    *count = value;
+    return true;
+  }
+  bool refuse(std::string complaint) {
+    complaint_ = std::move(complaint);
+    return false;
+  }
+
+  ByteReader in_;
+  std::string complaint_;
+};
+
+Status check_header(const std::string& path, const std::vector<uint8_t>& bytes) {
+  if (bytes.size() < kBodyAt) return corruption(path, bytes.size(), "the file ends within its header");
+  if (kMagic != std::string_view(reinterpret_cast<const char*>(bytes.data()), kMagic.size())) {
+    return corruption(path, 0, "not a manifest: the magic number is missing");
+  }
+  const auto version = load_le<uint32_t>(bytes.data() + kVersionAt);
+  if (version != kVersion) {
+    return format_error(path + ": format version " + std::to_string(version) +
+                        ", but this version of ehub reads only " + std::to_string(kVersion) +
+                        "; open the hub with the version that wrote it");
+  }
+  if (load_le<uint64_t>(bytes.data() + kCoveredAt) != bytes.size() - kBodyAt) {
+    return corruption(path, kCoveredAt, "the file does not have the length that it says");
+  }
+  const uint32_t crc = crc_mask(crc32c(0, bytes.data() + kCoveredAt, bytes.size() - kCoveredAt));
+  if (load_le<uint32_t>(bytes.data() + kCrcAt) != crc) return corruption(path, kCrcAt, "the checksum does not match");
+  return {};
+}
+
+}  // namespace
+
+std::string manifest_path(const std::string& root, uint64_t number) {
+  char name[48];
+  std::snprintf(name, sizeof(name), "/manifest-%012" PRIu64, number);
+  return root + name;
+}
+
+std::vector<uint8_t> encode_manifest(const Manifest& manifest) {
+  check_sound(manifest);
+  ByteWriter out;
+  out.raw(kMagic.data(), kMagic.size());
+  out.fixed<uint32_t>(kVersion);
+  out.fixed<uint32_t>(0);
+  out.fixed<uint64_t>(0);
+  put_body(manifest, out);
+  store_le<uint64_t>(out.data() + kCoveredAt, out.size() - kBodyAt);
+  store_le(out.data() + kCrcAt, crc_mask(crc32c(0, out.data() + kCoveredAt, out.size() - kCoveredAt)));
+  return {out.data(), out.data() + out.size()};
+}
+
+Result<Manifest> decode_manifest(const std::string& path, const std::vector<uint8_t>& bytes) {
+  EHUB_RETURN_IF_ERROR(check_header(path, bytes));
+  BodyReader body(bytes.data() + kBodyAt, bytes.size() - kBodyAt);
+  Manifest manifest;
+  if (!body.take(&manifest)) return corruption(path, bytes.size() - body.left(), body.complaint());
+  return manifest;
+}
+
+}  // namespace ehub

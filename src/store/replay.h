@@ -1,0 +1,75 @@
+// The log, read back into memory: at open, and by reader processes as the writer goes on.
+//
+// Records are applied in order of seq. A record of which a later one says that it was on the disk is taken as it is;
+// the last ones, of which nobody says so, are taken while they are whole, vectors in segment files included, and what
+// comes after the first that is not is a torn tail. A record that is missing although it was on the disk once is
+// kCorruption.
+//
+// Thread-safety: one thread at a time, while no other changes the hub.
+
+#pragma once
+
+#include <deque>
+#include <memory>
+
+#include "store/store_impl.h"
+
+namespace ehub {
+
+class Replay {
+ public:
+  // `rewrite`: write the vectors of the last records again, so that the next sync makes them durable even if an earlier
+  // one failed. The tables of impl.manifest are loaded.
+  Replay(Store::Impl& impl, bool rewrite);
+
+  // Goes on from where the last call stopped. `acknowledged_max`: stop there, and take all up to it as proven; kSeqMax:
+  // nobody writes, go on to the end and judge the tail.
+  Status run(Seq acknowledged_max);
+
+  // After run() failed: takes what was read before the damage, as far as it is whole. For repair.
+  Status salvage() { return apply_unproven(); }
+
+  // The last batch that was applied.
+  Seq seq() const { return seq_; }
+  LogNumber log_number() const { return log_number_; }
+  // Where the log's last good record ends. Requires: the first log could be opened.
+  uint64_t log_end() const { return reader_->offset(); }
+  // Whether there is anything behind what the manifest says: batches, a torn tail, a further log.
+  bool found_more() const { return found_more_; }
+
+ private:
+  Status open_first_log();
+  Status read_logs(Seq seq_max);
+  Status read_log(Seq seq_max);
+  Status take(LogRecord record);
+  // Moves on to the log that continues this one; false if there is none.
+  Result<bool> next_log();
+  Status judge_end();
+  Status apply_proven(Seq proven);
+  Status apply_unproven();
+
+  // False: vectors of the record are not whole.
+  Result<bool> apply(const LogRecord& record, bool proven);
+  Result<bool> apply_op(const LogOp& op, const LogRecord& record, bool proven);
+  Result<bool> apply_set(Table& table, const LogOp& op, const LogRecord& record, bool proven);
+  Status apply_delete(Table& table, const LogOp& op, Seq seq);
+  void apply_create(const LogOp& op, Seq seq);
+  void apply_drop(Table& table);
+  Result<std::vector<Placed>> extend_files(Table& table, const LogOp& op, bool proven);
+  Result<Placed> extend_file(Table& table, const Extent& extent, bool proven);
+  Result<std::shared_ptr<FreshSegment>> file_segment(Table& table, const Extent& extent);
+  std::vector<Key> hashed(const std::vector<std::string_view>& keys) const;
+  Status damaged(const LogRecord& record, const std::string& what) const;
+
+  Store::Impl& impl_;
+  const bool rewrite_;
+  std::unique_ptr<LogReader> reader_;
+  LogNumber log_number_;
+  Seq seq_;
+  Seq read_seq_;  // of the last record read, applied or held
+  Seq synced_;    // the highest seq known to have been on the disk
+  bool found_more_ = false;
+  std::deque<LogRecord> held_;  // read, and not yet applied
+};
+
+}  // namespace ehub

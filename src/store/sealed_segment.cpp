@@ -1,0 +1,96 @@
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "store/segment_file.h"
+#include "store/segment_reader.h"
+
+namespace ehub {
+
+SealedSegment::SealedSegment(FileSystem& fs, std::string directory, Schema schema, uint64_t hash_seed, SegmentInfo info)
+    : fs_(fs), directory_(std::move(directory)), schema_(schema), hash_seed_(hash_seed), info_(info) {}
+
+SealedSegment::~SealedSegment() = default;
+
+Result<const SegmentReader*> SealedSegment::open() const {
+  const std::lock_guard lock(open_mutex_);
+  if (const SegmentReader* reader = opened_.load(std::memory_order_relaxed)) return reader;
+  auto reader = SegmentReader::open(fs_, directory_, schema_, hash_seed_, info_);
+  if (!reader.ok()) return reader.status();
+  opened_owner_ = std::move(reader.value());
+  opened_.store(opened_owner_.get(), std::memory_order_release);
+  return opened_owner_.get();
+}
+
+Result<const float*> SealedSegment::vectors(Row row, Row rows_max, Row* n) const {
+  EHUB_ASSERT(row < info_.rows && rows_max > 0);
+  const auto reader = opened();
+  if (!reader.ok()) return reader.status();
+  *n = std::min(rows_max, info_.rows - row);
+  return reader.value()->vectors(row, *n);
+}
+
+Result<std::string_view> SealedSegment::key(Row row) const {
+  EHUB_ASSERT(row < info_.rows);
+  const auto reader = opened();
+  if (!reader.ok()) return reader.status();
+  return reader.value()->key(row);
+}
+
+Result<Seq> SealedSegment::born(Row row) const {
+  EHUB_ASSERT(row < info_.rows);
+  const auto reader = opened();
+  if (!reader.ok()) return reader.status();
+  return reader.value()->born(row);
+}
+
+Result<Row> SealedSegment::rows_at(Seq seq) const {
+  const auto reader = opened();
+  if (!reader.ok()) return reader.status();
+  return reader.value()->rows_at(seq);
+}
+
+Result<uint32_t> SealedSegment::partition(Row row) const {
+  EHUB_ASSERT(row < info_.rows);
+  const auto reader = opened();
+  if (!reader.ok()) return reader.status();
+  return reader.value()->partition(row);
+}
+
+Result<Row> SealedSegment::find(const Key& key) const {
+  const auto reader = opened();
+  if (!reader.ok()) return reader.status();
+  return reader.value()->find(key);
+}
+
+void SealedSegment::prefetch(const Key& key) const {
+  // A segment that nobody has opened has nothing to prefetch from.
+  if (const SegmentReader* reader = opened_.load(std::memory_order_acquire)) reader->prefetch(key);
+}
+
+Result<Row> SealedSegment::older(Row row) const {
+  EHUB_ASSERT(row < info_.rows);
+  const auto reader = opened();
+  if (!reader.ok()) return reader.status();
+  return reader.value()->older(row);
+}
+
+Status SealedSegment::verify() const {
+  const auto reader = opened();
+  if (!reader.ok()) return reader.status();
+  return reader.value()->verify();
+}
+
+bool SealedSegment::readable(Row row) const {
+  EHUB_ASSERT(row < info_.rows);
+  Row n = 0;
+  return vectors(row, 1, &n).ok() && key(row).ok() && born(row).ok() && partition(row).ok();
+}
+
+std::shared_ptr<const void> SealedSegment::pin() const {
+  const std::lock_guard lock(open_mutex_);
+  EHUB_ASSERT(opened_owner_ != nullptr);
+  return opened_owner_;
+}
+
+}  // namespace ehub

@@ -1,0 +1,52 @@
+// Rows of one version: what is common to rows still in memory and rows in a sealed file.
+//
+// Row r of a segment has a vector, a key, the seq at which it was born, and a partition number. Rows are in order of
+// birth. Of several rows with the same key in one segment, find() gives the youngest, and older() leads back in time;
+// which of them is visible is the affair of the view (deletion vector and seq). A row's content never changes.
+//
+// Thread-safety: all calls from any thread; a fresh segment may grow meanwhile, and readers ask only for rows below the
+// count that they have read.
+// Failure: calls that touch a file may find it missing (kNotFound) or damaged (kCorruption).
+
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "base/status.h"
+#include "store/types.h"
+
+namespace ehub {
+
+class Segment {
+ public:
+  virtual ~Segment() = default;
+  Segment() = default;
+  Segment(const Segment&) = delete;
+  Segment& operator=(const Segment&) = delete;
+
+  // Rows so far; those of batches that are not visible yet are the last ones.
+  virtual Row row_count() const = 0;
+  // The youngest birth among the rows; 0 for an empty segment.
+  virtual Seq seq_max() const = 0;
+
+  // A pointer to the vectors of rows [row, row + n), contiguous, where n is set to as many rows as are contiguous in
+  // memory, at most `rows_max`. The pointer is good while the segment lives. Requires: row < row_count(), rows_max > 0.
+  virtual Result<const float*> vectors(Row row, Row rows_max, Row* n) const = 0;
+  // The bytes of a row's key, good while the segment lives.
+  virtual Result<std::string_view> key(Row row) const = 0;
+  virtual Result<Seq> born(Row row) const = 0;
+  // The first row born after `seq`: all rows below are born at or before it.
+  virtual Result<Row> rows_at(Seq seq) const = 0;
+  // 0 is "no partition"; other numbers are names of the table.
+  virtual Result<uint32_t> partition(Row row) const = 0;
+
+  // The youngest row with this key, or kNoRow.
+  virtual Result<Row> find(const Key& key) const = 0;
+  // Brings the memory that find(key) will touch first into the cache.
+  virtual void prefetch(const Key& key) const = 0;
+  // The next older row with the same key as `row`, or kNoRow.
+  virtual Result<Row> older(Row row) const = 0;
+};
+
+}  // namespace ehub

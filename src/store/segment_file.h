@@ -1,0 +1,117 @@
+// A sealed segment: `<id>.f32`, the bare vectors, and `<id>.seg`, everything about them. FORMAT.md has every byte.
+//
+// SegmentBuilder collects what a `.seg` says about rows and writes it; SealedSegment maps both files and answers from
+// them with nothing built in memory. A sealed segment opens on first use, so that a hub with many of them costs nothing
+// to open.
+//
+// Thread-safety: a builder belongs to one thread; a SealedSegment may be used from any.
+
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+#include "io/file.h"
+#include "store/segment.h"
+#include "store/types.h"
+
+namespace ehub {
+
+class SegmentReader;
+
+// What the manifest says of a segment: enough to tell whether the files are the ones meant.
+struct SegmentInfo {
+  SegmentId id = 0;
+  Row rows = 0;
+  uint64_t seg_bytes = 0;   // size of the .seg file
+  uint32_t footer_crc = 0;  // as the footer says; ties the files to the manifest
+  Seq seq_min = 0;
+  Seq seq_max = 0;
+};
+
+// "<directory>/<id, 12 digits>.f32" and ".seg".
+std::string vector_path(const std::string& directory, SegmentId id);
+std::string segment_path(const std::string& directory, SegmentId id);
+
+class SegmentBuilder {
+ public:
+  SegmentBuilder(Schema schema, uint64_t hash_seed);
+
+  // The next row. Requires: `born` > 0 and not below the previous row's; key.hash under the hub's seed; a key of at
+  // most kKeyBytesMax bytes, 8 for an integer; at most kSegmentRowsMax rows.
+  void add(const Key& key, Seq born, uint32_t partition);
+  Row rows() const { return rows_; }
+  // Writes and syncs the .seg of `id`; the caller syncs the directory. `block_crcs`: of its .f32, complete and final.
+  // On failure the file is removed if that can be done. Memory: about 27 bytes a row and the keys.
+  Result<SegmentInfo> write(FileSystem& fs, const std::string& directory, SegmentId id,
+                            const std::vector<uint32_t>& block_crcs);
+
+ private:
+  class Output;  // the file being written
+
+  std::string_view key(Row row) const;
+  void put_keys(Output& out) const;
+  void put_births(Output& out) const;
+  Result<SegmentInfo> write_file(File& file, SegmentId id, const std::vector<uint32_t>& block_crcs) const;
+
+  Schema schema_;
+  uint64_t hash_seed_;
+  Row rows_ = 0;
+  std::vector<uint64_t> hashes_;
+  std::vector<uint64_t> key_ends_;  // per row, the end of its key in key_bytes_ (string keys)
+  std::vector<char> key_bytes_;
+  std::vector<std::pair<Row, Seq>> births_;  // first row of each run with one seq
+  std::vector<uint32_t> partitions_;         // empty while all are 0
+};
+
+class SealedSegment final : public Segment {
+ public:
+  SealedSegment(FileSystem& fs, std::string directory, Schema schema, uint64_t hash_seed, SegmentInfo info);
+  ~SealedSegment() override;
+
+  const SegmentInfo& info() const { return info_; }
+  // The whole of both files against their checksums, every key against the key table, every count against the others.
+  Status verify() const;
+  // Whether all that row `row` consists of (vector, key, birth, partition) is readable; for salvage.
+  bool readable(Row row) const;
+
+  Row row_count() const override { return info_.rows; }
+  Seq seq_max() const override { return info_.seq_max; }
+  Result<const float*> vectors(Row row, Row rows_max, Row* n) const override;
+  Result<std::string_view> key(Row row) const override;
+  Result<Seq> born(Row row) const override;
+  Result<Row> rows_at(Seq seq) const override;
+  Result<uint32_t> partition(Row row) const override;
+  Result<Row> find(const Key& key) const override;
+  void prefetch(const Key& key) const override;
+  Result<Row> older(Row row) const override;
+
+  // Keeps both files' mappings alive, for arrays that outlive the hub. Requires: a call that succeeded before.
+  std::shared_ptr<const void> pin() const;
+
+ private:
+  // The mapped files, opened by the first caller; every caller gets the same failure until one succeeds.
+  Result<const SegmentReader*> opened() const {
+    if (const SegmentReader* reader = opened_.load(std::memory_order_acquire)) return reader;
+    return open();
+  }
+  Result<const SegmentReader*> open() const;
+
+  FileSystem& fs_;
+  std::string directory_;
+  Schema schema_;
+  uint64_t hash_seed_;
+  SegmentInfo info_;
+  mutable std::mutex open_mutex_;
+  mutable std::shared_ptr<const SegmentReader> opened_owner_;
+  mutable std::atomic<const SegmentReader*> opened_ = nullptr;
+};
+
+}  // namespace ehub

@@ -1,0 +1,149 @@
+// A hub on disk: spaces by name, one total order of batches, one writer process, any number of reader processes.
+//
+// The way of a write: write() -> queue -> log (durable) -> rows in a fresh segment -> visible. Writers that arrive
+// while the disk is busy share one write and one sync (group commit). Everything that changes the hub passes through
+// that one queue, a checkpoint's two short critical sections included; reads take a view and never wait for any of it.
+//
+// Thread-safety: all calls from any thread, but for open() and the end of the object.
+// Fork: the child's copy is unusable; every call says so (kClosed).
+// Failure: a failed call changes nothing. After a failed sync the hub is read-only (kReadOnly) until it is opened
+// again.
+
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "io/file.h"
+#include "store/types.h"
+#include "store/view.h"
+
+namespace ehub {
+
+class Table;
+
+struct StoreOptions {
+  bool read_only = false;
+  Durability durability = Durability::kFull;
+  // What follows has the right value for nearly all; tests shrink it to meet every boundary.
+  uint64_t log_bytes_max = 32 << 20;          // a checkpoint begins when the log has grown by this much
+  uint64_t fresh_rows_max = 1 << 20;          // ... or when so many rows are not sealed yet
+  uint64_t segment_bytes_max = 1 << 30;       // of vectors in one segment
+  uint64_t carry_bytes_max = 256 << 10;       // a table with fewer fresh bytes stays in the log at a checkpoint
+  uint64_t carry_total_bytes_max = 64 << 20;  // ... unless all such tables together have more than this
+  bool background = true;  // checkpoints in a thread of their own; false: within the call that needs one
+};
+
+// One atomic batch for one table.
+struct WriteBatch {
+  enum class Kind : uint8_t { kSet, kDelete, kDeleteAll };
+  Kind kind = Kind::kSet;
+  std::shared_ptr<Table> table;
+  std::vector<std::string_view> keys;
+  const float* vectors = nullptr;                 // kSet: float32[keys.size()][dims]
+  std::vector<std::string_view> partition_names;  // kSet: none, or the names that row_partitions refers to
+  const uint32_t* row_partitions = nullptr;       // per row an index into partition_names; null: all rows the first one
+};
+
+struct WriteResult {
+  Seq seq = 0;
+  uint64_t rows_set = 0;
+  uint64_t rows_deleted = 0;  // by kDelete, kDeleteAll: rows that were there
+};
+
+struct SegmentStats {
+  SegmentId id = 0;  // 0: in memory
+  uint64_t rows = 0;
+  uint64_t rows_dead = 0;
+  uint64_t bytes = 0;
+};
+
+struct TableStats {
+  uint64_t rows = 0;
+  std::vector<SegmentStats> segments;
+};
+
+// What verify() and repair() found.
+struct Finding {
+  std::string path;
+  std::string what;
+};
+struct VerifyReport {
+  uint64_t files = 0;
+  uint64_t bytes = 0;
+  uint64_t rows = 0;
+  std::vector<Finding> findings;  // empty: all is well
+};
+struct RepairReport {
+  uint64_t rows_kept = 0;
+  uint64_t rows_dropped = 0;
+  std::vector<Finding> dropped;  // what was provably damaged, and what was done about it
+};
+
+class Store {
+ public:
+  // Opens the hub in directory `root`, made if missing unless read-only. kLocked names the pid of another writer;
+  // kNotFound if read-only and there is no hub; kCorruption, kFormat.
+  static Result<std::unique_ptr<Store>> open(FileSystem& fs, const std::string& root, const StoreOptions& options);
+  ~Store();  // as close(), errors ignored
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
+
+  // kExists, kInvalidArgument. Durable when it returns.
+  Result<std::shared_ptr<Table>> create_space(const std::string& name, const Schema& schema);
+  // kNotFound.
+  Result<std::shared_ptr<Table>> space(const std::string& name) const;
+  std::vector<std::string> spaces() const;
+  Status drop_space(const std::string& name);
+
+  // kNotFound if the table was dropped, kInvalidKey, kInvalidVector (names the row), kReadOnly, kIo (no space).
+  Result<WriteResult> write(const WriteBatch& batch);
+
+  // The table as of now: every acknowledged batch. kNotFound if it was dropped.
+  Result<std::shared_ptr<const View>> view(const Table& table) const;
+  Result<uint64_t> row_count(const Table& table) const;
+  TableStats stats(const Table& table) const;
+  // Partition names and how many visible rows each has.
+  Result<std::vector<std::pair<std::string, uint64_t>>> partitions(const Table& table) const;
+
+  // Makes everything acknowledged so far durable, whatever the durability.
+  Status sync();
+  // Folds the log into segments now.
+  Status checkpoint();
+  // Rewrites the table's segments without dead rows, and small ones together.
+  Status compact(const Table& table);
+  // A reader: moves on to what the writer has acknowledged. A writer: nothing to do.
+  Status refresh();
+  // Reads and checks all files. For a hub with findings, repair() when it is closed.
+  Result<VerifyReport> verify() const;
+  // Idempotent. Writes a state that opens without recovery.
+  Status close();
+
+  bool closed() const;
+  bool is_read_only() const;
+  // The last batch that readers see.
+  Seq visible_seq() const;
+  const std::string& root() const;
+
+  // For a closed hub: rebuilds a state from all that is provably undamaged, drops the rest, and opens the result to
+  // verify it. Old files are moved to `<root>/lost+found`, never deleted.
+  static Result<RepairReport> repair(FileSystem& fs, const std::string& root);
+
+  struct Impl;  // store_impl.h
+
+ private:
+  explicit Store(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// What the outside may know of a table.
+TableId table_id(const Table& table);
+const std::string& table_space(const Table& table);
+const Schema& table_schema(const Table& table);
+
+}  // namespace ehub

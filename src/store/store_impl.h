@@ -1,0 +1,208 @@
+// What a Store is made of. Its methods are in the files named for what they do:
+//
+//   store.cpp       the public calls: checks, then one of the below
+//   catalog.cpp     spaces made and dropped
+//   commit.cpp      a group of batches: log, memory, disk, visible
+//   checkpoint.cpp  folding the log into segments; compaction of segments
+//   background.cpp  the thread that does so, and writers that wait for it
+//   cleanup.cpp     files that nothing refers to any more
+//   recovery.cpp    open, replay, refresh
+//   verify.cpp      reading everything and comparing
+//   repair.cpp      (Store::repair) a state from what is undamaged
+//
+// Thread-safety: "leader" members are touched only in a turn of the commit queue (or while nobody else can: open,
+// close); "maintenance" members only under maintenance_mutex_.
+
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "io/file.h"
+#include "store/commit_queue.h"
+#include "store/log_file.h"
+#include "store/log_record.h"
+#include "store/manifest.h"
+#include "store/store.h"
+#include "store/table.h"
+
+namespace ehub {
+
+// Where LOCK holds what: text about the writer, then, for reader processes, the last visible seq and its complement.
+inline constexpr uint64_t kLockProgressOffset = 512;
+
+// Rows of a large batch that were written to a file segment, and how it was before.
+struct Placed {
+  std::shared_ptr<FreshSegment> segment;
+  Extent extent;
+  uint32_t tail_crc = 0;  // for VectorFile::rollback
+};
+
+// A batch on its way through the queue.
+struct PendingBatch {
+  const WriteBatch* batch = nullptr;
+  std::vector<Key> keys;
+  WriteResult result;
+
+  // Set by the leader.
+  SealedRows located;
+  std::vector<Placed> placed;  // of a large batch
+};
+
+class Replay;
+
+struct CheckpointRequest {
+  const Table* compacted = nullptr;  // rewrite this table's segments, too, now
+  bool closing = false;              // leave a clean hub and refuse later writes
+};
+
+struct CheckpointPlan;
+
+struct Store::Impl {
+  Impl(FileSystem& fs, const std::string& root, const StoreOptions& options);
+  ~Impl();
+
+  FileSystem& fs;
+  const std::string root;
+  const std::string log_directory;
+  const std::string segment_directory;
+  const StoreOptions options;
+  const uint64_t fork_generation;
+  std::unique_ptr<File> lock_file;
+  uint64_t hash_seed = 0;
+
+  std::atomic<bool> closed = false;
+  std::atomic<Seq> visible_seq = 0;
+  // Readers of a read-only hub share it, refresh() takes it alone: state and seq move together.
+  mutable std::shared_mutex refresh_mutex;
+
+  mutable std::mutex catalog_mutex;
+  std::map<std::string, std::shared_ptr<Table>> spaces;
+  std::map<TableId, std::shared_ptr<Table>> tables;
+
+  // --- leader ---
+  CommitQueue queue;
+  std::unique_ptr<LogWriter> log;  // null until the first write after a clean open
+  LogNumber log_number = 0;        // of the newest log
+  uint64_t log_end = 0;            // where the newest log ends, while `log` is null
+  uint64_t log_base = 0;           // bytes of carried rows at its head: no checkpoint makes them fewer
+  bool log_continues = true;       // whether the next log may say that it continues the newest one
+  Seq last_seq = 0;
+  Seq synced_seq = 0;
+  TableId next_table = 1;
+  bool unsynced = false;
+  std::vector<std::shared_ptr<FreshSegment>> unsynced_files;
+  bool segment_directory_dirty = false;
+  bool closed_for_writes = false;
+  std::string poison;  // why; written before `poisoned` is set
+
+  // Written by the leader, read by anyone.
+  std::atomic<bool> poisoned = false;
+  std::atomic<SegmentId> next_segment = 1;
+  std::atomic<uint64_t> log_growth = 0;  // bytes that a checkpoint would remove from the log
+  std::atomic<uint64_t> growth_max = 0;  // ... and from how many on it should
+  std::atomic<uint64_t> fresh_rows = 0;  // not sealed yet
+  std::atomic<uint64_t> fresh_base = 0;  // carried ones among them: no checkpoint makes them fewer
+
+  // --- maintenance ---
+  std::mutex maintenance_mutex;
+  Manifest manifest;           // as last installed or read, without its tables
+  std::string spare_log;       // a file whose blocks the next log may write over, or ""
+  bool keeps_garbage = false;  // for repair
+
+  // --- the background thread ---
+  std::thread background;
+  std::mutex background_mutex;
+  std::condition_variable background_wakes;  // there is work, or the end
+  std::condition_variable background_rests;  // a checkpoint ended
+  bool checkpoint_due = false;
+  bool stopping = false;
+  uint64_t checkpoints_ended = 0;
+  Status checkpoint_status;  // of the last one in the background
+
+  // --- a reader process ---
+  std::unique_ptr<File> manifest_lock;  // its pin on the manifest that it reads
+  std::unique_ptr<Replay> replay;       // where it stands in the log
+
+  // store.cpp
+  Status check_usable() const;
+  Status check_writable() const;
+  std::vector<std::shared_ptr<Table>> all_tables() const;
+  Status close();
+  void release();
+
+  // commit.cpp
+  void commit(const CommitQueue::Group& group);
+  Status commit_batches(const std::vector<PendingBatch*>& batches);
+  Status prepare(PendingBatch& pending);
+  Status place_rows(PendingBatch& pending);
+  Result<Placed> place_some(const WriteBatch& batch, size_t row);
+  void take_back(PendingBatch& pending);
+  Result<std::shared_ptr<FreshSegment>> file_for(Table& table);
+  Row segment_rows_max(const Schema& schema) const;
+  Status append_to_log(const std::vector<ByteWriter>& payloads);
+  uint64_t apply(PendingBatch& pending, Seq seq);
+  // Syncs if the durability asks for it, then lets readers see everything up to last_seq.
+  Status acknowledge();
+  Status ensure_log();
+  Status sync_files();
+  void publish();
+  Status poison_with(const Status& status);
+
+  // catalog.cpp; create and drop run in a turn of their own
+  Result<std::shared_ptr<Table>> find_space(const std::string& name) const;
+  Result<std::shared_ptr<Table>> create(const std::string& name, const Schema& schema);
+  Status drop(const std::string& name);
+  Status commit_op(const LogOp& op);
+
+  // checkpoint.cpp
+  // `compacted_some`, if given, says whether there was something to rewrite in the table that the request names.
+  Status checkpoint(const CheckpointRequest& request, bool* compacted_some = nullptr);
+  Status begin_checkpoint(CheckpointPlan& plan);
+  void plan_table(CheckpointPlan& plan, const std::shared_ptr<Table>& table) const;
+  Status rotate_log(CheckpointPlan& plan);
+  void finish_checkpoint(CheckpointPlan& plan);
+  Manifest describe(const CheckpointPlan& plan) const;
+
+  // background.cpp
+  void start_background();
+  void stop_background();
+  void run_background();
+  bool over_limit(uint64_t factor) const;
+  void after_commit();
+  Status wait_for_room();
+
+  // cleanup.cpp
+  // Removes what no manifest that counts or is pinned, and no table, refers to. `kept`: segments in use;
+  // `first_new`: segments from this one on are younger than that list.
+  void collect_garbage(const std::vector<SegmentId>& kept, SegmentId first_new);
+  std::vector<SegmentId> segments_in_use() const;
+
+  // recovery.cpp
+  Status open_writer();
+  Status open_reader();
+  Status lock_for_writing();
+  Status create_hub();
+  Status recover(const Replay& replayed);
+  Status load(Manifest loaded);
+  Result<Manifest> pin_manifest();
+  Result<Seq> acknowledged_by_writer();
+  Status follow();
+  Status refresh();
+
+  // verify.cpp
+  Result<VerifyReport> verify();
+};
+
+// Counts forks that this process is the child of.
+uint64_t current_fork_generation();
+
+}  // namespace ehub

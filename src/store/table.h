@@ -1,0 +1,103 @@
+// One version's rows: the segments that readers see, and the side on which the one writer works.
+//
+// Writing is in two steps, so that nothing can fail once a batch is in the log: locate_sealed() finds, by reading
+// files, the rows that a batch will kill in sealed segments; apply_*() then changes memory only. Rows and deaths carry
+// the seq of their batch and stay invisible until the hub publishes it.
+//
+// Thread-safety: the const accessors and view states from any thread; everything under "writer side" only from the
+// leader of the commit queue (or recovery, before there are other threads).
+
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/published.h"
+#include "store/fresh_segment.h"
+#include "store/manifest.h"
+#include "store/segment_file.h"
+#include "store/view.h"
+
+namespace ehub {
+
+struct FreshRef {
+  std::shared_ptr<FreshSegment> segment;
+  std::shared_ptr<DeletionVector> deaths;
+  bool frozen = false;  // no more rows: a checkpoint is sealing it
+};
+
+struct SealedRef {
+  std::shared_ptr<const SealedSegment> segment;
+  std::shared_ptr<DeletionVector> deaths;
+};
+
+// Where in the sealed segments a batch's keys live now: per key an index into sealed() and a row, or kNoOrdinal.
+using SealedRows = std::vector<Ordinal>;
+
+class Table {
+ public:
+  Table(TableId id, std::string space, std::string version, const Schema& schema, Seq created);
+
+  const TableId id;
+  const std::string space;
+  const std::string version;
+  const Schema schema;
+  const Seq created;
+
+  std::shared_ptr<const TableState> state() const { return state_.load(); }
+  bool state_is(const TableState* state) const { return state_.is(state); }
+  uint64_t row_count() const { return row_count_.load(std::memory_order_acquire); }
+  bool dropped() const { return dropped_.load(std::memory_order_acquire); }
+  // Partition number - 1 -> name.
+  std::vector<std::string> partition_names() const;
+
+  // --- writer side ---
+
+  const std::vector<SealedRef>& sealed() const { return sealed_; }
+  const std::vector<FreshRef>& fresh() const { return fresh_; }
+
+  Result<SealedRows> locate_sealed(const std::vector<Key>& keys) const;
+  // The live rows killed, for the count of rows.
+  uint64_t apply_delete(const std::vector<Key>& keys, const SealedRows& located, Seq seq);
+  uint64_t apply_delete_all(Seq seq);
+  // Appends one row to `target` (an unfrozen fresh segment of this table) and kills what it replaces. True if it did.
+  bool apply_set(FreshSegment& target, const Key& key, Ordinal located, Seq seq, uint32_t partition,
+                 const void* vector);
+  uint32_t partition_number(std::string_view name);
+  void set_partition_names(std::vector<std::string> names);
+
+  void add_rows(int64_t delta) { row_count_.fetch_add(static_cast<uint64_t>(delta), std::memory_order_acq_rel); }
+  void set_row_count(uint64_t rows) { row_count_.store(rows, std::memory_order_release); }
+  void set_dropped() { dropped_.store(true, std::memory_order_release); }
+
+  // The fresh segment for small batches, made on first use.
+  FreshSegment& memory();
+  // The youngest file segment that is not frozen, or null; add_fresh() gives the table one.
+  std::shared_ptr<FreshSegment> active_file() const;
+  std::shared_ptr<FreshSegment> find_file(SegmentId segment_id) const;
+  void add_fresh(std::shared_ptr<FreshSegment> segment);
+  // Replaces the segment lists and publishes them as the new state.
+  void replace(std::vector<SealedRef> sealed, std::vector<FreshRef> fresh);
+  // Marks fresh segments as frozen: file segments always, the memory segment if `memory_too`.
+  void freeze(bool memory_too);
+
+ private:
+  void publish();
+  bool kill_fresh(const Key& key, Seq seq);
+  bool kill_located(Ordinal located, Seq seq);
+
+  std::vector<SealedRef> sealed_;
+  std::vector<FreshRef> fresh_;
+  Published<TableState> state_;
+  std::atomic<uint64_t> row_count_ = 0;
+  std::atomic<bool> dropped_ = false;
+  mutable std::mutex partitions_mutex_;
+  std::vector<std::string> partition_names_;
+};
+
+}  // namespace ehub
