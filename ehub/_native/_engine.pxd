@@ -1,0 +1,253 @@
+# The C++ API that _store.pyx binds.
+#
+# Engine calls are declared as they are: they throw nothing and return a Status or a Result. `take`
+# moves a Result's value out and hands back its Status; it alone carries `except +`, for the one
+# thing that the C++ library throws: bad_alloc.
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libcpp cimport bool as cbool
+from libcpp.memory cimport shared_ptr, unique_ptr
+from libcpp.pair cimport pair
+from libcpp.string cimport string
+from libcpp.vector cimport vector
+
+ctypedef vector[pair[string, uint64_t]] Counts
+
+cdef extern from "<string_view>" namespace "std" nogil:
+    cppclass string_view:
+        string_view()
+        string_view(const char*, size_t)
+        const char* data()
+        size_t size()
+
+cdef extern from "base/status.h" namespace "ehub" nogil:
+    enum class Code "ehub::Code":
+        kOk
+        kNotFound
+        kExists
+        kInvalidArgument
+        kDimension
+        kInvalidVector
+        kInvalidKey
+        kFrozen
+        kReadOnly
+        kLocked
+        kCorruption
+        kFormat
+        kClosed
+        kIo
+
+    cppclass Status:
+        cbool ok()
+        Code code()
+        int error_number()
+        const string& message()
+
+    cppclass Result[T]:
+        cbool ok()
+        const Status& status()
+        T& value()
+
+cdef extern from "base/limits.h" namespace "ehub" nogil:
+    const size_t kKeyBytesMax
+
+cdef extern from "base/metric.h" namespace "ehub" nogil:
+    enum class Metric "ehub::Metric":
+        kL2
+        kInnerProduct
+        kCosine
+
+cdef extern from "io/posix_file.h" namespace "ehub" nogil:
+    cppclass FileSystem:
+        pass
+    FileSystem& posix_file_system()
+
+cdef extern from "kernels/dispatch.h" namespace "ehub" nogil:
+    cppclass KernelTable:
+        const char* name
+    const KernelTable& kernels()
+    Status select_kernels(const char* name) except +
+
+cdef extern from "kernels/scan.h" namespace "ehub" nogil:
+    cppclass Neighbor:
+        float distance
+        uint64_t row
+    size_t first_invalid_row(
+        const KernelTable& kernels, Metric metric, const float* rows, size_t n, size_t dims
+    )
+
+cdef extern from "store/types.h" namespace "ehub" nogil:
+    enum class KeyType "ehub::KeyType":
+        kString
+        kInteger
+
+    enum class Durability "ehub::Durability":
+        kFull
+        kNormal
+        kOff
+
+    cppclass Schema:
+        uint32_t dims
+        Metric metric
+        KeyType key_type
+
+cdef extern from "store/view.h" namespace "ehub" nogil:
+    ctypedef uint64_t Ordinal
+    Ordinal kNoOrdinal
+
+    cppclass Selection:
+        uint64_t row_count
+
+    cppclass SearchOptions:
+        size_t k
+        float distance_max
+        const Selection* filter
+        const Ordinal* excluded
+
+    cppclass CView "ehub::View":
+        uint64_t seq()
+        const Schema& schema()
+        Result[uint64_t] row_count()
+        Status locate(const string_view* keys, size_t n, Ordinal* out) except +
+        Result[cbool] get(string_view key, float* out)
+        Status gather(const Ordinal* rows, size_t n, float* out) except +
+        Result[string_view] key(Ordinal row)
+        Selection select(const Ordinal* rows, size_t n) except +
+        Result[vector[vector[Neighbor]]] nearest(
+            const float* queries, size_t m, const SearchOptions& options
+        )
+        Status weighted_sum(
+            const Ordinal* rows, const double* weights, size_t n, double* out
+        ) except +
+
+    # std::shared_ptr<const void>, which Cython has no way to spell.
+    cppclass Pin "std::shared_ptr<const void>":
+        pass
+
+    cppclass ScanBatch "ehub::ScanCursor::Batch":
+        vector[Ordinal] rows
+        const float* vectors
+        Pin owner
+
+    cppclass ScanCursor:
+        ScanCursor(shared_ptr[const CView] view) except +
+        Result[ScanBatch] next(size_t rows_max)
+
+cdef extern from "store/store.h" namespace "ehub" nogil:
+    cppclass CTable "ehub::Table":
+        pass
+
+    cppclass StoreOptions:
+        cbool read_only
+        Durability durability
+        uint64_t log_bytes_max
+        uint64_t fresh_rows_max
+        uint64_t segment_bytes_max
+        uint64_t carry_bytes_max
+        uint64_t carry_total_bytes_max
+        cbool background
+
+    enum class WriteKind "ehub::WriteBatch::Kind":
+        kSet
+        kDelete
+        kDeleteAll
+
+    cppclass WriteBatch:
+        WriteKind kind
+        shared_ptr[CTable] table
+        vector[string_view] keys
+        const float* vectors
+        vector[string_view] partition_names
+        const uint32_t* row_partitions
+
+    cppclass WriteResult:
+        uint64_t rows_deleted
+
+    cppclass CSegmentStats "ehub::SegmentStats":
+        uint64_t id
+        uint64_t rows
+        uint64_t rows_dead
+        uint64_t bytes
+
+    cppclass TableStats:
+        uint64_t rows
+        vector[CSegmentStats] segments
+
+    cppclass CFinding "ehub::Finding":
+        string path
+        string what
+
+    cppclass CVerifyReport "ehub::VerifyReport":
+        uint64_t files
+        uint64_t bytes
+        uint64_t rows
+        vector[CFinding] findings
+
+    cppclass CRepairReport "ehub::RepairReport":
+        uint64_t rows_kept
+        uint64_t rows_dropped
+        vector[CFinding] dropped
+
+    cppclass CStore "ehub::Store":
+        @staticmethod
+        Result[unique_ptr[CStore]] open(
+            FileSystem& fs, const string& root, const StoreOptions& options
+        )
+
+        @staticmethod
+        Result[CRepairReport] repair(FileSystem& fs, const string& root)
+        Result[shared_ptr[CTable]] create_space(const string& name, const Schema& schema)
+        Result[shared_ptr[CTable]] space(const string& name)
+        vector[string] spaces() except +
+        Status drop_space(const string& name) except +
+        Result[WriteResult] write(const WriteBatch& batch)
+        Result[shared_ptr[const CView]] view(const CTable& table)
+        Result[uint64_t] row_count(const CTable& table)
+        TableStats stats(const CTable& table) except +
+        Result[Counts] partitions(const CTable& table)
+        Status sync() except +
+        Status checkpoint() except +
+        Status compact(const CTable& table) except +
+        Status refresh() except +
+        Result[CVerifyReport] verify()
+        Status close() except +
+        cbool closed()
+        cbool is_read_only()
+        uint64_t visible_seq()
+
+    const string& table_space(const CTable& table)
+    const Schema& table_schema(const CTable& table)
+
+cdef extern from *:
+    """
+    #include <mutex>
+    #include <utility>
+
+    #include "base/status.h"
+    #include "store/view.h"
+
+    // Moves the value of a Result to `out`; the reason instead if there is none.
+    template <typename T>
+    ehub::Status take(ehub::Result<T> result, T* out) {
+      if (!result.ok()) return result.status();
+      *out = std::move(result.value());
+      return {};
+    }
+
+    // The cursor's next batch; threads that share a cursor wait here for one another.
+    inline ehub::Status next_batch(std::mutex& mutex, ehub::ScanCursor& cursor, size_t rows_max,
+                                   ehub::ScanCursor::Batch* out) {
+      const std::lock_guard lock(mutex);
+      return take(cursor.next(rows_max), out);
+    }
+    """
+    cppclass mutex "std::mutex":
+        pass
+    Status take[T](Result[T] result, T* out) except + nogil
+    # The same once more: Cython cannot deduce a T that has `const` in it.
+    Status take_view "take"(
+        Result[shared_ptr[const CView]] result, shared_ptr[const CView]* out
+    ) except + nogil
+    Status next_batch(
+        mutex& mutex, ScanCursor& cursor, size_t rows_max, ScanBatch* out
+    ) except + nogil

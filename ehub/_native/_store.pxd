@@ -1,0 +1,100 @@
+# What the classes of _store are made of; _store.pyi says what they do.
+
+from libc.stdint cimport int64_t, uint64_t
+from libcpp cimport bool as cbool
+from libcpp.memory cimport shared_ptr, unique_ptr
+from libcpp.vector cimport vector
+
+from ehub._native._engine cimport (
+    CStore,
+    CTable,
+    CView,
+    Neighbor,
+    Ordinal,
+    Pin,
+    ScanCursor,
+    Selection,
+    WriteBatch,
+    mutex,
+    string_view,
+)
+
+
+# A hub. Every object below keeps its store alive, and the last one to go closes it.
+cdef class Store:
+    cdef object __weakref__
+    cdef unique_ptr[CStore] engine
+    cdef readonly str path
+
+    cdef Table table_of(self, shared_ptr[CTable] handle)
+    cdef int require_open(self) except -1
+
+
+# The space's handle: writes, and the one read that is worth a shortcut.
+cdef class Table:
+    cdef readonly Store store
+    cdef readonly str space
+    cdef readonly Py_ssize_t dims
+    cdef readonly str metric
+    cdef readonly str key_type
+    cdef shared_ptr[CTable] table
+    cdef cbool integer
+
+    cdef int one_key(self, object key, int64_t* storage, string_view* out) except -1
+    cdef uint64_t write(self, WriteBatch& batch) except? 0xFFFFFFFFFFFFFFFF
+    cdef int require_fit(self, Keys keys) except -1
+
+
+# The keys of one call, as the engine reads them. `owner` holds the bytes.
+cdef class Keys:
+    cdef vector[string_view] views
+    cdef vector[int64_t] integers
+    cdef object owner
+    cdef cbool integer
+
+    cdef object key_at(self, Py_ssize_t position)
+
+
+# A point in time of a space, with all reads.
+cdef class View:
+    cdef Table table
+    cdef shared_ptr[const CView] view
+
+    cdef int locate(self, Keys keys, vector[Ordinal]& rows) except -1
+    cdef int require_all(self, Keys keys, vector[Ordinal]& rows) except -1
+    cdef object gather(self, const vector[Ordinal]& rows)
+    cdef object keys_of(self, const vector[Ordinal]& rows)
+    cdef object search(
+        self,
+        const float[:, ::1] queries,
+        size_t k,
+        float distance_max,
+        Filter filter,
+        const Ordinal* excluded,
+    )
+    cdef object answers(self, const vector[vector[Neighbor]]& found)
+
+
+# A set of rows of one view.
+cdef class Filter:
+    cdef View view
+    cdef Selection selection
+
+
+# Visible rows in storage order. Several threads may take from one cursor: each batch goes to one of
+# them.
+cdef class Cursor:
+    cdef View view
+    cdef unique_ptr[ScanCursor] cursor
+    cdef mutex lock
+    cdef size_t rows_max
+    cdef cbool with_vectors
+
+
+# Vectors where they lie in the store. Every array or slice made of it keeps the file mapped, the
+# hub's end notwithstanding.
+cdef class Rows:
+    cdef Pin owner
+    cdef const float* vectors
+    cdef Py_ssize_t shape[2]
+    cdef Py_ssize_t strides[2]

@@ -1,0 +1,173 @@
+# The store as Python objects. Only the facade calls this: nothing here coerces, and what does not
+# fit is an error that is meant for us. Every call that may wait or compute does so without the GIL.
+# All objects may be shared by threads.
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, TypeVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+KeyArray = NDArray[np.int64] | NDArray[np.object_]
+Batch = TypeVar("Batch")
+
+# An open hub. Closing it twice is fine; when the last object that came of it goes, it closes
+# itself.
+@final
+class Store:
+    # Raises LockedError, NotFoundError (read-only and missing), CorruptionError, FormatError,
+    # StorageError. The limits have the right values for nearly all; tests shrink them to meet every
+    # boundary (src/store/store.h).
+    def __init__(
+        self,
+        path: str,
+        *,
+        read_only: bool = False,
+        durability: str = "full",
+        background: bool = True,
+        log_bytes_max: int | None = None,
+        fresh_rows_max: int | None = None,
+        segment_bytes_max: int | None = None,
+        carry_bytes_max: int | None = None,
+        carry_total_bytes_max: int | None = None,
+    ) -> None: ...
+    def create_space(self, name: str, dims: int, metric: str, key_type: str) -> Table: ...
+    def get_space(self, name: str) -> Table: ...
+    def spaces(self) -> list[str]: ...
+    def delete_space(self, name: str) -> None: ...
+    def sync(self) -> None: ...
+    def checkpoint(self) -> None: ...
+    def refresh(self) -> None: ...
+    # Files, bytes and rows read, and findings as (path, what).
+    def verify(self) -> tuple[int, int, int, list[tuple[str, str]]]: ...
+    def close(self) -> None: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def read_only(self) -> bool: ...
+    # Of the last batch that readers see.
+    @property
+    def seq(self) -> int: ...
+
+# Rows kept, rows dropped, and what was done as (path, what).
+def repair(path: str) -> tuple[int, int, list[tuple[str, str]]]: ...
+
+# A space's handle. It is of no more use once its space is deleted (NotFoundError) or its hub closed
+# (ClosedError).
+@final
+class Table:
+    @property
+    def store(self) -> Store: ...
+    @property
+    def space(self) -> str: ...
+    @property
+    def dims(self) -> int: ...
+    @property
+    def metric(self) -> Literal["cosine", "l2", "ip"]: ...
+    @property
+    def key_type(self) -> Literal["str", "int"]: ...
+    # One key is given as it is: InvalidKeyError if it cannot be one of this space's.
+    def get(self, key: Any, /) -> NDArray[np.float32]: ...
+    def contains(self, key: Any, /) -> bool: ...
+    # `values`: contiguous float32[dims]. `partition`: UTF-8.
+    def set(
+        self, key: Any, values: NDArray[np.float32], partition: bytes | None = None, /
+    ) -> None: ...
+    def delete(self, key: Any, /) -> None: ...
+    # `vectors`: float32[len(keys), dims]. `row_partitions`: per row an index into `partitions`;
+    # None: all the first one.
+    def multiset(
+        self,
+        keys: Keys,
+        vectors: NDArray[np.float32],
+        partitions: tuple[bytes, ...] = (),
+        row_partitions: NDArray[np.uint32] | None = None,
+    ) -> None: ...
+    # How many rows there were.
+    def multidelete(self, keys: Keys) -> int: ...
+    def delete_all(self) -> int: ...
+    def compact(self) -> None: ...
+    def row_count(self) -> int: ...
+    # Visible rows, and per segment (id, rows, dead rows, bytes).
+    def stats(self) -> tuple[int, list[tuple[int, int, int, int]]]: ...
+    def partitions(self) -> dict[str, int]: ...
+    # Every batch that was acknowledged.
+    def view(self) -> View: ...
+
+# The keys of one call, as the engine reads them: for that one call, in one thread. They own what
+# they point to.
+@final
+class Keys:
+    def __len__(self) -> int: ...
+    # `space` is for the message of an InvalidKeyError, which names the position.
+    @staticmethod
+    def of_objects(keys: Iterable[Any], key_type: str, space: str) -> Keys: ...
+    # Contiguous int64, read in place.
+    @staticmethod
+    def of_integers(keys: NDArray[np.int64]) -> Keys: ...
+    # Key i is data[offsets[i]:offsets[i + 1]], valid UTF-8, read in place.
+    @staticmethod
+    def of_utf8(offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> Keys: ...
+
+# Takes pairs of key and vector off an iterator until `vectors` is full; returns the keys. What is
+# not contiguous float32[dims] goes through `as_vector(vector, row)` first, `first` being the number
+# of the first row.
+def read_pairs(
+    pairs: Iterator[tuple[Any, Any]],
+    first: int,
+    vectors: NDArray[np.float32],
+    as_vector: Callable[[Any, int], NDArray[np.float32]],
+) -> list[Any]: ...
+
+# A space at one point in time. It holds on to its files, not to its hub.
+@final
+class View:
+    @property
+    def seq(self) -> int: ...
+    def row_count(self) -> int: ...
+    # NotFoundError names the first missing key.
+    def multiget(self, keys: Keys) -> NDArray[np.float32]: ...
+    # Zeros for missing keys, and which were found.
+    def multiget_found(self, keys: Keys) -> tuple[NDArray[np.float32], NDArray[np.bool_]]: ...
+    # Batches of at most `batch_rows`, in storage order; ClosedError once the hub is closed.
+    def scan(self, batch_rows: int) -> Cursor[tuple[KeyArray, NDArray[np.float32]]]: ...
+    def scan_keys(self, batch_rows: int) -> Cursor[KeyArray]: ...
+    # The rows with these keys, as far as there are any.
+    def select(self, keys: Keys) -> Filter: ...
+    # Of all queries together: keys, distances, and where each query's begin (len(queries) + 1
+    # numbers).
+    def nearest(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        distance_max: float,
+        filter: Filter | None = None,
+    ) -> tuple[KeyArray, NDArray[np.float32], list[int]]: ...
+    # Around stored keys, which are not among their own neighbors.
+    def nearest_to(
+        self, keys: Keys, k: int, distance_max: float, filter: Filter | None = None
+    ) -> tuple[KeyArray, NDArray[np.float32], list[int]]: ...
+    def weighted_sum(
+        self, keys: Keys, weights: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]: ...
+
+@final
+class Filter:
+    @property
+    def row_count(self) -> int: ...
+
+# Each batch goes to one of the threads that share a cursor.
+@final
+class Cursor(Iterator[Batch]):
+    def __iter__(self) -> Cursor[Batch]: ...
+    def __next__(self) -> Batch: ...
+
+# Vectors where they lie in the store: a read-only buffer float32[n, dims].
+@final
+class Rows:
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+# The instruction set in use: "scalar", "sse41", "avx2", "avx512" or "neon".
+def simd() -> str: ...
