@@ -1,0 +1,219 @@
+"""The one door for input: keys, vectors and numbers as the engine takes them, or a helpful error.
+
+What is right already passes without a copy: contiguous float32, int64 keys, Arrow buffers.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ehub import _arrow
+from ehub._native._store import Keys
+from ehub.errors import (
+    DimensionError,
+    InvalidArgumentError,
+    InvalidKeyError,
+    InvalidVectorError,
+)
+from ehub.types import KeyType, Vectors
+
+PARTITION_BYTES_MAX = 255
+FLOAT32 = np.dtype(np.float32)
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+# --- vectors ---
+
+
+def as_vector(vector: Any, dims: int, space: str, what: str = "the vector") -> Vectors:
+    """One vector as contiguous float32[dims]."""
+    if (
+        type(vector) is np.ndarray
+        and vector.dtype is FLOAT32
+        and vector.shape == (dims,)
+        and vector.flags.c_contiguous
+    ):
+        return vector
+    array = numeric(vector, dims, space, what)
+    if array.shape != (dims,):
+        raise DimensionError(
+            f"{what} has shape {array.shape}; expected ({dims},): space {space!r} has {dims} dims"
+        )
+    single: Vectors = as_float32(array[np.newaxis], what)[0]
+    return single
+
+
+def as_vectors(vectors: Any, dims: int, space: str, what: str = "vector") -> Vectors:
+    """Many vectors as contiguous float32[n, dims]. `what` names one of them."""
+    array = numeric(vectors, dims, space, f"each {what}")
+    if array.shape == (0,):
+        array = array.reshape(0, dims)
+    if array.ndim != 2 or array.shape[1] != dims:
+        raise DimensionError(
+            f"{what}s have shape {array.shape}; expected (n, {dims}), "
+            f"as space {space!r} has {dims} dims"
+        )
+    return as_float32(array, what)
+
+
+def numeric(values: Any, dims: int, space: str, what: str) -> NDArray[Any]:
+    """An array of integers or floats, of any shape."""
+    if type(values).__module__.partition(".")[0] == "pyarrow":
+        values = _arrow.vector_values(_arrow.as_one_array(values), dims, space)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        # numpy's word for rows of different lengths
+        raise DimensionError(
+            f"{what} must have {dims} dims, as space {space!r} has: {error}"
+        ) from None
+    if array.dtype.kind not in "fiu":
+        raise InvalidVectorError(f"{what} must be numbers, float32 at best; found {array.dtype}")
+    return array
+
+
+def as_float32(array: NDArray[Any], what: str) -> Vectors:
+    """Rows as contiguous float32; refuses those that do not fit."""
+    if array.dtype == FLOAT32:
+        return np.ascontiguousarray(array, FLOAT32)
+    try:
+        with np.errstate(over="raise", under="ignore"):
+            return array.astype(FLOAT32, order="C")
+    except FloatingPointError:
+        beyond = np.isfinite(array) & (np.abs(array) > FLOAT32_MAX)
+        row = int(np.flatnonzero(beyond.any(axis=1))[0])
+        which = what if what.startswith("the ") else f"{what} {row}"
+        raise InvalidVectorError(f"{which} has a number that is too large for float32") from None
+
+
+# --- keys ---
+
+
+def as_keys(keys: Any, key_type: KeyType, space: str) -> Keys:
+    """Many keys, packed."""
+    if isinstance(keys, (list, tuple)):
+        return Keys.of_objects(keys, key_type, space)
+    if isinstance(keys, np.ndarray):
+        return array_keys(keys, key_type, space)
+    if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
+        raise InvalidKeyError(f"expected a collection of keys, not one: {keys!r:.100}")
+    if _arrow.exports_arrow(keys):
+        return arrow_keys(keys, key_type, space)
+    return Keys.of_objects(tuple(keys), key_type, space)
+
+
+def array_keys(keys: NDArray[Any], key_type: KeyType, space: str) -> Keys:
+    """The keys of a numpy array; int64 is read in place."""
+    if keys.ndim != 1:
+        raise InvalidKeyError(f"the keys have shape {keys.shape}; expected one dimension")
+    if keys.dtype.kind in "iu" and key_type == "int":
+        if keys.dtype.kind == "u" and keys.size and keys.max() > np.iinfo(np.int64).max:
+            row = int(np.argmax(keys > np.iinfo(np.int64).max))
+            raise InvalidKeyError(
+                f"key {row} is {keys[row]}; an int key has at most 64 bits, sign included"
+            )
+        return Keys.of_integers(np.ascontiguousarray(keys, np.int64))
+    if keys.dtype.kind in "OUT" or keys.size == 0:
+        return Keys.of_objects(keys.tolist(), key_type, space)
+    raise InvalidKeyError(f"the keys are {keys.dtype}; space {space!r} has {key_type} keys")
+
+
+def arrow_keys(keys: Any, key_type: KeyType, space: str) -> Keys:
+    """The keys of an Arrow array, or of a series that can be had as one."""
+    try:
+        array = _arrow.as_one_array(keys)
+    except ImportError:
+        return Keys.of_objects(tuple(keys), key_type, space)
+    if key_type == "int":
+        return array_keys(_arrow.integer_keys(array, space), key_type, space)
+    return Keys.of_utf8(*_arrow.string_keys(array, space))
+
+
+def require_same_length(keys: Keys, vectors: Vectors) -> None:
+    """Refuse keys without vectors, and the other way round."""
+    if len(keys) != len(vectors):
+        raise InvalidArgumentError(f"{len(keys)} keys, but {len(vectors)} vectors")
+
+
+# --- partitions ---
+
+
+def as_partitions(partition: Any, rows: int) -> tuple[tuple[bytes, ...], NDArray[np.uint32] | None]:
+    """Names in UTF-8, and per row which of them: None means the first for all."""
+    if partition is None:
+        return (), None
+    if isinstance(partition, str):
+        return (as_partition_name(partition),), None
+    labels = partition.tolist() if isinstance(partition, np.ndarray) else list(partition)
+    if len(labels) != rows:
+        raise InvalidArgumentError(f"{rows} keys, but {len(labels)} partitions")
+    numbers: dict[str, int] = {}
+    codes = np.fromiter((numbers.setdefault(label, len(numbers)) for label in labels), np.uint32)
+    return tuple(map(as_partition_name, numbers)), codes
+
+
+def as_partition_name(name: Any) -> bytes:
+    """A partition's name in UTF-8."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a partition is a str, not {name!r:.100}")
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgumentError(f"partition {name!r:.100} has a lone surrogate") from None
+    if not 0 < len(encoded) <= PARTITION_BYTES_MAX:
+        raise InvalidArgumentError(
+            f"partition {name!r:.100} has {len(encoded)} bytes; expected 1 to {PARTITION_BYTES_MAX}"
+        )
+    return encoded
+
+
+# --- numbers ---
+
+
+def as_integer(number: Any, what: str, low: int, high: int) -> int:
+    """An integer within limits. True is none."""
+    try:
+        value = operator.index(number)
+    except TypeError:
+        value = None
+    if value is None or isinstance(number, (bool, np.bool_)):
+        raise TypeError(f"{what} is {number!r:.100}; expected an int")
+    if not low <= value <= high:
+        raise InvalidArgumentError(f"{what} is {value}; expected {low} to {high:,}")
+    return value
+
+
+def as_distance_max(distance: float | None) -> float:
+    """The largest distance of a neighbor, as float32 can say it."""
+    if distance is None:
+        return math.inf
+    if isinstance(distance, (bool, str, bytes)):
+        raise TypeError(f"max_distance is {distance!r:.100}; expected a number")
+    value = float(distance)
+    if math.isnan(value):
+        raise InvalidArgumentError("max_distance is NaN")
+    return math.copysign(math.inf, value) if abs(value) > FLOAT32_MAX else value
+
+
+def as_shares(weights: Any, rows: int) -> NDArray[np.float64]:
+    """The share of each row in an average; without weights, all the same."""
+    if rows == 0:
+        raise InvalidArgumentError("an average of no keys")
+    if weights is None:
+        return np.full(rows, 1 / rows)
+    array = np.asarray(weights)
+    if array.dtype.kind not in "fiu" or array.shape != (rows,):
+        raise InvalidArgumentError(
+            f"weights are {array.dtype} of shape {array.shape}; expected numbers of shape ({rows},)"
+        )
+    array = np.ascontiguousarray(array, np.float64)
+    total = float(array.sum())
+    if not math.isfinite(total) or total == 0:
+        raise InvalidArgumentError(f"the sum of the weights is {total}")
+    return array / total

@@ -1,0 +1,104 @@
+"""What can go wrong, as exceptions: each an `EhubError`, and a built-in one where that fits.
+
+So `except KeyError` works as it does for a dict, and `except ehub.EhubError` catches everything
+that the store itself reports. A call that raises has changed nothing.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ClosedError",
+    "ConflictError",
+    "CorruptionError",
+    "DimensionError",
+    "EhubError",
+    "ExistsError",
+    "FormatError",
+    "FrozenError",
+    "InvalidArgumentError",
+    "InvalidKeyError",
+    "InvalidVectorError",
+    "LockedError",
+    "ModelMismatchError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "ReadOnlyError",
+    "StorageError",
+    "UnavailableError",
+]
+
+
+class EhubError(Exception):
+    """The base of all errors of Embeddinghub."""
+
+
+class NotFoundError(EhubError, KeyError):
+    """There is no such key, space or hub."""
+
+    def __str__(self) -> str:
+        """The message as it is: KeyError would show its repr."""
+        return Exception.__str__(self)
+
+
+class ExistsError(EhubError):
+    """A name is taken."""
+
+
+class InvalidArgumentError(EhubError, ValueError):
+    """An argument has the right type and a value that cannot be."""
+
+
+class DimensionError(EhubError, ValueError):
+    """Vectors have another shape than the space needs."""
+
+
+class InvalidVectorError(EhubError, ValueError):
+    """A vector with a NaN or infinity, of no numbers, or, under cosine, without a direction."""
+
+
+class InvalidKeyError(EhubError, ValueError):
+    """A key is of the wrong type for its space, empty, too long, or no UTF-8."""
+
+
+class FrozenError(EhubError):
+    """A frozen version takes no writes."""
+
+
+class ReadOnlyError(EhubError):
+    """The hub takes no writes: it was opened so, or became so when a sync to disk failed."""
+
+
+class LockedError(EhubError):
+    """Another process (the message has its pid) has the hub open for writing."""
+
+
+class CorruptionError(EhubError):
+    """A file is damaged; the message has its path and the offset."""
+
+
+class FormatError(EhubError):
+    """The hub was written by a release with another format."""
+
+
+class ModelMismatchError(EhubError):
+    """Vectors of different models do not mix."""
+
+
+class ConflictError(EhubError):
+    """Somebody else changed it first."""
+
+
+class PermissionDeniedError(EhubError, PermissionError):
+    """This principal may not do that."""
+
+
+class UnavailableError(EhubError, ConnectionError):
+    """There is no way to the hub, or not in this build."""
+
+
+class ClosedError(EhubError):
+    """The hub is closed, or belongs to the process that this one was forked from."""
+
+
+class StorageError(EhubError, OSError):
+    """A system call failed, as OSError with its errno: no space, no permission, a broken disk."""
