@@ -1,0 +1,102 @@
+"""What every command shares: the typer application, common arguments, and how a hub is opened."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import ehub
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 the command failed, or verify found damage; "
+    "2 wrong usage; 130 interrupted by Ctrl-C."
+)
+
+app = typer.Typer(
+    name="ehub",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES,
+)
+
+
+class Failure(Exception):
+    """A command cannot do what was asked; what to do about it goes with it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Interrupted(Exception):
+    """Ctrl-C, and what has been done by then."""
+
+
+Hub = Annotated[Path, typer.Argument(metavar="HUB", help="The hub's directory.")]
+HubOrDefault = Annotated[
+    Path,
+    typer.Argument(metavar="HUB", envvar="EMBEDDINGHUB_DATA", help="The hub's directory."),
+]
+SpaceName = Annotated[str, typer.Argument(metavar="SPACE", help="The space's name.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def open_to_read(hub: Path) -> ehub.Hub:
+    """Open an existing hub beside whoever else uses it."""
+    return ehub.open(hub, read_only=True)
+
+
+def open_to_write(hub: Path) -> ehub.Hub:
+    """Open an existing hub as its writer; a mistyped name makes no new one."""
+    open_to_read(hub).close()
+    return ehub.open(hub)
+
+
+def find_space(hub: ehub.Hub, name: str) -> ehub.Space:
+    """A space by its name; if there is none, the failure says which names are close."""
+    if name in hub:
+        return hub.get_space(name)
+    names = sorted(hub.spaces())
+    close = difflib.get_close_matches(name, names, n=3)
+    if close:
+        hint = f"did you mean {' or '.join(map(repr, close))}?"
+    elif names:
+        hint = f"the hub's spaces: {', '.join(names[:20])}{' ...' if len(names) > 20 else ''}"
+    else:
+        hint = "the hub has no spaces yet: ehub import makes one"
+    raise Failure(f"no space {name!r} in this hub", hint)
+
+
+def parse_keys(space: ehub.Space, texts: Iterable[str]) -> list[str] | list[int]:
+    """Keys as typed on the command line, as this space has them."""
+    if space.key_type == "str":
+        return list(texts)
+    keys = []
+    for text in texts:
+        try:
+            keys.append(int(text))
+        except ValueError:
+            raise typer.BadParameter(
+                f"{text!r} is not an integer, and keys of space {space.name!r} are"
+            ) from None
+    return keys
+
+
+def confirm(question: str) -> None:
+    """Ask before something that cannot be undone."""
+    try:
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort:  # the end of the input, or Ctrl-C
+        sys.stderr.write("\n")
+        agreed = False
+    if not agreed:
+        raise Failure("nothing was changed", "answer y, or say --yes")

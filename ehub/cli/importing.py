@@ -1,0 +1,335 @@
+"""The command `import`: files of embeddings into a space, in atomic batches, resumably.
+
+Resuming needs no record of how far the last run came: the space is the record. With `--resume`
+each batch is first compared with what the space holds, and written only if a key is missing or a
+vector differs. So it is right after any end (Ctrl-C, kill -9, a power cut), whatever else was
+written to or deleted from the space in between, and costs a read of what is there already. Files
+are read in order, and of a key that occurs twice the last row wins, resumed or not.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, cast, get_args
+
+import numpy as np
+import typer
+
+import ehub
+from ehub.cli import output
+from ehub.cli.app import Failure, Hub, Interrupted, Json, app, find_space, open_to_read
+from ehub.formats import (
+    InputError,
+    Keys,
+    KeyType,
+    Selection,
+    Vectors,
+    convert_keys,
+    open_source,
+)
+from ehub.types import Metric
+
+BATCH_BYTES = 32 << 20  # of vectors, unless --batch-rows says otherwise
+METRICS = get_args(Metric)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the files hold, known before anything is written."""
+
+    files: list[Path]
+    selection: Selection
+    rows: int | None
+    dims: int
+    metric: str | None
+    key_type: KeyType
+    found: str  # for people: where keys and vectors come from
+
+
+@dataclass
+class Progress:
+    """How many rows have been dealt with so far."""
+
+    stored: int = 0
+    skipped: int = 0
+
+    @property
+    def done(self) -> int:
+        """Rows of the files that the space now holds."""
+        return self.stored + self.skipped
+
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE...",
+        exists=True,
+        dir_okay=False,
+        help="Files that end in .npy, .npz, .h5, .hdf5, .parquet, .pq, .csv or .tsv.",
+    ),
+]
+KeysFrom = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the keys are: the name of an array, dataset or column, or a file: "
+        "keys.npy, keys.txt (one per line), table.csv:column."
+    ),
+]
+VectorsFrom = Annotated[
+    str | None,
+    typer.Option(help="The array or dataset, or the column or columns (a,b,c), of vectors."),
+]
+MetricOption = Annotated[
+    Metric | None,
+    typer.Option(help="Of a new space. Default: what the file says, or cosine."),
+]
+KeyTypeOption = Annotated[
+    KeyType | None,
+    typer.Option(help="Of a new space. Default: as the files' keys are."),
+]
+Header = Annotated[
+    bool | None,
+    typer.Option("--header/--no-header", help="Of a CSV file. Default: look at the first line."),
+]
+Create = Annotated[
+    bool, typer.Option("--create/--no-create", help="Make hub and space if there are none.")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Skip batches that the space holds already.")
+]
+BatchRows = Annotated[
+    int | None, typer.Option(min=1, help="Rows per atomic batch. Default: 32 MiB of them.")
+]
+
+
+@app.command("import")
+def import_files(
+    hub: Hub,
+    files: Files,
+    space: Annotated[str, typer.Option(help="The space to import into.")],
+    keys: KeysFrom = None,
+    vectors: VectorsFrom = None,
+    dims: Annotated[int | None, typer.Option(min=1, help="Refuse files with other dims.")] = None,
+    metric: MetricOption = None,
+    key_type: KeyTypeOption = None,
+    header: Header = None,
+    create: Create = True,
+    resume: Resume = False,
+    batch_rows: BatchRows = None,
+    as_json: Json = False,
+) -> None:
+    """Store the embeddings that files hold in a space.
+
+    Keys and vectors are found by their usual names (keys, key, id; vectors, embeddings; train in
+    HDF5) unless you name them. A .npy file takes its keys from FILE.keys.npy beside it if that
+    exists. Files without keys get row numbers as integer keys, counted on from file to file.
+    Vectors are stored as float32. Memory holds a batch at a time, however large the files are.
+
+    Each batch is atomic, and durable before the next is read. Ctrl-C stops after the batch at hand
+    (exit code 130); a failure or even kill -9 leaves whole batches stored. To go on, run the same
+    command with --resume: it compares each batch with what the space holds, and writes only those
+    that are not there with the same vectors. It keeps no record of its own, so it is right whatever
+    happened to the space since. Without --resume all is written again, which ends in the same
+    state.
+    """
+    plan = make_plan(files, Selection(keys, vectors, header))
+    if dims is not None and dims != plan.dims:
+        raise Failure(f"the files have {plan.dims} dims, not {dims}")
+    if not create:
+        open_to_read(hub).close()
+    started = time.perf_counter()
+    with ehub.open(hub) as store:
+        if space in store or not create:
+            target = check_space(find_space(store, space), plan, metric, key_type)
+        else:
+            target = create_space(store, space, plan, metric, key_type)
+        if not as_json:
+            output.note(f"{plan.found}; {target.dims} dims, {target.metric}")
+        progress = Progress()
+        rows_at_once = batch_rows or max(1, BATCH_BYTES // (4 * plan.dims))
+        with output.progress_bar(plan.rows, "importing") as bar, deferred_interrupt() as stop:
+            complete = copy(plan, target, progress, rows_at_once, resume, bar, stop)
+    seconds = time.perf_counter() - started
+    report(plan, space, progress, seconds, as_json=as_json, complete=complete)
+
+
+def make_plan(files: list[Path], selection: Selection) -> Plan:
+    """Open each file once, to refuse what does not fit before anything is written."""
+    rows: int | None = 0
+    dims: dict[int, Path] = {}
+    metrics: dict[str, Path] = {}
+    key_types: set[KeyType] = set()
+    found = ""
+    for path in files:
+        with open_source(path, selection) as source:
+            rows = None if rows is None or source.rows is None else rows + source.rows
+            dims.setdefault(source.dims, path)
+            if source.metric is not None:
+                metrics.setdefault(source.metric, path)
+            key_types.add(source.key_type)
+            found = found or f"keys: {source.keys_from}; vectors: {source.vectors_from}"
+    refuse_mixture("dims", dims)
+    refuse_mixture("metric", metrics)
+    [dims_of_all] = dims
+    key_type: KeyType = "int" if key_types == {"int"} else "str"
+    return Plan(files, selection, rows, dims_of_all, next(iter(metrics), None), key_type, found)
+
+
+def refuse_mixture(what: str, values: dict[Any, Path]) -> None:
+    """Files of one import agree."""
+    if len(values) > 1:
+        texts = [f"{path} has {what} {value}" for value, path in values.items()]
+        raise Failure(f"the files do not fit together: {', '.join(texts)}")
+
+
+def check_space(
+    space: ehub.Space, plan: Plan, metric: str | None, key_type: str | None
+) -> ehub.Space:
+    """An existing space, if the files and options fit it."""
+    if space.dims != plan.dims:
+        raise Failure(
+            f"the files have {plan.dims} dims, space {space.name!r} has {space.dims}",
+            "import into another space: --space NAME",
+        )
+    if metric is not None and metric != space.metric:
+        raise Failure(f"space {space.name!r} has metric {space.metric}, not {metric}")
+    if key_type is not None and key_type != space.key_type:
+        raise Failure(f"space {space.name!r} has {space.key_type} keys, not {key_type}")
+    return space
+
+
+def create_space(
+    store: ehub.Hub, name: str, plan: Plan, metric: Metric | None, key_type: KeyType | None
+) -> ehub.Space:
+    """A new space for the files."""
+    if metric is None and plan.metric not in (None, *METRICS):
+        raise Failure(f"the files' metric is {plan.metric!r}", "say --metric, cosine, l2 or ip")
+    chosen = metric or cast("Metric", plan.metric) or "cosine"
+    return store.create_space(name, plan.dims, metric=chosen, key_type=key_type or plan.key_type)
+
+
+def copy(
+    plan: Plan,
+    space: ehub.Space,
+    progress: Progress,
+    batch_rows: int,
+    resume: bool,
+    bar: Any,
+    stop: Callable[[], bool],
+) -> bool:
+    """Store the rows of all files, batch by batch; False: told to stop before the end."""
+    try:
+        for block in blocks(plan, space.key_type, batch_rows):
+            if stop():
+                return False
+            if resume and is_stored(space, block):
+                progress.skipped += len(block.vectors)
+            else:
+                write(space, block)
+                progress.stored += len(block.vectors)
+            bar.update(len(block.vectors))
+    except (ehub.EhubError, InputError, OSError) as error:
+        hint = f"{progress.done:,} rows are stored, whole batches; to go on: --resume"
+        raise Failure(str(error), hint) from error
+    return True
+
+
+def write(space: ehub.Space, block: Block) -> None:
+    """Store a block as one batch; an error then says where the block lies in the file."""
+    try:
+        space.multiset(block.keys, block.vectors)
+    except (ehub.InvalidKeyError, ehub.InvalidVectorError) as error:
+        last = block.start + len(block.vectors) - 1
+        raise InputError(f"{block.path}, rows {block.start} to {last}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive rows of a file, with keys as the space has them."""
+
+    path: Path
+    start: int
+    keys: Keys
+    vectors: Vectors
+
+
+def blocks(plan: Plan, key_type: KeyType, batch_rows: int) -> Iterator[Block]:
+    """The rows of all files."""
+    first_row = 0
+    for path in plan.files:
+        start = 0
+        with open_source(path, plan.selection) as source:
+            for batch in source.batches(batch_rows):
+                keys = batch.keys
+                if keys is None:
+                    number = first_row + start
+                    keys = np.arange(number, number + len(batch), dtype=np.int64)
+                yield Block(path, start, convert_keys(keys, key_type, str(path)), batch.vectors)
+                start += len(batch)
+        first_row += start
+
+
+def is_stored(space: ehub.Space, block: Block) -> bool:
+    """Whether the space holds these keys with exactly these vectors."""
+    stored, found = space.multiget(block.keys, default=None)
+    same = np.array_equal(np.asarray(stored).view(np.uint32), block.vectors.view(np.uint32))
+    return bool(np.all(found)) and same
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Make Ctrl-C a wish that is asked for between batches; a second one interrupts at once."""
+    wished = threading.Event()
+
+    def wish(signal_number: int, frame: object) -> None:
+        if wished.is_set():
+            raise KeyboardInterrupt
+        wished.set()
+        os.write(sys.stderr.fileno(), b"\nstopping after this batch; Ctrl-C again: at once\n")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield wished.is_set
+        return
+    previous = signal.signal(signal.SIGINT, wish)
+    try:
+        yield wished.is_set
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def report(
+    plan: Plan, space: str, progress: Progress, seconds: float, *, as_json: bool, complete: bool
+) -> None:
+    """Say what was stored, and how to go on if it is not all."""
+    if as_json:
+        output.print_json(
+            {
+                "space": space,
+                "rows_stored": progress.stored,
+                "rows_skipped": progress.skipped,
+                "seconds": round(seconds, 6),
+                "complete": complete,
+            }
+        )
+    if not complete:
+        total = "" if plan.rows is None else f" of {plan.rows:,}"
+        raise Interrupted(
+            f"interrupted; {progress.done:,}{total} rows are stored in space {space!r}, whole "
+            "batches; to go on, run the same command with --resume"
+        )
+    if not as_json:
+        speed = progress.done / seconds
+        size = output.bytes_text(speed * plan.dims * 4)
+        skipped = f" ({progress.skipped:,} more were there)" if progress.skipped else ""
+        output.say(
+            f"stored {progress.stored:,} rows in space {space!r}{skipped}: "
+            f"{seconds:.2f} s, {speed:,.0f} rows/s, {size}/s"
+        )

@@ -1,0 +1,182 @@
+"""Parquet files: a column of keys, and vectors as a column of lists or as a column per number.
+
+Read by row groups, written by batches: memory holds a batch and a row group.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ehub.formats.source import (
+    KEY_NAMES,
+    VECTOR_NAMES,
+    Batch,
+    InputError,
+    KeyType,
+    Selection,
+    Source,
+    Vectors,
+    as_keys,
+    as_vectors,
+    choose,
+)
+
+
+def import_pyarrow() -> Any:
+    """The pyarrow package, which is optional."""
+    try:
+        import pyarrow as pa
+        import pyarrow.compute
+        import pyarrow.parquet
+    except ImportError as error:
+        raise InputError("Parquet files need pyarrow: pip install 'ehub[arrow]'") from error
+    return pa
+
+
+class ParquetSource(Source):
+    """An open Parquet file."""
+
+    def __init__(self, path: Path, selection: Selection) -> None:
+        super().__init__(path)
+        pa = import_pyarrow()
+        self.pa = pa
+        try:
+            self.file = pa.parquet.ParquetFile(path)
+        except pa.ArrowException as error:
+            raise InputError(f"{path}: not a Parquet file: {error}") from error
+        try:
+            self.take_columns(selection)
+        except BaseException:
+            self.file.close()
+            raise
+
+    def take_columns(self, selection: Selection) -> None:
+        """Find the keys and the vectors, and what the file says about them."""
+        schema = self.file.schema_arrow
+        self.rows = self.file.metadata.num_rows
+        self.key = self.find_keys(schema, selection.keys)
+        if self.key is not None:
+            key_type = schema.field(self.key).type
+            self.key_type = "int" if self.pa.types.is_integer(key_type) else "str"
+            self.keys_from = f"column {self.key!r}"
+        self.columns = self.find_vectors(schema, selection.vectors)
+        self.listed = self.is_list(schema.field(self.columns[0]).type)
+        if self.listed:
+            self.dims = self.list_dims(schema.field(self.columns[0]).type)
+            self.vectors_from = f"column {self.columns[0]!r}"
+        else:
+            self.dims = len(self.columns)
+            self.vectors_from = f"{self.dims} columns"
+        about = (schema.metadata or {}).get(b"ehub")
+        self.metric = json.loads(about).get("metric") if about else None
+
+    def find_keys(self, schema: Any, named: str | None) -> str | None:
+        """The column of keys: named, with a usual name, or the first that can be one."""
+        key = choose(named, schema.names, KEY_NAMES, f"{self.path}: column")
+        if key is None:
+            key = next((field.name for field in schema if self.is_key(field.type)), None)
+        elif not self.is_key(schema.field(key).type):
+            found = schema.field(key).type
+            raise InputError(f"{self.path}: column {key!r} is {found}; a key is text or an integer")
+        return key
+
+    def find_vectors(self, schema: Any, named: str | None) -> list[str]:
+        """The column of vectors, or the columns of their numbers."""
+        what = f"{self.path}: column"
+        if named is not None:
+            return [str(choose(name, schema.names, (), what)) for name in named.split(",")]
+        lists = [field.name for field in schema if self.is_list(field.type)]
+        usual = choose(None, lists, VECTOR_NAMES, what)
+        if usual is not None or len(lists) == 1:
+            return [usual or lists[0]]
+        if lists:
+            raise InputError(f"{self.path}: say --vectors, one of: {', '.join(lists)}")
+        types = self.pa.types
+        numbers = [field.name for field in schema if types.is_floating(field.type)]
+        if not numbers:
+            raise InputError(f"{self.path}: no column of lists, and none of floating-point numbers")
+        return numbers
+
+    def is_key(self, kind: Any) -> bool:
+        """Whether a column of this type can be keys."""
+        types = self.pa.types
+        text = kind.value_type if types.is_dictionary(kind) else kind
+        return bool(
+            types.is_integer(kind)
+            or types.is_string(text)
+            or types.is_large_string(text)
+            or types.is_string_view(text)
+        )
+
+    def is_list(self, kind: Any) -> bool:
+        """Whether a column of this type can be vectors."""
+        types = self.pa.types
+        lists = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+        return bool(lists)
+
+    def list_dims(self, kind: Any) -> int:
+        """How long the lists are: by their type, or the first of them."""
+        if self.pa.types.is_fixed_size_list(kind):
+            return int(kind.list_size)
+        for batch in self.file.iter_batches(batch_size=1, columns=self.columns):
+            return len(batch.column(0)[0].as_py() or ())
+        return 0
+
+    def batches(self, batch_rows: int) -> Iterator[Batch]:
+        """All rows in order."""
+        columns = [*self.columns, *([self.key] if self.key is not None else [])]
+        start = 0
+        for batch in self.file.iter_batches(batch_size=batch_rows, columns=columns):
+            keys = None
+            if self.key is not None:
+                column = self.without_nulls(batch, self.key, start)
+                keys = as_keys(key_values(column, self.key_type), f"{self.path}: the keys")
+            yield Batch(keys, self.vectors_of(batch, start))
+            start += batch.num_rows
+
+    def vectors_of(self, batch: Any, start: int) -> Vectors:
+        """The vectors of a batch that begins at row `start`."""
+        what = f"{self.path}: the vectors"
+        columns = [self.without_nulls(batch, name, start) for name in self.columns]
+        if not self.listed:
+            arrays = [as_vectors(to_numpy(column), what) for column in columns]
+            return np.stack(arrays, axis=1)
+        [column] = columns
+        lengths = np.asarray(self.pa.compute.list_value_length(column))
+        wrong = np.flatnonzero(lengths != self.dims)
+        if wrong.size:
+            raise InputError(
+                f"{self.path}: row {start + wrong[0]} has {lengths[wrong[0]]} dims, "
+                f"the first has {self.dims}"
+            )
+        values = column.flatten()
+        if values.null_count:
+            raise InputError(f"{self.path}: a number is missing in rows {start} and after")
+        return as_vectors(to_numpy(values), what).reshape(-1, self.dims)
+
+    def without_nulls(self, batch: Any, name: str, start: int) -> Any:
+        """A column of a batch, every entry of which is there."""
+        column = batch.column(name)
+        if column.null_count:
+            row = start + int(np.flatnonzero(np.asarray(column.is_null()))[0])
+            raise InputError(f"{self.path}: column {name!r} has no value in row {row}")
+        return column
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+def key_values(column: Any, key_type: KeyType) -> Any:
+    """A column of keys, as NumPy's integers or a list of text."""
+    return to_numpy(column) if key_type == "int" else column.to_pylist()
+
+
+def to_numpy(column: Any) -> Any:
+    """A column without nulls as a NumPy array, copied only if it must be."""
+    return column.to_numpy(zero_copy_only=False)
