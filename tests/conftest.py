@@ -1,0 +1,69 @@
+"""What every test runs with: the package under test, and how hypothesis searches."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+NOT_BUILT = """
+ehub is not installed with its test module, so there is nothing to test. From the checkout:
+
+    pip install '.[test]' && pytest
+
+or, to edit and test in place:
+
+    EHUB_TESTING=1 python setup.py build_ext --inplace && python -m pytest
+"""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Find the package under test, or say how to build it."""
+    prefer_installed_package()
+    if tested_module() is None:
+        raise pytest.UsageError(NOT_BUILT)
+
+
+def prefer_installed_package() -> None:
+    """Undo what `python -m pytest` does to sys.path, unless the checkout was built in place.
+
+    It puts the checkout first, where `ehub/` has no compiled modules and would hide the installed
+    package. (Plain `pytest` with `--import-mode=importlib` leaves sys.path alone.)
+    """
+    if not list((ROOT / "ehub" / "_native").glob("*.so")):
+        sys.path[:] = [path for path in sys.path if Path(path).resolve() != ROOT]
+        importlib.invalidate_caches()
+
+
+def tested_module() -> str | None:
+    """Where the C++ internals that the tests need would be imported from."""
+    try:
+        spec = importlib.util.find_spec("ehub._native._testing")
+    except ModuleNotFoundError:
+        return None
+    return spec.origin if spec else None
+
+
+def pytest_report_header() -> str:
+    """Say which build is being tested."""
+    return f"ehub: {tested_module()}"
+
+
+# `ci` finds the same examples each time, so that a red run can be repeated; `default` explores.
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile(
+    "slow",
+    deadline=None,
+    max_examples=2000,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default")
+)

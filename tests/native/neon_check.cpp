@@ -1,0 +1,148 @@
+// A program for AArch64: NEON computes what the scalar kernels compute, and repeats itself to the bit.
+//
+// test_simd_build.py runs it under qemu on other machines, so it needs neither Python nor a test framework. It prints
+// what differs and fails; or it prints "ok".
+
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "kernels/dispatch.h"
+#include "kernels/scan.h"
+#include "kernels/tables.h"
+
+namespace {
+
+using ehub::kNeonKernels;
+using ehub::kScalarKernels;
+using ehub::Metric;
+using ehub::Neighbor;
+
+constexpr size_t kQueries = 9;
+constexpr size_t kRows = 11;
+
+int failures = 0;
+
+void check(bool right, const char* what, size_t dims) {
+  if (right) return;
+  std::printf("%s is wrong for %zu dimensions\n", what, dims);
+  ++failures;
+}
+
+std::vector<float> random_floats(size_t count, unsigned seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(count);
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+bool close(const std::vector<float>& a, const std::vector<float>& b, size_t dims) {
+  const float tolerance = 1e-5F * static_cast<float>(dims + 8);  // where a lost term would cost about 1
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (!(std::fabs(a[i] - b[i]) <= tolerance)) return false;
+  }
+  return true;
+}
+
+bool same_bits(const float* a, const float* b, size_t count) { return std::memcmp(a, b, count * sizeof(float)) == 0; }
+
+void check_distances(size_t dims) {
+  const std::vector<float> queries = random_floats(kQueries * dims, 1);
+  const std::vector<float> rows = random_floats(kRows * dims, 2);
+  std::vector<float> neon(kQueries * kRows);
+  std::vector<float> scalar(kQueries * kRows);
+  std::vector<float> one(kRows);
+  std::vector<float> norms(kRows);
+
+  kNeonKernels.l2_many(queries.data(), kQueries, rows.data(), kRows, dims, neon.data(), kRows);
+  kScalarKernels.l2_many(queries.data(), kQueries, rows.data(), kRows, dims, scalar.data(), kRows);
+  check(close(neon, scalar, dims), "l2_many", dims);
+  for (size_t q = 0; q < kQueries; ++q) {
+    kNeonKernels.l2_one(queries.data() + q * dims, rows.data(), kRows, dims, one.data());
+    check(same_bits(one.data(), neon.data() + q * kRows, kRows), "l2_one", dims);
+  }
+
+  kNeonKernels.dot_many(queries.data(), kQueries, rows.data(), kRows, dims, neon.data(), kRows);
+  kScalarKernels.dot_many(queries.data(), kQueries, rows.data(), kRows, dims, scalar.data(), kRows);
+  check(close(neon, scalar, dims), "dot_many", dims);
+  kNeonKernels.dot_one(queries.data(), rows.data(), kRows, dims, one.data());
+  check(same_bits(one.data(), neon.data(), kRows), "dot_one", dims);
+  kNeonKernels.dot_norm_one(queries.data(), rows.data(), kRows, dims, one.data(), norms.data());
+  check(same_bits(one.data(), neon.data(), kRows), "dot_norm_one", dims);
+  for (size_t i = 0; i < kRows; ++i) {
+    kNeonKernels.dot_one(rows.data() + i * dims, rows.data() + i * dims, 1, dims, one.data());
+    check(same_bits(one.data(), norms.data() + i, 1), "dot_norm_one's norm", dims);
+  }
+}
+
+void check_accumulate(size_t dims) {
+  const std::vector<float> row = random_floats(dims, 3);
+  std::vector<double> neon(dims + 1, 0.25);
+  std::vector<double> scalar(dims + 1, 0.25);
+  kNeonKernels.accumulate(row.data(), -0.37, dims, neon.data());
+  kScalarKernels.accumulate(row.data(), -0.37, dims, scalar.data());
+  for (size_t d = 0; d <= dims; ++d) check(std::fabs(neon[d] - scalar[d]) < 1e-14, "accumulate", dims);
+}
+
+void check_all_finite(size_t count) {
+  std::vector<float> values(count, -3.4e38F);
+  check(kNeonKernels.all_finite(values.data(), count), "all_finite of finite values", count);
+  for (float& value : values) {
+    for (const float bad : {NAN, -NAN, INFINITY, -INFINITY}) {
+      value = bad;
+      check(!kNeonKernels.all_finite(values.data(), count), "all_finite", count);
+    }
+    value = 1e-45F;
+  }
+}
+
+void check_scan(Metric metric, size_t dims) {
+  constexpr size_t kScanned = 200;
+  const std::vector<float> queries = random_floats(kQueries * dims, 4);
+  std::vector<float> rows = random_floats(kScanned * dims, 5);
+  const std::vector<uint64_t> selected = {~uint64_t{0}, 0, 0x8421842184218421U, 0x7fU};
+  std::vector<float> norms(kQueries);
+  for (size_t q = 0; q < kQueries; ++q) {
+    kNeonKernels.dot_one(queries.data() + q * dims, queries.data() + q * dims, 1, dims, &norms[q]);
+  }
+  std::vector<ehub::TopK> neon(kQueries, ehub::TopK(8));
+  std::vector<ehub::TopK> scalar(kQueries, ehub::TopK(8));
+  ehub::scan_block(kNeonKernels, metric, queries.data(), norms.data(), kQueries, rows.data(), kScanned, dims,
+                   selected.data(), 1000, neon.data());
+  ehub::scan_block(kScalarKernels, metric, queries.data(), norms.data(), kQueries, rows.data(), kScanned, dims,
+                   selected.data(), 1000, scalar.data());
+  for (size_t q = 0; q < kQueries; ++q) {
+    const std::vector<Neighbor> left = neon[q].take_sorted();
+    const std::vector<Neighbor> right = scalar[q].take_sorted();
+    check(left.size() == 8 && right.size() == 8, "the size of an answer", dims);
+    for (size_t i = 0; i < left.size() && i < right.size(); ++i) {
+      check(std::fabs(left[i].distance - right[i].distance) < 1e-6F * static_cast<float>(dims + 8), "scan", dims);
+    }
+  }
+  rows[150 * dims + dims - 1] = NAN;
+  check(first_invalid_row(kNeonKernels, metric, rows.data(), kScanned, dims) == 150, "first_invalid_row", dims);
+}
+
+}  // namespace
+
+int main() {
+  check(&ehub::kernels() == &kNeonKernels, "the choice of kernels", 0);
+  check(ehub::select_kernels("scalar").ok() && &ehub::kernels() == &kScalarKernels, "select_kernels(scalar)", 0);
+  check(!ehub::select_kernels("avx2").ok(), "select_kernels(avx2)", 0);
+  for (size_t dims = 1; dims <= 70; ++dims) {
+    check_distances(dims);
+    check_accumulate(dims);
+    check_all_finite(dims);
+  }
+  for (const size_t dims : {size_t{127}, size_t{384}, size_t{3001}}) check_distances(dims);
+  for (const size_t dims : {size_t{1}, size_t{3}, size_t{30}, size_t{65}}) {
+    check_scan(Metric::kL2, dims);
+    check_scan(Metric::kInnerProduct, dims);
+    check_scan(Metric::kCosine, dims);
+  }
+  if (failures == 0) std::puts("ok");
+  return failures == 0 ? 0 : 1;
+}

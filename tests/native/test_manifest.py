@@ -1,0 +1,440 @@
+"""A manifest comes back as it was written or is refused, and CURRENT always names a whole one.
+
+The oracle is the format itself: `body()` below packs a manifest as FORMAT.md says.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ehub._native import _testing as native
+
+CrashModel, Fault, FaultFileSystem = native.CrashModel, native.Fault, native.FaultFileSystem
+
+VERSION = 1
+HEADER_BYTES = 24
+CRASH_MODELS = list(CrashModel.__members__.values())
+
+
+def checksum(data: bytes) -> int:
+    return native.crc_mask(native.crc32c(data))
+
+
+def varint(value: int) -> bytes:
+    low, rest = value & 0x7F, value >> 7
+    return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])
+
+
+def text(value: bytes) -> bytes:
+    return varint(len(value)) + value
+
+
+def segment_bytes(segment) -> bytes:
+    numbers = [segment[name] for name in ("id", "rows", "seg_bytes")]
+    return (
+        b"".join(map(varint, numbers))
+        + struct.pack("<I", segment["footer_crc"])
+        + varint(segment["seq_min"])
+        + varint(segment["seq_max"])
+        + text(segment["deaths"])
+    )
+
+
+def table_bytes(table) -> bytes:
+    numbers = [table[name] for name in ("dims", "metric", "key_type", "created")]
+    return (
+        varint(table["id"])
+        + text(table["space"])
+        + text(table["version"])
+        + b"".join(map(varint, numbers))
+        + varint(len(table["partitions"]))
+        + b"".join(map(text, table["partitions"]))
+        + varint(len(table["segments"]))
+        + b"".join(map(segment_bytes, table["segments"]))
+    )
+
+
+def body(manifest) -> bytes:
+    return (
+        varint(manifest["number"])
+        + struct.pack("<Q", manifest["hash_seed"])
+        + b"".join(
+            varint(manifest[name]) for name in ("seq", "first_log", "carried_bytes", "durable_seq")
+        )
+        + bytes([manifest["clean"]])
+        + varint(manifest["next_table"])
+        + varint(manifest["next_segment"])
+        + varint(len(manifest["tables"]))
+        + b"".join(map(table_bytes, manifest["tables"]))
+    )
+
+
+def with_header(content: bytes) -> bytes:
+    covered = struct.pack("<Q", len(content)) + content
+    return struct.pack("<8sII", b"EHUBMAN1", VERSION, checksum(covered)) + covered
+
+
+def make_segment(**fields):
+    segment = {"id": 3, "rows": 10, "seg_bytes": 4096, "footer_crc": 0xDEADBEEF}
+    return segment | {"seq_min": 2, "seq_max": 9, "deaths": b"\x01\x02\x03"} | fields
+
+
+def make_table(**fields):
+    table = {"id": 1, "space": b"items", "version": b"initial", "dims": 384, "metric": 2}
+    table |= {"key_type": 0, "created": 1, "partitions": [b"us", b"eu"]}
+    return table | {"segments": [make_segment()]} | fields
+
+
+def make_manifest(**fields):
+    manifest = {"number": 12, "hash_seed": 2**63 + 1, "seq": 300, "first_log": 31}
+    manifest |= {
+        "carried_bytes": 4096,
+        "durable_seq": 310,
+        "clean": False,
+        "next_table": 5,
+        "next_segment": 9,
+    }
+    return manifest | {"tables": [make_table(), make_table(id=4, segments=[])]} | fields
+
+
+u32 = st.integers(0, 2**32 - 1)
+u64 = st.integers(0, 2**64 - 1)
+ids = st.integers(1, 2**64 - 2)
+names = st.text(max_size=60).map(lambda name: name.encode())
+segments = st.builds(
+    lambda seqs, **fields: fields | {"seq_min": min(seqs), "seq_max": max(seqs)},
+    seqs=st.tuples(u64, u64),
+    id=ids,
+    rows=st.integers(0, 2**30),
+    seg_bytes=u64,
+    footer_crc=u32,
+    deaths=st.binary(max_size=300),
+)
+tables = st.fixed_dictionaries(
+    {
+        "id": ids,
+        "space": names,
+        "version": names,
+        "dims": st.integers(1, 65535),
+        "metric": st.integers(0, 2),
+        "key_type": st.integers(0, 1),
+        "created": u64,
+        "partitions": st.lists(names, max_size=5),
+        "segments": st.lists(segments, max_size=4),
+    }
+)
+manifests = st.fixed_dictionaries(
+    {
+        "number": u64,
+        "hash_seed": u64,
+        "seq": u64,
+        "first_log": u64,
+        "carried_bytes": u64,
+        "durable_seq": u64,
+        "clean": st.booleans(),
+        "next_table": st.just(2**64 - 1),
+        "next_segment": st.just(2**64 - 1),
+        "tables": st.lists(tables, max_size=4),
+    }
+)
+
+
+def decode(content: bytes):
+    return native.decode_manifest("/hub/manifest", content)
+
+
+def refusal(content: bytes) -> str | None:
+    """The code with which a manifest is refused; None if it is not."""
+    try:
+        decode(content)
+    except native.StatusError as error:
+        assert "/hub/manifest" in str(error)  # noqa: PT017
+        return error.code
+    return None
+
+
+@given(manifests)
+def test_a_manifest_is_written_as_the_format_says_and_comes_back_as_it_was(manifest):
+    encoded = native.encode_manifest(manifest)
+    assert encoded == with_header(body(manifest))
+    assert decode(encoded) == manifest
+
+
+def test_a_large_manifest_comes_back_as_it_was():
+    random_ = random.Random(1)
+    many = [make_table(id=i + 1, space=b"space %d" % i) for i in range(10_000)]
+    blobs = [make_segment(id=i + 1, deaths=random_.randbytes(1 << 20)) for i in range(8)]
+    manifest = make_manifest(tables=[*many, make_table(segments=blobs)], next_table=2**30)
+    encoded = native.encode_manifest(manifest)
+    assert encoded == with_header(body(manifest))
+    assert decode(encoded) == manifest
+
+
+def test_every_changed_byte_is_noticed():
+    good = native.encode_manifest(make_manifest())
+    assert len(good) < 300
+    for at in range(len(good)):
+        expected = "Format" if 8 <= at < 12 else "Corruption"
+        for value in range(256):
+            if value != good[at]:
+                changed = good[:at] + bytes([value]) + good[at + 1 :]
+                assert refusal(changed) == expected, (at, value)
+
+
+def test_every_missing_or_added_byte_is_noticed():
+    good = native.encode_manifest(make_manifest())
+    for cut in range(len(good)):
+        assert refusal(good[:cut]) == "Corruption"
+    assert refusal(good + b"\0") == "Corruption"
+    assert refusal(good * 2) == "Corruption"
+
+
+def test_a_format_version_of_the_future_is_refused_by_number():
+    good = native.encode_manifest(make_manifest())
+    with pytest.raises(native.StatusError, match=r"format version 2, .* reads only 1") as caught:
+        decode(good[:8] + struct.pack("<I", 2) + good[12:])
+    assert caught.value.code == "Format"
+
+
+# With a good checksum, so that it is the body which is judged.
+
+
+def assert_refused_or_sound(content: bytes):
+    """Whatever the reader accepts, the writer could have written (it asserts the same rules)."""
+    try:
+        manifest = decode(with_header(content))
+    except native.StatusError as error:
+        assert error.code == "Corruption"  # noqa: PT017
+    else:
+        assert decode(native.encode_manifest(manifest)) == manifest
+
+
+def test_a_body_with_any_byte_changed_is_refused_or_sound():
+    good = body(make_manifest())
+    for at in range(len(good)):
+        for value in range(256):
+            assert_refused_or_sound(good[:at] + bytes([value]) + good[at + 1 :])
+
+
+def test_a_body_cut_off_anywhere_or_with_more_behind_it_is_refused():
+    good = body(make_manifest())
+    for cut in range(len(good)):
+        assert refusal(with_header(good[:cut])) == "Corruption"
+    assert refusal(with_header(good)) is None
+    assert refusal(with_header(good + b"\0")) == "Corruption"
+
+
+@given(st.binary(max_size=300))
+def test_a_body_of_any_bytes_is_refused_or_sound(content):
+    assert_refused_or_sound(content)
+
+
+@given(manifests, st.data())
+def test_a_body_with_several_bytes_changed_is_refused_or_sound(manifest, data):
+    content = bytearray(body(manifest))
+    changes = st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255))
+    for at, value in data.draw(st.lists(changes, max_size=5)):
+        content[at] = value
+    assert_refused_or_sound(bytes(content))
+
+
+HUGE = [2**64 - 1, 2**62, 2**40, 2**32, 2**31, 2**24 + 1, 1000]
+
+
+def huge_counts():
+    """Bodies in which one count or length is far more than there are bytes for."""
+    empty = make_manifest(tables=[])
+    one_bare = make_table(partitions=[], segments=[])
+    bare = table_bytes(one_bare)
+    table = body(make_manifest(tables=[one_bare]))
+    segment = segment_bytes(make_segment(deaths=b""))
+    for count in map(varint, HUGE):
+        yield body(empty)[:-1] + count
+        yield body(empty)[:-1] + count + bare
+        yield table[:-2] + count + b"\0"  # partitions
+        yield table[:-1] + count  # segments
+        yield table[:-1] + b"\1" + segment[:-1] + count  # deaths
+        yield body(empty)[:-1] + b"\1\1" + count + b"name"  # the name of a space
+
+
+def test_counts_beyond_the_bytes_that_are_there_are_refused_before_memory_is_taken():
+    assert all(refusal(with_header(content)) == "Corruption" for content in huge_counts())
+
+
+def test_more_partitions_than_a_table_can_have_are_refused():
+    table = table_bytes(make_table(partitions=[], segments=[]))
+    content = body(make_manifest(tables=[]))[:-1] + b"\1" + table[:-2]
+    too_many = 2**24 + 1
+    assert refusal(with_header(content + varint(too_many) + bytes(too_many + 1))) == "Corruption"
+
+
+LIMITS = [
+    (make_table, "dims", [1, 65535], [0, 65536, 2**32 - 1, 2**32 + 1, 2**64 - 1]),
+    (make_table, "metric", [0, 1, 2], [3, 255, 2**32, 2**32 + 1]),
+    (make_table, "key_type", [0, 1], [2, 255, 2**32, 2**32 + 1]),
+    (make_table, "id", [1, 4], [0, 5, 2**64 - 1]),
+    (make_table, "space", [b"", b"x" * 255], [b"x" * 256]),
+    (make_table, "version", [b"", b"x" * 255], [b"x" * 256]),
+    (make_table, "partitions", [[], [b"x" * 255]], [[b"x" * 256], [b"ok", b"x" * 1000]]),
+    (make_segment, "rows", [0, 2**30], [2**30 + 1, 2**32, 2**32 + 1, 2**64 - 1]),
+    (make_segment, "id", [1, 8], [0, 9, 2**64 - 1]),
+    (make_segment, "seq_min", [0, 9], [10, 2**64 - 1]),
+]
+
+
+@pytest.mark.parametrize(("make", "field", "good", "bad"), LIMITS)
+def test_a_value_at_its_limit_is_read_and_one_beyond_is_refused(make, field, good, bad):
+    def code_of(value):
+        made = make(**{field: value})
+        table = made if make is make_table else make_table(segments=[made])
+        return refusal(with_header(body(make_manifest(tables=[table]))))
+
+    assert [code_of(value) for value in good] == [None] * len(good)
+    assert [code_of(value) for value in bad] == ["Corruption"] * len(bad)
+
+
+# Files.
+
+
+def code_of(call, *arguments) -> str | None:
+    try:
+        call(*arguments)
+    except native.StatusError as error:
+        return error.code
+    return None
+
+
+def put(fs, path, content: bytes):
+    fs.open(path, native.Mode.CREATE).close()
+    fs.set_contents(path, content)
+
+
+def current_text(number: int) -> bytes:
+    name = b"manifest-%012d" % number
+    return b"%s %08x\n" % (name, checksum(name))
+
+
+def test_an_installed_manifest_is_the_current_one():
+    fs = FaultFileSystem()
+    assert code_of(native.read_current, fs, "") == "NotFound"
+    for number in (1, 2, 999_999_999_999, 10**12, 2**64 - 1):
+        manifest = make_manifest(number=number)
+        native.install_manifest(fs, "", manifest)
+        assert fs.contents("/CURRENT") == current_text(number)
+        assert native.read_current(fs, "") == number
+        assert native.read_manifest(fs, "", number) == manifest
+    assert native.list_manifests(fs, "") == [1, 2, 999_999_999_999, 10**12, 2**64 - 1]
+    assert code_of(native.read_manifest, fs, "", 3) == "NotFound"
+
+
+def test_a_damaged_current_is_noticed_wherever_it_is_damaged():
+    fs = FaultFileSystem()
+    good = current_text(12)
+    put(fs, "/CURRENT", good)
+    damaged = [good[:at] + bytes([good[at] ^ 1 << bit]) + good[at + 1 :]
+               for at in range(len(good)) for bit in range(8)]  # fmt: skip
+    damaged += [good[:cut] for cut in range(len(good))]
+    damaged += [good + b"\n", good + b"x", good * 3, bytes(64), bytes(4096), current_text(0)]
+    for content in damaged:
+        fs.set_contents("/CURRENT", content)
+        assert code_of(native.read_current, fs, "") == "Corruption"
+
+
+def test_a_manifest_under_another_ones_name_is_noticed():
+    fs = FaultFileSystem()
+    put(fs, "/manifest-000000000013", native.encode_manifest(make_manifest(number=12)))
+    assert code_of(native.read_manifest, fs, "", 13) == "Corruption"
+
+
+def test_only_names_of_manifests_are_listed_in_order_of_their_numbers():
+    fs = FaultFileSystem()
+    numbers = [1, 7, 10**12 - 1, 10**12, 2**64 - 1]
+    others = ["manifest-", "manifest-1", "manifest-000000000000", "manifest-000000000001.tmp"]
+    others += ["manifest-+00000000001", "manifest- 00000000001", "manifest-00000000000x"]
+    others += ["manifest-18446744073709551616", "manifest-0000000000001", "Manifest-000000000002"]
+    for name in [f"manifest-{number:012}" for number in numbers] + others + ["CURRENT", "LOCK"]:
+        put(fs, f"/{name}", b"")
+    fs.make_directory("/wal")
+    assert native.list_manifests(fs, "") == numbers
+    assert native.list_manifests(fs, "/wal") == []
+    assert code_of(native.list_manifests, fs, "/nowhere") == "NotFound"
+
+
+def hub_with(manifests_):
+    fs = FaultFileSystem()
+    for manifest in manifests_:
+        native.install_manifest(fs, "", manifest)
+    return fs
+
+
+def live_manifest(fs):
+    """What a hub that is opened now starts from."""
+    try:
+        number = native.read_current(fs, "")
+    except native.StatusError as error:
+        assert error.code == "NotFound"  # noqa: PT017
+        return None
+    return native.read_manifest(fs, "", number)
+
+
+OLD, NEW = make_manifest(number=12), make_manifest(number=13, seq=999, tables=[])
+
+
+@pytest.mark.parametrize("before", [[], [OLD]])
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_power_cut_at_any_call_leaves_the_old_manifest_or_the_new(before, torn):
+    seen = []
+    for call in range(20):
+        fs = hub_with(before)
+        fs.crash_at(fs.mutating_calls() + call, torn)
+        failed = code_of(native.install_manifest, fs, "", NEW)
+        for model in CRASH_MODELS:
+            for seed in range(8):
+                crashed = fs.clone()
+                crashed.crash(model, seed)
+                live = live_manifest(crashed)
+                assert live in ([*(before or [None]), NEW] if failed else [NEW])
+                seen.append(live)
+    assert not failed
+    assert NEW in seen
+    assert (before or [None])[0] in seen
+
+
+@pytest.mark.parametrize("fault", list(Fault.__members__.values()))
+@pytest.mark.parametrize("forever", [False, True])
+def test_an_install_that_fails_leaves_the_old_manifest_or_the_new_and_does_not_touch_it_again(
+    fault, forever
+):
+    for call in range(30):
+        fs = hub_with([OLD])
+        fs.count_reads(True)
+        fs.fail_at(fs.calls() + call, fault, forever)
+        failed = code_of(native.install_manifest, fs, "", NEW)
+        fs.clear_plan()
+        switched = live_manifest(fs) == NEW
+        again = code_of(native.install_manifest, fs, "", NEW)
+        assert again == ("ReadOnly" if switched else None)
+        for model in CRASH_MODELS:
+            crashed = fs.clone()
+            crashed.crash(model, call)
+            assert live_manifest(crashed) in ([OLD, NEW] if failed and switched else [NEW])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_no_file_stays_open(tmp_path):
+    fs, root = native.PosixFileSystem(), str(tmp_path)
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    for number in range(1, 6):
+        native.install_manifest(fs, root, make_manifest(number=number))
+        native.read_manifest(fs, root, native.read_current(fs, root))
+    assert code_of(native.read_manifest, fs, root, 99) == "NotFound"
+    assert code_of(native.install_manifest, fs, root + "/nowhere", NEW) == "NotFound"
+    assert native.list_manifests(fs, root) == [1, 2, 3, 4, 5]
+    assert len(os.listdir("/proc/self/fd")) == len(before)  # noqa: PTH208

@@ -1,0 +1,629 @@
+"""A sealed segment gives back what was put into it or says that it is damaged, nothing else."""
+
+from __future__ import annotations
+
+import bisect
+import random
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ehub._native import _testing as native
+
+SEED = 0x1234_5678_9ABC_DEF0
+DIRECTORY = "/segments"
+BLOCK_BYTES = 64 << 10
+SECTIONS = (
+    "key_ends",
+    "key_bytes",
+    "key_table",
+    "births",
+    "partitions",
+    "older_rows",
+    "vector_crcs",
+    "segment_crcs",
+)
+FOOTER = struct.Struct("<16Q 3Q 8I 8s")
+DAMAGE = {"Corruption", "Format"}
+
+
+@dataclass
+class Contents:
+    """What a segment should say: the oracle, as slow and obvious as it can be."""
+
+    dims: int
+    integer_keys: bool
+    rows: list[tuple[bytes, int, int]] = field(default_factory=list)  # key, birth, partition
+    vectors: Any = None
+
+    @property
+    def schema(self):
+        return native.Schema(self.dims, self.integer_keys)
+
+    def rows_of(self, key: bytes) -> list[int]:
+        return [row for row, (other, _, _) in enumerate(self.rows) if other == key]
+
+    def rows_at(self, seq: int) -> int:
+        return bisect.bisect_right([birth for _, birth, _ in self.rows], seq)
+
+
+def integer_key(number: int) -> bytes:
+    return struct.pack("<q", number)
+
+
+def random_contents(
+    rng: random.Random, rows: int, dims: int, *, integer_keys: bool, keys: int, partitions: int
+) -> Contents:
+    """Rows under `keys` different keys at most, in batches of about 7 rows."""
+    contents = Contents(dims, integer_keys)
+    names = [
+        integer_key(rng.randrange(-(2**63), 2**63))
+        if integer_keys
+        else rng.randbytes(rng.choice([0, 1, 5, 8, 20, 300])).hex().encode()
+        for _ in range(keys)
+    ]
+    born = rng.randrange(1, 1000)
+    for _ in range(rows):
+        if rng.random() < 1 / 7:
+            born += rng.randrange(1, 5)
+        contents.rows.append((rng.choice(names), born, rng.randrange(partitions + 1)))
+    contents.vectors = np.random.default_rng(rng.randrange(2**32)).random(
+        (rows, dims), dtype=np.float32
+    )
+    return contents
+
+
+def seal(fs, contents: Contents, directory: str = DIRECTORY, segment_id: int = 1):
+    """Write both files as the store does; return what the manifest would say of them."""
+    rows = len(contents.rows)
+    path = native.vector_path(directory, segment_id)
+    vectors = native.VectorFile.create(fs, path, contents.dims, max(rows, 1))
+    vectors.append(contents.vectors)
+    vectors.finish()
+    return native.write_segment(
+        fs, directory, segment_id, contents.schema, SEED, contents.rows, vectors.block_crcs
+    )
+
+
+def reopen(fs, contents: Contents, info, directory: str = DIRECTORY):
+    return native.SealedSegment(fs, directory, contents.schema, SEED, info)
+
+
+@pytest.fixture
+def fs():
+    system = native.FaultFileSystem()
+    system.make_directory(DIRECTORY)
+    return system
+
+
+def questions(contents: Contents) -> Iterator[tuple[Callable[[Any], Any], Any]]:
+    """Every question about the rows, with its right answer."""
+    last_of: dict[bytes, int] = {}
+    older: list[int | None] = []
+    for row, (key, _, _) in enumerate(contents.rows):
+        older.append(last_of.get(key))
+        last_of[key] = row
+    for row, (key, born, partition) in enumerate(contents.rows):
+        yield (lambda s, r=row: s.vectors(r, 1).tobytes()), contents.vectors[row].tobytes()
+        yield (lambda s, r=row: s.key(r)), key
+        yield (lambda s, r=row: s.born(r)), born
+        yield (lambda s, r=row: s.partition(r)), partition
+        yield (lambda s, r=row: s.older(r)), older[row]
+        yield (lambda s, k=key: s.find(k)), last_of[key]
+    for born in {born for _, born, _ in contents.rows}:
+        yield (lambda s, b=born: s.rows_at(b)), contents.rows_at(born)
+    absent = integer_key(12345) if contents.integer_keys else b"nobody has this key"
+    yield (lambda s: s.find(absent)), last_of.get(absent)
+
+
+def wrong_answers(segment, asked: list[tuple[Callable[[Any], Any], Any]]) -> list[Any]:
+    """Answers that are neither right nor an honest report of damage."""
+    wrong = []
+    for ask, right in asked:
+        try:
+            answer = ask(segment)
+        except native.StatusError as error:
+            answer = right if error.code in DAMAGE else error
+        if answer != right:
+            wrong.append((answer, right))
+    return wrong
+
+
+def failures(segment, asked: list[tuple[Callable[[Any], Any], Any]]) -> int:
+    """How many questions were answered with a report of damage."""
+    count = 0
+    for ask, _ in asked:
+        try:
+            ask(segment)
+        except native.StatusError:
+            count += 1
+    return count
+
+
+def code_of(call: Callable[[], Any]) -> str:
+    """Ok, or why the call failed."""
+    try:
+        call()
+    except native.StatusError as error:
+        return error.code
+    return "Ok"
+
+
+def set_byte(fs, path: str, data: bytes, at: int, byte: int) -> None:
+    fs.set_contents(path, data[:at] + bytes([byte]) + data[at + 1 :])
+
+
+# Round trips.
+
+
+@pytest.mark.parametrize("integer_keys", [False, True], ids=["str", "int"])
+@pytest.mark.parametrize("rows", [0, 1, 2, 6, 7, 100, 1000, 5000])
+def test_every_row_comes_back_as_it_was_added(fs, rows, integer_keys):
+    rng = random.Random(rows)
+    dims = rng.choice([1, 2, 3, 17, 100])
+    contents = random_contents(
+        rng, rows, dims, integer_keys=integer_keys, keys=rows // 2 + 1, partitions=rows % 3
+    )
+    segment = reopen(fs, contents, seal(fs, contents))
+    segment.verify()
+    assert segment.row_count() == rows
+    assert segment.seq_max() == (contents.rows[-1][1] if rows else 0)
+    asked = list(questions(contents))
+    assert failures(segment, asked) == 0
+    assert wrong_answers(segment, asked) == []
+
+
+@pytest.mark.parametrize("dims", [1, 3, 384, 1536, 16_384, 65_535])
+def test_vectors_of_any_dims_come_back(fs, dims):
+    rng = random.Random(dims)
+    contents = random_contents(rng, 9, dims, integer_keys=True, keys=9, partitions=0)
+    segment = reopen(fs, contents, seal(fs, contents))
+    segment.verify()
+    for first in range(9):
+        np.testing.assert_array_equal(segment.vectors(first, 100), contents.vectors[first:])
+
+
+def test_many_random_small_segments_come_back(fs):
+    for seed in range(300):
+        rng = random.Random(seed)
+        rows = rng.randrange(0, 40)
+        contents = random_contents(
+            rng,
+            rows,
+            rng.randrange(1, 9),
+            integer_keys=rng.random() < 0.5,
+            keys=rng.randrange(1, 40),
+            partitions=rng.choice([0, 0, 3, 2**24]),
+        )
+        segment = reopen(fs, contents, seal(fs, contents))
+        segment.verify()
+        asked = list(questions(contents))
+        assert failures(segment, asked) == 0, seed
+        assert wrong_answers(segment, asked) == [], seed
+
+
+def test_numpy_maps_the_vector_file_as_it_is(tmp_path):
+    fs = native.PosixFileSystem()
+    contents = random_contents(
+        random.Random(1), 1000, 33, integer_keys=False, keys=900, partitions=2
+    )
+    info = seal(fs, contents, str(tmp_path), 7)
+    mapped = np.memmap(tmp_path / "000000000007.f32", dtype="<f4", mode="r").reshape(1000, 33)
+    np.testing.assert_array_equal(mapped, contents.vectors)
+    assert (tmp_path / "000000000007.seg").stat().st_size == info.seg_bytes
+    segment = reopen(fs, contents, info, str(tmp_path))
+    segment.verify()
+    assert wrong_answers(segment, list(questions(contents))) == []
+
+
+def test_keys_of_all_lengths_and_bytes_come_back(fs):
+    keys = [
+        b"",
+        b"\0",
+        b"\0\0",
+        b"a" * 1024,
+        "żółć 🙂".encode(),
+        *(bytes([b]) for b in range(1, 256)),
+    ]
+    contents = Contents(1, False, [(key, 1, 0) for key in keys])
+    contents.vectors = np.zeros((len(keys), 1), np.float32)
+    segment = reopen(fs, contents, seal(fs, contents))
+    assert [segment.find(key) for key in keys] == list(range(len(keys)))
+    assert [segment.find(key) for key in (b"\0\0\0", b"a" * 1023, b"ab", b"b" * 1024)] == [None] * 4
+
+
+def test_a_key_written_often_leads_back_through_all_its_rows(fs):
+    contents = Contents(1, False, [(b"same", seq, 0) for seq in range(1, 5001)])
+    contents.vectors = np.zeros((5000, 1), np.float32)
+    segment = reopen(fs, contents, seal(fs, contents))
+    segment.verify()
+    row = segment.find(b"same")
+    seen = []
+    while row is not None:
+        seen.append(row)
+        row = segment.older(row)
+    assert seen == list(range(4999, -1, -1))
+
+
+def test_rows_at_counts_the_rows_born_by_then(fs):
+    contents = random_contents(random.Random(5), 500, 1, integer_keys=True, keys=500, partitions=0)
+    segment = reopen(fs, contents, seal(fs, contents))
+    last = contents.rows[-1][1]
+    for seq in [*range(last + 3), 2**63, 2**64 - 1]:
+        assert segment.rows_at(seq) == contents.rows_at(seq)
+
+
+def test_a_full_last_bucket_overflows_into_the_first(fs):
+    candidates = [b"%d" % number for number in range(200)]
+    upper = [key for key in candidates if native.hash_key(SEED, key) >> 63 == 1]
+    present, absent = upper[:11], upper[11:]
+    assert native.key_table_buckets(11) == 2
+    contents = Contents(1, False, [(key, 1, 0) for key in present])
+    contents.vectors = np.zeros((11, 1), np.float32)
+    segment = reopen(fs, contents, seal(fs, contents))
+    segment.verify()
+    assert [segment.find(key) for key in present] == list(range(11))
+    assert [segment.find(key) for key in absent] == [None] * len(absent)
+
+
+def test_keys_with_equal_fingerprints_are_told_apart(fs):
+    seen: dict[int, bytes] = {}
+    pairs = []
+    for number in range(400_000):
+        key = b"%d" % number
+        other = seen.setdefault(native.hash_key(SEED, key) & 0xFFFF_FFFF, key)
+        if other != key:
+            pairs.append((other, key))
+    assert pairs
+    for first, second in pairs:
+        contents = Contents(1, False, [(first, 1, 0), (second, 1, 0)])
+        contents.vectors = np.zeros((2, 1), np.float32)
+        segment = reopen(fs, contents, seal(fs, contents))
+        assert (segment.find(first), segment.find(second)) == (0, 1)
+        contents = Contents(1, False, [(first, 1, 0)], contents.vectors[:1])
+        segment = reopen(fs, contents, seal(fs, contents))
+        assert (segment.find(first), segment.find(second)) == (0, None)
+
+
+def test_keys_with_equal_hashes_are_told_apart(fs):
+    """No such text keys are known: these are not UTF-8, and cancel a constant of the hash."""
+    keys = [struct.pack("<QQ", 0x8CB9_2BA7_2F3D_8DD7, number) for number in range(20)]
+    assert len({native.hash_key(SEED, key) for key in keys}) == 1
+    contents = Contents(1, False, [(key, 1, 0) for key in keys[:15]], np.zeros((15, 1), np.float32))
+    segment = reopen(fs, contents, seal(fs, contents))
+    segment.verify()
+    assert [segment.find(key) for key in keys] == [*range(15), *[None] * 5]
+
+
+# Damage.
+
+
+def small_contents(*, integer_keys: bool) -> Contents:
+    return random_contents(
+        random.Random(11), 15, 5, integer_keys=integer_keys, keys=10, partitions=2
+    )
+
+
+@pytest.mark.parametrize("integer_keys", [False, True], ids=["str", "int"])
+@pytest.mark.parametrize("suffix", [".f32", ".seg"])
+def test_a_flipped_bit_is_never_an_answer(fs, suffix, integer_keys):
+    contents = small_contents(integer_keys=integer_keys)
+    info = seal(fs, contents)
+    path = f"{DIRECTORY}/000000000001{suffix}"
+    data = fs.contents(path)
+    asked = list(questions(contents))
+    rng = random.Random(3)
+    for at, byte in enumerate(data):
+        everywhere = suffix == ".seg" and (at < 64 or at >= len(data) - FOOTER.size)
+        for bit in range(8) if everywhere else [rng.randrange(8)]:
+            set_byte(fs, path, data, at, byte ^ (1 << bit))
+            segment = reopen(fs, contents, info)
+            assert wrong_answers(segment, rng.sample(asked, 30)) == [], (at, bit)
+            with pytest.raises(native.StatusError) as damage:
+                segment.verify()
+            assert damage.value.code in DAMAGE, (at, bit)
+            assert path in str(damage.value), (at, bit)
+
+
+def test_flips_in_files_of_many_blocks_harm_only_what_they_hit(fs):
+    contents = random_contents(
+        random.Random(4), 3000, 60, integer_keys=False, keys=2800, partitions=1
+    )
+    info = seal(fs, contents)
+    asked = list(questions(contents))
+    rng = random.Random(6)
+    for _ in range(60):
+        path = native.segment_path(DIRECTORY, 1)
+        if rng.random() < 0.5:
+            path = native.vector_path(DIRECTORY, 1)
+        data = fs.contents(path)
+        at = rng.randrange(len(data))
+        set_byte(fs, path, data, at, data[at] ^ (1 << rng.randrange(8)))
+        segment = reopen(fs, contents, info)
+        sample = rng.sample(asked, 300)
+        assert wrong_answers(segment, sample) == []
+        if path.endswith(".f32"):
+            assert failures(segment, sample) < 100
+        with pytest.raises(native.StatusError, match=r"damaged at byte"):
+            segment.verify()
+        fs.set_contents(path, data)
+    reopen(fs, contents, info).verify()
+
+
+@pytest.mark.parametrize("suffix", [".f32", ".seg"])
+def test_a_file_of_another_length_is_refused(fs, suffix):
+    contents = small_contents(integer_keys=False)
+    info = seal(fs, contents)
+    path = f"{DIRECTORY}/000000000001{suffix}"
+    data = fs.contents(path)
+    others = [data[:length] for length in range(len(data))]
+    others += [data + b"\0", data + bytes(BLOCK_BYTES), data + data]
+    for other in others:
+        fs.set_contents(path, other)
+        with pytest.raises(native.StatusError) as damage:
+            reopen(fs, contents, info).find(b"")
+        assert damage.value.code == "Corruption", len(other)
+
+
+def test_a_segment_works_again_when_its_files_are_back(fs):
+    contents = small_contents(integer_keys=False)
+    info = seal(fs, contents)
+    segment = reopen(fs, contents, info)
+    path = native.segment_path(DIRECTORY, 1)
+    fs.rename(path, "/elsewhere")
+    for _ in range(2):
+        with pytest.raises(native.StatusError) as missing:
+            segment.key(0)
+        assert missing.value.code == "NotFound"
+    fs.rename("/elsewhere", path)
+    assert segment.key(0) == contents.rows[0][0]
+
+
+def test_salvage_reads_all_rows_outside_a_damaged_block(fs):
+    dims = 64
+    contents = random_contents(
+        random.Random(8), 2000, dims, integer_keys=True, keys=2000, partitions=0
+    )
+    info = seal(fs, contents)
+    path = native.vector_path(DIRECTORY, 1)
+    data = fs.contents(path)
+    set_byte(fs, path, data, 3 * BLOCK_BYTES + 5, data[3 * BLOCK_BYTES + 5] ^ 1)
+    segment = reopen(fs, contents, info)
+    rows_per_block = BLOCK_BYTES // (dims * 4)
+    hit = set(range(3 * rows_per_block, 4 * rows_per_block))
+    assert {row for row in range(2000) if not segment.readable(row)} == hit
+    for row in (0, min(hit) - 1, max(hit) + 1, 1999):
+        np.testing.assert_array_equal(segment.vectors(row, 1)[0], contents.vectors[row])
+
+
+def test_files_that_the_manifest_does_not_mean_are_refused(fs):
+    contents = small_contents(integer_keys=False)
+    info = seal(fs, contents)
+    names = ("rows", "seg_bytes", "footer_crc", "seq_min", "seq_max")
+    for name in names:
+        for difference in (1, -1):
+            other = native.SegmentInfo()
+            for each in ("id", *names):
+                setattr(other, each, getattr(info, each) + (difference if each == name else 0))
+            with pytest.raises(native.StatusError) as damage:
+                reopen(fs, contents, other).find(b"")
+            assert damage.value.code == "Corruption", name
+    for dims, integer_keys, seed in [(4, False, SEED), (5, True, SEED), (5, False, SEED + 1)]:
+        schema = native.Schema(dims, integer_keys)
+        with pytest.raises(native.StatusError) as damage:
+            native.SealedSegment(fs, DIRECTORY, schema, seed, info).find(b"")
+        assert damage.value.code == "Corruption"
+
+
+def test_vectors_of_another_segment_are_refused(fs):
+    contents = small_contents(integer_keys=False)
+    info = seal(fs, contents)
+    seal(fs, Contents(5, False, contents.rows, contents.vectors + 1), segment_id=2)
+    fs.rename(native.vector_path(DIRECTORY, 2), native.vector_path(DIRECTORY, 1))
+    with pytest.raises(native.StatusError, match=r"000000000001\.f32: damaged at byte 0"):
+        reopen(fs, contents, info).vectors(0, 1)
+
+
+def test_a_later_format_is_refused_by_name(fs):
+    contents = small_contents(integer_keys=False)
+    info = seal(fs, contents)
+    path = native.segment_path(DIRECTORY, 1)
+    set_byte(fs, path, fs.contents(path), 8, 2)
+    with pytest.raises(native.StatusError, match=r"segment format 2, .* reads format 1") as refusal:
+        reopen(fs, contents, info).find(b"")
+    assert refusal.value.code == "Format"
+
+
+# Files made up by an enemy: every checksum is right, the contents are not.
+
+
+def sections_of(data: bytes) -> dict[str, tuple[int, int]]:
+    """Offset and length of each section, as the footer says."""
+    numbers = FOOTER.unpack(data[-FOOTER.size :])
+    return {name: numbers[2 * i : 2 * i + 2] for i, name in enumerate(SECTIONS)}
+
+
+def sign(data: bytearray, info) -> bytes:
+    """Make all checksums of a .seg right again, and the manifest agree."""
+    sections = sections_of(bytes(data))
+    covered, vector_bytes = sections["vector_crcs"]
+    at, _ = sections["segment_crcs"]
+    for block in range(0, covered, BLOCK_BYTES):
+        crc = native.crc32c(bytes(data[block : min(block + BLOCK_BYTES, covered)]))
+        struct.pack_into("<I", data, at + block // BLOCK_BYTES * 4, crc)
+    return sign_footer(data, info, bytes(data[covered:at][:vector_bytes]), bytes(data[at:-192]))
+
+
+def sign_footer(data: bytearray, info, vector_crcs: bytes, segment_crcs: bytes) -> bytes:
+    crcs = [native.crc_mask(native.crc32c(crcs)) for crcs in (vector_crcs, segment_crcs)]
+    struct.pack_into("<2I", data, len(data) - 20, *crcs)
+    info.footer_crc = native.crc_mask(native.crc32c(bytes(data[-192:-12])))
+    struct.pack_into("<I", data, len(data) - 12, info.footer_crc)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("integer_keys", [False, True], ids=["str", "int"])
+def test_made_up_sections_never_get_past_verify_as_a_wrong_key(fs, integer_keys):
+    contents = small_contents(integer_keys=integer_keys)
+    info = seal(fs, contents)
+    path = native.segment_path(DIRECTORY, 1)
+    good = fs.contents(path)
+    asked = [
+        (ask, right)
+        for ask, right in questions(contents)
+        if ask.__defaults__ is None or "born" not in ask.__code__.co_names
+    ]
+    rng = random.Random(21)
+    names = ["key_bytes", "key_table", "older_rows"] + ([] if integer_keys else ["key_ends"])
+    for _ in range(3000):
+        data = bytearray(good)
+        for _ in range(rng.choice([1, 1, 2, 8])):
+            offset, length = sections_of(good)[rng.choice(names)]
+            data[offset + rng.randrange(length)] = rng.choice(
+                [0, 1, 0x7F, 0xFF, rng.randrange(256)]
+            )
+        fs.set_contents(path, sign(data, info))
+        segment = reopen(fs, contents, info)
+        failures(segment, asked)
+        verified = code_of(segment.verify)
+        assert verified in ("Ok", "Corruption")
+        if verified == "Ok":
+            assert failures(segment, asked) == 0
+            assert wrong_answers(segment, asked) == []
+
+
+def test_made_up_births_never_crash(fs):
+    contents = small_contents(integer_keys=True)
+    info = seal(fs, contents)
+    path = native.segment_path(DIRECTORY, 1)
+    good = fs.contents(path)
+    offset, length = sections_of(good)["births"]
+    rng = random.Random(22)
+    for _ in range(500):
+        data = bytearray(good)
+        for _ in range(rng.choice([1, 4])):
+            data[offset + rng.randrange(length)] = rng.choice([0, 1, 0xFF, rng.randrange(256)])
+        fs.set_contents(path, sign(data, info))
+        segment = reopen(fs, contents, info)
+        for row in range(len(contents.rows)):
+            assert code_of(lambda s=segment, r=row: s.born(r)) in ("Ok", "Corruption")
+        for seq in range(0, info.seq_max + 2):
+            assert code_of(lambda s=segment, q=seq: s.rows_at(q)) in ("Ok", "Corruption")
+
+
+def test_a_made_up_footer_is_refused_or_harmless(fs):
+    contents = small_contents(integer_keys=False)
+    info = seal(fs, contents)
+    path = native.segment_path(DIRECTORY, 1)
+    good = fs.contents(path)
+    asked = list(questions(contents))
+    rng = random.Random(23)
+    rejected = 0
+    for _ in range(3000):
+        data = bytearray(good)
+        at = len(data) - FOOTER.size + 4 * rng.randrange((FOOTER.size - 20) // 4)
+        old = struct.unpack_from("<I", data, at)[0]
+        new = rng.choice([0, 1, 2**31, 2**32 - 1, old + 1, old - 1, old + 64, rng.randrange(2**32)])
+        struct.pack_into("<I", data, at, new % 2**32)
+        sections = sections_of(good)
+        crcs = [
+            bytes(good[sections[name][0] :][: sections[name][1]])
+            for name in ("vector_crcs", "segment_crcs")
+        ]
+        fs.set_contents(path, sign_footer(data, info, *crcs))
+        segment = reopen(fs, contents, info)
+        rejected += failures(segment, asked[:30]) == 30
+        verified = code_of(segment.verify)
+        assert verified in ("Ok", "Corruption")
+        assert verified == "Corruption" or wrong_answers(segment, asked) == []
+    assert rejected > 2000
+
+
+def forged(fs, contents: Contents, info, section: str, numbers: tuple[int, ...], step: int = 1):
+    """The segment with a section that begins with these u32, `step` places apart."""
+    data = bytearray(fs.contents(native.segment_path(DIRECTORY, 1)))
+    for place, number in enumerate(numbers):
+        at = sections_of(bytes(data))[section][0] + 4 * step * place
+        struct.pack_into("<I", data, at, number)
+    fs.set_contents(native.segment_path(DIRECTORY, 1), sign(data, info))
+    return reopen(fs, contents, info)
+
+
+def test_a_table_without_an_empty_slot_ends_every_search(fs):
+    contents = small_contents(integer_keys=True)
+    info = seal(fs, contents)
+    buckets = native.key_table_buckets(len(contents.rows))
+    path = native.segment_path(DIRECTORY, 1)
+    data = bytearray(fs.contents(path))
+    struct.pack_into("<I", data, len(data) - 24, buckets)  # the most probes that a footer may ask
+    fs.set_contents(path, bytes(data))
+    segment = forged(fs, contents, info, "key_table", (1,) * (16 * buckets))
+    assert all(segment.find(integer_key(number)) is None for number in range(1000))
+
+
+def test_older_rows_lead_back_in_time_or_are_damage(fs):
+    rows = [(integer_key(row % 2), 1, 0) for row in range(4)]
+    contents = Contents(1, True, rows, np.zeros((4, 1), np.float32))
+    info = seal(fs, contents)
+    forged(fs, contents, info, "older_rows", (2, 0, 3, 1)).verify()
+    for pairs in [
+        (2, 1, 3, 0),
+        (2, 0, 3, 0),
+        (3, 1, 2, 0),
+        (2, 2, 3, 1),
+        (2, 3, 3, 1),
+        (0, 0, 3, 1),
+    ]:
+        segment = forged(fs, contents, info, "older_rows", pairs)
+        assert code_of(segment.verify) == "Corruption", pairs
+        for row in range(4):
+            older = (
+                segment.older(row) if code_of(lambda s=segment, r=row: s.older(r)) == "Ok" else 0
+            )
+            assert older is None or older < row or row == older == 0, pairs
+
+
+def test_verify_counts_the_slots_of_the_table(fs):
+    contents = Contents(1, True, [(integer_key(1), 1, 0)], np.zeros((1, 1), np.float32))
+    info = seal(fs, contents)
+    forged(fs, contents, info, "key_table", (1, 1), step=15)  # the last slot, which was empty
+    assert code_of(reopen(fs, contents, info).verify) == "Corruption"
+
+
+# Failures while writing.
+
+
+def test_a_failed_write_of_a_segment_leaves_no_file(fs):
+    contents = random_contents(
+        random.Random(9), 9000, 3, integer_keys=False, keys=9000, partitions=1
+    )
+    path = native.vector_path(DIRECTORY, 1)
+    vectors = native.VectorFile.create(fs, path, 3, 9000)
+    vectors.append(contents.vectors)
+    vectors.finish()
+    arguments = (DIRECTORY, 1, contents.schema, SEED, contents.rows, vectors.block_crcs)
+    for fault in (native.Fault.EIO, native.Fault.ENOSPC, native.Fault.SHORT_WRITE):
+        for call in range(100):
+            broken = fs.clone()
+            broken.fail_at(broken.calls() + call, fault)
+            if code_of(lambda b=broken: native.write_segment(b, *arguments)) != "Ok":
+                assert broken.paths() == [path]
+            if broken.faults_injected() == 0:
+                break
+        else:
+            pytest.fail("no end of calls")
+
+
+@pytest.mark.parametrize("model", native.CrashModel.__members__)
+def test_a_sealed_segment_survives_a_power_cut(fs, model):
+    contents = small_contents(integer_keys=False)
+    info = seal(fs, contents)
+    fs.sync_directory(DIRECTORY)
+    fs.crash(native.CrashModel.__members__[model], seed=1)
+    segment = reopen(fs, contents, info)
+    segment.verify()
+    assert wrong_answers(segment, list(questions(contents))) == []
