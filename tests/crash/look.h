@@ -1,0 +1,283 @@
+// Reads all that a hub holds, by every way of reading, and says how it differs from a model.
+//
+// look() scans each space. differs() compares what it saw, bit for bit. disagrees() then asks the other ways of reading
+// (count, key lookup, copies, partitions, nearest neighbours) whether they tell the same.
+//
+// Thread-safety: one thread. Pointers in a SeenHub are good while it lives, and longer than the store.
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "model.h"
+#include "store/store.h"
+
+namespace ehub::crash {
+
+struct SeenRow {
+  std::string key;
+  const float* vector = nullptr;
+  uint32_t partition = 0;
+};
+
+struct SeenSpace {
+  std::shared_ptr<Table> table;
+  std::shared_ptr<const View> view;
+  std::vector<SeenRow> rows;  // sorted by key
+  std::vector<std::shared_ptr<const void>> owners;
+};
+
+using SeenHub = std::map<std::string, SeenSpace>;
+
+inline constexpr size_t kLookRows = 7;  // small and odd, so that batches end everywhere
+inline constexpr size_t kLookNeighbors = 3;
+
+// The vectors of a batch, copied if the store did not hand them out in place.
+inline Result<const float*> vectors_of(const ScanCursor::Batch& batch, SeenSpace& space) {
+  if (batch.vectors != nullptr) {
+    space.owners.push_back(batch.owner);
+    return batch.vectors;
+  }
+  auto copy = std::make_shared<std::vector<float>>(batch.rows.size() * space.view->schema().dims);
+  EHUB_RETURN_IF_ERROR(space.view->gather(batch.rows.data(), batch.rows.size(), copy->data()));
+  space.owners.push_back(copy);
+  return copy->data();
+}
+
+inline Status look_at_batch(const ScanCursor::Batch& batch, SeenSpace& space) {
+  const Result<const float*> vectors = vectors_of(batch, space);
+  if (!vectors.ok()) return vectors.status();
+  for (size_t i = 0; i < batch.rows.size(); ++i) {
+    const Result<std::string_view> key = space.view->key(batch.rows[i]);
+    if (!key.ok()) return key.status();
+    const Result<uint32_t> partition = space.view->partition(batch.rows[i]);
+    if (!partition.ok()) return partition.status();
+    const float* vector = vectors.value() + i * space.view->schema().dims;
+    space.rows.push_back({std::string(key.value()), vector, partition.value()});
+  }
+  return {};
+}
+
+inline Status scan_space(SeenSpace& space) {
+  ScanCursor cursor(space.view);
+  while (true) {
+    const Result<ScanCursor::Batch> batch = cursor.next(kLookRows);
+    if (!batch.ok()) return batch.status();
+    if (batch.value().rows.empty()) break;
+    EHUB_RETURN_IF_ERROR(look_at_batch(batch.value(), space));
+  }
+  std::sort(space.rows.begin(), space.rows.end(), [](const SeenRow& a, const SeenRow& b) { return a.key < b.key; });
+  return {};
+}
+
+inline Result<SeenSpace> look_at_space(const Store& store, const std::string& name) {
+  SeenSpace space;
+  Result<std::shared_ptr<Table>> table = store.space(name);
+  if (!table.ok()) return table.status();
+  space.table = table.value();
+  Result<std::shared_ptr<const View>> view = store.view(*space.table);
+  if (!view.ok()) return view.status();
+  space.view = view.value();
+  EHUB_RETURN_IF_ERROR(scan_space(space));
+  return space;
+}
+
+inline Result<SeenHub> look(const Store& store) {
+  SeenHub hub;
+  for (const std::string& name : store.spaces()) {
+    Result<SeenSpace> space = look_at_space(store, name);
+    if (!space.ok()) return space.status();
+    hub.emplace(name, std::move(space.value()));
+  }
+  return hub;
+}
+
+// A key as a report shows it: an integer as such, and no byte that is not printable.
+inline std::string shown(std::string_view key) {
+  const auto printable = [](char c) { return c >= ' ' && c <= '~'; };
+  if (key.size() == sizeof(int64_t) && !std::all_of(key.begin(), key.end(), printable)) {
+    int64_t value = 0;
+    std::memcpy(&value, key.data(), sizeof(value));
+    return "key " + std::to_string(value);
+  }
+  std::string text(key);
+  std::replace_if(text.begin(), text.end(), [&](char c) { return !printable(c); }, '?');
+  return "key '" + text + "'";
+}
+
+// How disagrees() tells of a call that failed, as opposed to one that gave a wrong answer.
+inline constexpr std::string_view kFailed = "a read fails: ";
+inline std::string failed(const Status& status) { return std::string(kFailed) + status.message(); }
+
+// "" or the first difference in words.
+inline std::string space_differs(const SeenSpace& seen, const ModelSpace& model) {
+  const Schema& schema = seen.view->schema();
+  if (schema.dims != model.schema.dims || schema.metric != model.schema.metric ||
+      schema.key_type != model.schema.key_type) {
+    return "another schema";
+  }
+  auto expected = model.rows.begin();
+  for (const SeenRow& row : seen.rows) {
+    if (expected == model.rows.end() || row.key < expected->first) return shown(row.key) + " should not be there";
+    if (row.key != expected->first) return shown(expected->first) + " is missing";
+    if (!expected->second.holds(row.vector)) return shown(row.key) + " has another vector";
+    ++expected;
+  }
+  return expected == model.rows.end() ? "" : shown(expected->first) + " is missing";
+}
+
+inline std::string differs(const SeenHub& seen, const ModelHub& model) {
+  for (const auto& [name, space] : model) {
+    const auto found = seen.find(name);
+    if (found == seen.end()) return "space '" + name + "' is missing";
+    if (std::string difference = space_differs(found->second, *space); !difference.empty()) {
+      return "space '" + name + "': " + difference;
+    }
+  }
+  for (const auto& [name, space] : seen) {
+    if (!model.contains(name)) return "space '" + name + "' should not be there";
+  }
+  return "";
+}
+
+// The query that every space is searched with.
+inline const std::vector<float>& probe(uint32_t dims) {
+  static std::map<uint32_t, std::shared_ptr<const std::vector<float>>> probes;
+  auto& query = probes[dims];
+  if (query == nullptr) query = make_vector(dims, 0x9E3779B97F4A7C15);
+  return *query;
+}
+
+inline double exact_distance(Metric metric, const std::vector<float>& a, const std::vector<float>& b) {
+  double l2 = 0;
+  double dot = 0;
+  double norms = 0;
+  double norm_a = 0;
+  double norm_b = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    l2 += (double(a[i]) - b[i]) * (double(a[i]) - b[i]);
+    dot += double(a[i]) * b[i];
+    norm_a += double(a[i]) * a[i];
+    norm_b += double(b[i]) * b[i];
+  }
+  norms = std::sqrt(norm_a * norm_b);
+  if (metric == Metric::kL2) return l2;
+  return metric == Metric::kInnerProduct ? 1 - dot : 1 - dot / norms;
+}
+
+inline const std::vector<ModelNeighbor>& model_neighbors(const ModelSpace& model) {
+  if (model.neighbors == nullptr) {
+    auto all = std::make_shared<std::vector<ModelNeighbor>>();
+    for (const auto& [key, row] : model.rows) {
+      all->push_back({exact_distance(model.schema.metric, probe(model.schema.dims), *row.vector), key});
+    }
+    std::sort(all->begin(), all->end(), [](const auto& a, const auto& b) { return a.distance < b.distance; });
+    model.neighbors = all;
+  }
+  return *model.neighbors;
+}
+
+inline bool near_enough(double a, double b) { return std::abs(a - b) <= 1e-4 * (1 + std::abs(a)); }
+
+// Rows at about the same distance may come in either order, so distances are compared by rank and by key.
+inline std::string search_disagrees(const SeenSpace& seen, const ModelSpace& model) {
+  const std::vector<ModelNeighbor>& expected = model_neighbors(model);
+  const auto answer = seen.view->nearest(probe(model.schema.dims).data(), 1, {.k = kLookNeighbors, .threads = 1});
+  if (!answer.ok()) return failed(answer.status());
+  const std::vector<Neighbor>& found = answer.value()[0];
+  if (found.size() != std::min(kLookNeighbors, expected.size())) return "nearest: wrong number of neighbours";
+  for (size_t i = 0; i < found.size(); ++i) {
+    const Result<std::string_view> key = seen.view->key(found[i].row);
+    if (!key.ok()) return failed(key.status());
+    const auto row = model.rows.find(key.value());
+    if (row == model.rows.end()) return "nearest: gave a key that is not there";
+    const double distance = exact_distance(model.schema.metric, probe(model.schema.dims), *row->second.vector);
+    if (!near_enough(distance, found[i].distance) || !near_enough(distance, expected[i].distance)) {
+      return "nearest: wrong neighbour at rank " + std::to_string(i);
+    }
+  }
+  return "";
+}
+
+// Looks up `keys`, some of which are in the space.
+inline std::string lookup_disagrees(const SeenSpace& seen, const ModelSpace& model, const std::set<std::string>& keys) {
+  const std::vector<std::string_view> asked(keys.begin(), keys.end());
+  std::vector<Ordinal> rows(asked.size());
+  std::vector<float> vectors(asked.size() * model.schema.dims);
+  Status status = seen.view->locate(asked.data(), asked.size(), rows.data());
+  if (status.ok()) status = seen.view->gather(rows.data(), rows.size(), vectors.data());
+  if (!status.ok()) return failed(status);
+  for (size_t i = 0; i < asked.size(); ++i) {
+    const auto expected = model.rows.find(asked[i]);
+    const bool there = expected != model.rows.end();
+    if (there != (rows[i] != kNoOrdinal)) return "lookup: " + shown(asked[i]) + " found wrongly or not";
+    if (there && !expected->second.holds(vectors.data() + i * model.schema.dims)) return "lookup: another vector";
+  }
+  return "";
+}
+
+inline std::map<std::string, uint64_t> partition_counts(const ModelSpace& model) {
+  std::map<std::string, uint64_t> counts;
+  for (const auto& [key, row] : model.rows) {
+    if (!row.partition.empty()) ++counts[row.partition];
+  }
+  return counts;
+}
+
+// Whether rows of one name have one number, rows of another name another, and rows of no name 0.
+inline std::string partition_numbers_disagree(const SeenSpace& seen, const ModelSpace& model) {
+  std::map<std::string, uint32_t> number_of = {{"", 0}};
+  std::map<uint32_t, std::string> name_of = {{0, ""}};
+  for (const SeenRow& row : seen.rows) {
+    const std::string& name = model.rows.find(row.key)->second.partition;
+    if (number_of.emplace(name, row.partition).first->second != row.partition ||
+        name_of.emplace(row.partition, name).first->second != name) {
+      return shown(row.key) + " is in another partition";
+    }
+  }
+  return "";
+}
+
+inline std::string partitions_disagree(const Store& store, const SeenSpace& seen, const ModelSpace& model) {
+  const auto listed = store.partitions(*seen.table);
+  if (!listed.ok()) return failed(listed.status());
+  std::map<std::string, uint64_t> counts(listed.value().begin(), listed.value().end());
+  std::erase_if(counts, [](const auto& partition) { return partition.second == 0 || partition.first.empty(); });
+  if (counts != partition_counts(model)) return "partitions: wrong names or counts";
+  return partition_numbers_disagree(seen, model);
+}
+
+inline std::string space_disagrees(const Store& store, const SeenSpace& seen, const ModelSpace& model,
+                                   std::set<std::string> keys) {
+  for (const auto& [key, row] : model.rows) keys.insert(key);
+  const Result<uint64_t> count = store.row_count(*seen.table);
+  if (!count.ok()) return failed(count.status());
+  if (count.value() != model.rows.size()) return "row_count is " + std::to_string(count.value());
+  std::string wrong = lookup_disagrees(seen, model, keys);
+  if (wrong.empty()) wrong = partitions_disagree(store, seen, model);
+  if (wrong.empty()) wrong = search_disagrees(seen, model);
+  return wrong;
+}
+
+// "" or what another way of reading tells differently. `absent` (per space): keys to look up that may not be there.
+// Requires: differs(seen, model) is "".
+inline std::string disagrees(const Store& store, const SeenHub& seen, const ModelHub& model,
+                             const std::map<std::string, std::set<std::string>>& absent = {}) {
+  for (const auto& [name, space] : model) {
+    const auto keys = absent.find(name);
+    const std::string wrong =
+        space_disagrees(store, seen.at(name), *space, keys == absent.end() ? std::set<std::string>() : keys->second);
+    if (wrong.starts_with(kFailed)) return wrong;
+    if (!wrong.empty()) return "space '" + name + "': " + wrong;
+  }
+  return "";
+}
+
+}  // namespace ehub::crash

@@ -1,0 +1,191 @@
+// A long random life of a hub with many crashes, each going on with what the one before left.
+//
+// In each of ten generations the power fails, or the process dies, at a random call, torn or not; sometimes the
+// recovery dies, too; sometimes the hub is closed in peace. Whatever is reopened must be as history.h allows. On the
+// way, views that were taken earlier are read again: checkpoints and compactions must not have moved a bit beneath
+// them.
+//
+// A walk is written as "random:<seed>:<operations>".
+//
+// Thread-safety: one thread.
+
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "child.h"
+#include "history.h"
+#include "io/fault_file.h"
+#include "random_workload.h"
+#include "survivor.h"
+
+namespace ehub::crash {
+
+class RandomWalk {
+ public:
+  static constexpr size_t kGenerations = 10;
+
+  RandomWalk(uint64_t seed, size_t operations)
+      : line_("random:" + std::to_string(seed) + ":" + std::to_string(operations)),
+        operations_(operations),
+        random_(seed),
+        steps_(seed ^ 0x5DEECE66D),
+        durability_(static_cast<Durability>(seed % 3)),
+        history_(durability_, {}) {}
+
+  Report run(Note& note) {
+    for (size_t generation = 0; generation < kGenerations && report_.failures.empty(); ++generation) {
+      place_ = line_ + " generation " + std::to_string(generation);
+      note.set(place_);
+      options_ = random_options(random_, durability_);
+      live();
+      if (report_.failures.empty()) die();
+    }
+    return report_;
+  }
+
+ private:
+  // Views and what they must show as long as they are held.
+  struct Pinned {
+    SeenHub views;
+    ModelHub model;
+  };
+
+  // What looks on while the hub is written. Views may outlive the store.
+  struct Onlookers {
+    std::optional<Pinned> pinned;
+    std::unique_ptr<Store> reader;
+  };
+
+  void fail(const std::string& what) { report_.failures.push_back(place_ + ": " + what); }
+
+  // Opens the hub as it should be and works until the power fails or the operations are done.
+  void live() {
+    fs_.crash_at(random_.below(10) == 0 ? ~uint64_t{0} : random_.below(calls_max()), random_.coin());
+    Onlookers onlookers;
+    auto opened = Store::open(fs_, kRoot, options_);
+    if (!opened.ok()) return fs_.powered_off() ? void() : fail("does not open: " + opened.status().message());
+    for (size_t i = 0; i < operations_ / kGenerations && !fs_.powered_off() && report_.failures.empty(); ++i) {
+      work(*opened.value());
+      if (!fs_.powered_off() && random_.below(8) == 0) glance(*opened.value(), onlookers);
+    }
+    if (!fs_.powered_off() && random_.below(4) == 0) close(*opened.value());
+    if (random_.coin()) onlookers = {};
+    // A process that is killed does not close.
+    fs_.crash_at(fs_.mutating_calls());
+  }
+
+  // So many calls that most lives end before their operations do.
+  uint64_t calls_max() const { return 20 + 4 * operations_ / kGenerations; }
+
+  void work(Store& store) {
+    const Step step = steps_.next(history_.now());
+    history_.begin(step);
+    const Status status = perform(store, step);
+    if (status.ok()) {
+      history_.acknowledge(step);
+    } else if (!fs_.powered_off()) {
+      fail("a step fails: " + status.message());
+    }
+  }
+
+  void close(Store& store) {
+    const Status status = store.close();
+    if (status.ok()) {
+      history_.settle();
+    } else if (!fs_.powered_off()) {
+      fail("close fails: " + status.message());
+    }
+  }
+
+  // Reads the hub as it is, from within and from beside it, and views of some time ago.
+  void glance(const Store& store, Onlookers& onlookers) {
+    if (const std::string wrong = compare(store, history_.now()); !wrong.empty()) return fail("while open: " + wrong);
+    if (const std::string wrong = read_beside(onlookers.reader); !wrong.empty()) return fail("reader: " + wrong);
+    std::optional<Pinned>& pinned = onlookers.pinned;
+    if (pinned) {
+      if (const std::string wrong = reread(pinned->views, pinned->model); !wrong.empty())
+        return fail("pinned: " + wrong);
+      pinned.reset();
+    } else if (auto views = look(store); views.ok()) {
+      pinned = {std::move(views.value()), history_.now()};
+    }
+  }
+
+  // A reader opens, or follows, and is kept for the next time or not.
+  std::string read_beside(std::unique_ptr<Store>& reader) {
+    if (reader == nullptr) {
+      StoreOptions options = options_;
+      options.read_only = true;
+      auto opened = Store::open(fs_, kRoot, options);
+      if (!opened.ok()) return "does not open: " + opened.status().message();
+      reader = std::move(opened.value());
+    } else if (const Status status = reader->refresh(); !status.ok()) {
+      return "cannot refresh: " + status.message();
+    }
+    const std::string wrong = compare(*reader, history_.now());
+    if (random_.below(3) == 0) reader.reset();
+    return wrong;
+  }
+
+  static std::string reread(const SeenHub& views, const ModelHub& model) {
+    SeenHub again;
+    for (const auto& [name, space] : views) {
+      SeenSpace copy;
+      copy.view = space.view;
+      if (const Status status = scan_space(copy); !status.ok()) return status.message();
+      again.emplace(name, std::move(copy));
+    }
+    const std::string then = differs(views, model);
+    return then.empty() ? differs(again, model) : then;
+  }
+
+  // Crashes, recovers, perhaps dying again meanwhile, and goes on as what came back.
+  void die() {
+    CrashModel crash = random_crash();
+    fs_.crash(crash, random_.next());
+    for (uint64_t deaths = random_.below(3); deaths > 0; --deaths) {
+      fs_.crash_at(random_.below(12), random_.coin());
+      (void)Store::open(fs_, kRoot, options_);
+      const CrashModel again = random_crash();
+      fs_.crash(again, random_.next());
+      if (again != CrashModel::kKillProcess) crash = again;
+    }
+    come_back(crash);
+  }
+
+  CrashModel random_crash() { return static_cast<CrashModel>(random_.below(7)); }
+
+  void come_back(CrashModel crash) {
+    ++report_.points;
+    ++report_.images;
+    Survivor survivor = revive(fs_, options_, history_, history_.first_allowed(crash), RandomSteps::all_keys());
+    if (!survivor.wrong.empty()) return fail(survivor.wrong);
+    if (durability_ == Durability::kFull) {
+      const ModelHub& found = history_.model(survivor.model);
+      const std::string wrong = shows_more_than_the_disk_has(fs_, options_, found);
+      if (!wrong.empty()) return fail(wrong);
+    }
+    if (const std::string found = verify_finds(*survivor.store); !found.empty()) return fail(found);
+    history_.come_back(survivor.model, crash);
+    fs_.crash_at(fs_.mutating_calls());
+    survivor.store.reset();
+    fs_.crash(CrashModel::kKillProcess, 0);
+  }
+
+  std::string line_;
+  size_t operations_;
+  FaultRandom random_;
+  RandomSteps steps_;
+  Durability durability_;
+  History history_;
+  StoreOptions options_;
+  FaultFileSystem fs_;
+  std::string place_;
+  Report report_;
+};
+
+}  // namespace ehub::crash

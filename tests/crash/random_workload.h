@@ -1,0 +1,102 @@
+// Random steps over three spaces that differ in all a space can differ in.
+//
+// Thread-safety: one thread.
+
+#pragma once
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "io/fault_disk.h"
+#include "model.h"
+#include "small_workload.h"
+#include "survivor.h"
+
+namespace ehub::crash {
+
+struct RandomSpace {
+  std::string name;
+  Schema schema;
+  size_t batch_rows_max;
+};
+
+// 33 rows of "wide" and more go straight to a segment file; "narrow" fits into the log of any checkpoint.
+inline const std::vector<RandomSpace>& random_spaces() {
+  static const std::vector<RandomSpace> spaces = {
+      {"wide", {.dims = 512, .metric = Metric::kCosine, .key_type = KeyType::kString}, 70},
+      {"narrow", {.dims = 3, .metric = Metric::kL2, .key_type = KeyType::kInteger}, 40},
+      {"middle", {.dims = 40, .metric = Metric::kInnerProduct, .key_type = KeyType::kString}, 40}};
+  return spaces;
+}
+
+class RandomSteps {
+ public:
+  explicit RandomSteps(uint64_t seed) : random_(seed) {}
+
+  // A step that is possible in the hub `now`.
+  Step next(const ModelHub& now) {
+    const uint64_t dice = random_.below(100);
+    if (dice < 4) return plain_step(Step::Kind::kCheckpoint);
+    if (dice < 6) return plain_step(Step::Kind::kSync);
+    const RandomSpace& space = random_spaces()[random_.below(random_spaces().size())];
+    if (!now.contains(space.name)) return create_step(space.name, space.schema);
+    if (dice < 10) return plain_step(Step::Kind::kCompact, space.name);
+    if (dice < 12) return plain_step(Step::Kind::kDrop, space.name);
+    if (dice < 14) return plain_step(Step::Kind::kDeleteAll, space.name);
+    if (dice < 35) return delete_step(space.name, some_keys(space, 1 + random_.below(6)));
+    const size_t rows = dice < 65 ? 1 : 1 + random_.below(space.batch_rows_max);
+    return random_set(space, rows);
+  }
+
+  static AbsentKeys all_keys() {
+    AbsentKeys keys;
+    for (const RandomSpace& space : random_spaces()) {
+      for (uint64_t i = 0; i < kKeys; ++i) keys[space.name].insert(key(space, i));
+    }
+    return keys;
+  }
+
+ private:
+  static constexpr uint64_t kKeys = 90;
+
+  static std::string key(const RandomSpace& space, uint64_t i) {
+    if (space.schema.key_type == KeyType::kInteger) return integer_key(static_cast<int64_t>(i) - 40);
+    // Of many lengths, some with bytes that are not ASCII.
+    return std::string(i % 30, 'k') + (i % 7 == 0 ? "\xC3\xA9" : "-") + std::to_string(i);
+  }
+
+  std::vector<std::string> some_keys(const RandomSpace& space, size_t n) {
+    std::vector<std::string> keys;
+    for (size_t i = 0; i < n; ++i) keys.push_back(key(space, random_.below(kKeys)));
+    return keys;
+  }
+
+  Step random_set(const RandomSpace& space, size_t rows) {
+    static const std::vector<std::string> names = {"us", "eu", "asia", "a partition with a long name"};
+    std::vector<std::string> partitions;
+    const bool partitioned = random_.coin();
+    for (size_t i = 0; partitioned && i < rows; ++i) partitions.push_back(names[random_.below(names.size())]);
+    return make_set(space.name, space.schema.dims, some_keys(space, rows), random_.next(), std::move(partitions));
+  }
+
+  FaultRandom random_;
+};
+
+// Limits that some step meets; each from a few sizes.
+inline StoreOptions random_options(FaultRandom& random, Durability durability) {
+  StoreOptions options;
+  options.background = false;
+  options.durability = durability;
+  options.log_bytes_max = uint64_t{8 << 10} << (2 * random.below(4));
+  options.fresh_rows_max = uint64_t{20} << (3 * random.below(3));
+  options.segment_bytes_max = uint64_t{100 << 10} << (2 * random.below(4));
+  options.carry_bytes_max = uint64_t{1 << 10} << (3 * random.below(3));
+  options.carry_total_bytes_max = options.carry_bytes_max << random.below(3);
+  return options;
+}
+
+}  // namespace ehub::crash

@@ -1,0 +1,168 @@
+// The small workloads: an alphabet of operations, and the hubs that they begin with.
+//
+// A workload is a word over the alphabet, for instance "slc": set, large batch, checkpoint. Rows take 4 KiB, so that a
+// row is several sectors, a batch of 17 goes straight to a segment file, and a few of them meet every limit of the
+// options. Keys depend on the position in the word, but for those that the bases hold, which are overwritten and
+// deleted.
+//
+// Thread-safety: one thread.
+
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "history.h"
+#include "io/fault_file.h"
+#include "model.h"
+#include "survivor.h"
+
+namespace ehub::crash {
+
+// s set, o overwrite, d delete, m small batch, l large batch, c checkpoint, k compact, x drop the space, a delete all.
+inline constexpr std::string_view kAlphabet = "sodmlckxa";
+
+inline const Schema kItemsSchema = {.dims = 1024, .metric = Metric::kL2, .key_type = KeyType::kString};
+inline const Schema kOtherSchema = {.dims = 3, .metric = Metric::kCosine, .key_type = KeyType::kInteger};
+
+inline std::string key_of(std::string_view prefix, size_t i) { return std::string(prefix) + std::to_string(i); }
+
+inline std::vector<std::string> keys_of(std::string_view prefix, size_t n) {
+  std::vector<std::string> keys;
+  for (size_t i = 0; i < n; ++i) keys.push_back(key_of(prefix, i));
+  return keys;
+}
+
+inline std::string integer_key(int64_t value) { return {reinterpret_cast<const char*>(&value), sizeof(value)}; }
+
+// Five rows: new keys, one of the base, one of them twice; in two partitions.
+inline Step small_batch(size_t position, uint64_t number) {
+  const std::string prefix = "m" + std::to_string(position) + "-";
+  return make_set("items", kItemsSchema.dims, {prefix + "0", prefix + "1", "base1", prefix + "0", prefix + "2"}, number,
+                  {"us", "eu", "us", "eu", "us"});
+}
+
+inline Step large_batch(size_t position, uint64_t number) {
+  std::vector<std::string> keys = keys_of("l" + std::to_string(position) + "-", 16);
+  keys.push_back("base3");
+  return make_set("items", kItemsSchema.dims, std::move(keys), number);
+}
+
+// The step of one letter, in a hub where the space exists.
+inline Step step_of(char letter, size_t position) {
+  const uint64_t number = 1'000'000 + 1000 * position + 10'000 * static_cast<uint64_t>(letter);
+  switch (letter) {
+    case 's':
+      return make_set("items", kItemsSchema.dims, {key_of("s", position)}, number);
+    case 'o':
+      return make_set("items", kItemsSchema.dims, {"base0"}, number, {"us"});
+    case 'd':
+      return delete_step("items", {"base2", "base0", "s0", "l0-3", "m1-1", "nobody"});
+    case 'm':
+      return small_batch(position, number);
+    case 'l':
+      return large_batch(position, number);
+    case 'c':
+      return plain_step(Step::Kind::kCheckpoint);
+    case 'k':
+      return plain_step(Step::Kind::kCompact, "items");
+    case 'x':
+      return plain_step(Step::Kind::kDrop, "items");
+    default:
+      EHUB_ASSERT(letter == 'a');
+      return plain_step(Step::Kind::kDeleteAll, "items");
+  }
+}
+
+// The steps of a letter in the hub `now`: a dropped space is made again by the next operation on it.
+inline std::vector<Step> steps_of(char letter, size_t position, const ModelHub& now) {
+  std::vector<Step> steps;
+  if (letter != 'c' && letter != 'x' && !now.contains("items")) {
+    steps.push_back(create_step("items", kItemsSchema));
+  }
+  if (letter != 'x' || now.contains("items")) steps.push_back(step_of(letter, position));
+  return steps;
+}
+
+inline AbsentKeys absent_keys() {
+  return {{"items", {"nobody", "base0", "base2", "s0", "s1", "l0-3", "l1-0", "m0-0", "m1-1", ""}},
+          {"other", {integer_key(0), integer_key(-1), integer_key(1 << 20)}}};
+}
+
+// Small enough that every operation meets one of them.
+inline StoreOptions tiny_options() {
+  StoreOptions options;
+  options.log_bytes_max = 20 << 10;
+  options.fresh_rows_max = 12;
+  options.segment_bytes_max = 80 << 10;
+  options.carry_bytes_max = 6 << 10;
+  options.carry_total_bytes_max = 10 << 10;
+  options.background = false;
+  return options;
+}
+
+inline StoreOptions roomy_options() {
+  StoreOptions options;
+  options.background = false;
+  return options;
+}
+
+// A hub to begin with.
+struct Base {
+  std::unique_ptr<FaultFileSystem> fs;
+  StoreOptions options;
+  ModelHub model;
+};
+
+inline constexpr std::string_view kBases[] = {"new", "log", "sealed", "killed"};
+
+inline void perform_all(Store& store, ModelHub& model, const std::vector<Step>& steps) {
+  for (const Step& step : steps) {
+    const Status status = perform(store, step);
+    if (!status.ok()) std::fprintf(stderr, "base: %s\n", status.message().c_str());
+    EHUB_ASSERT(status.ok());
+    model = after(model, step);
+  }
+}
+
+inline std::vector<Step> unsealed_history() {
+  return {create_step("items", kItemsSchema),
+          make_set("items", kItemsSchema.dims, keys_of("base", 4), 100, {"us", "eu", "us", "eu"}),
+          make_set("items", kItemsSchema.dims, {"base1"}, 200), delete_step("items", {"base3"})};
+}
+
+// Two sealed segments with dead rows, and a small table that a checkpoint leaves in the log.
+inline std::vector<Step> sealed_history() {
+  std::vector<Step> steps = unsealed_history();
+  steps.push_back(create_step("other", kOtherSchema));
+  steps.push_back(make_set("other", kOtherSchema.dims, {integer_key(7), integer_key(-7)}, 300, {"odd", "odd"}));
+  steps.push_back(plain_step(Step::Kind::kCheckpoint));
+  steps.push_back(make_set("items", kItemsSchema.dims, keys_of("sealed", 17), 400));
+  steps.push_back(delete_step("items", {"sealed3", "base2"}));
+  steps.push_back(plain_step(Step::Kind::kCheckpoint));
+  return steps;
+}
+
+// What a process had written, sealed and not, when it was killed.
+inline std::vector<Step> killed_history() {
+  return {make_set("items", kItemsSchema.dims, keys_of("killed", 17), 500),
+          make_set("other", kOtherSchema.dims, {integer_key(8)}, 600), delete_step("items", {"killed5", "sealed4"}),
+          make_set("items", kItemsSchema.dims, {"base0", "killed6"}, 700, {"asia", "asia"})};
+}
+
+inline Base make_base(std::string_view name) {
+  Base base{std::make_unique<FaultFileSystem>(), name == "log" ? roomy_options() : tiny_options(), {}};
+  if (name == "new") return base;
+  auto store = std::move(Store::open(*base.fs, kRoot, base.options).value());
+  perform_all(*store, base.model, name == "log" ? unsealed_history() : sealed_history());
+  if (name == "killed") perform_all(*store, base.model, killed_history());
+  if (name == "sealed") EHUB_ASSERT(store->close().ok());
+  base.fs->crash(CrashModel::kKillProcess, 0);
+  return base;
+}
+
+}  // namespace ehub::crash

@@ -1,0 +1,64 @@
+"""However a small workload is cut short, the hub holds all it acknowledged, whole, and goes on.
+
+Goal: no crash loses, tears or makes up anything. Method: every workload of up to three operations,
+on four kinds of hub, crashes before each call that changes the disk, in the middle of each write
+and after the last, under every model of what a disk may keep (`small.h`). What is reopened must
+equal the state after some prefix of the operations that includes all that had to be durable.
+
+The run in CI takes a sample of that: of the long workloads one in LONG_ONE_IN, and of the
+outcomes of each crash, in turn, as many as OUTCOMES says. `EHUB_CRASH_THOROUGH=1` takes all.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ehub._native import _testing
+
+BASES = ("new", "log", "sealed", "killed")
+LETTERS = "sodmlckxa"
+FULL, NORMAL, OFF = range(3)
+
+THOROUGH = os.environ.get("EHUB_CRASH_THOROUGH") == "1"
+LONG_ONE_IN = 1 if THOROUGH else 12
+ALL_OUTCOMES = 12
+OUTCOMES = {1: 12, 2: 2, 3: 1}  # of workloads of so many operations
+WEAK_ONE_IN = 1 if THOROUGH else 4  # at weaker durability, of the workloads of two
+RECOVERIES_ONE_IN = 200
+
+REPRODUCE = "reproduce one with _testing.crash_small_reproduce(line)"
+
+
+def explore(base: str, durability: int, workloads: list[str]) -> dict:
+    """Crash these workloads, all of one length."""
+    outcomes = ALL_OUTCOMES if THOROUGH else OUTCOMES[len(workloads[0])]
+    return _testing.crash_small(base, durability, workloads, outcomes, RECOVERIES_ONE_IN)
+
+
+def workloads_of(first: str, length: int) -> list[str]:
+    """Every workload of this length that begins so."""
+    return [word for word in _testing.crash_workloads(first, length) if len(word) == length]
+
+
+@pytest.mark.parametrize("first", LETTERS)
+@pytest.mark.parametrize("base", BASES)
+def test_every_acknowledged_batch_survives_any_crash(base, first, survive):
+    for length in (1, 2):
+        survive(explore(base, FULL, workloads_of(first, length)), REPRODUCE)
+    turn = BASES.index(base) % LONG_ONE_IN
+    long_ones = workloads_of(first, 3)[turn::LONG_ONE_IN]
+    assert survive(explore(base, FULL, long_ones), REPRODUCE)["points"] >= 50
+
+
+@pytest.mark.parametrize("durability", [NORMAL, OFF], ids=["normal", "off"])
+@pytest.mark.parametrize("base", ["new", "sealed", "killed"])
+def test_at_weaker_durability_a_cut_leaves_a_prefix_and_a_kill_all(base, durability, survive):
+    workloads = [word for first in LETTERS for word in workloads_of(first, 2)]
+    survive(explore(base, durability, workloads[durability::WEAK_ONE_IN]), REPRODUCE)
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_crash_while_the_hub_opens_or_closes_changes_nothing(base, survive):
+    survive(_testing.crash_small(base, FULL, [""], ALL_OUTCOMES, 1), REPRODUCE)
