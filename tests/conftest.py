@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,14 +32,26 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def prefer_installed_package() -> None:
-    """Undo what `python -m pytest` does to sys.path, unless the checkout was built in place.
+    """Test the checkout if it was built in place, else the installed package.
 
-    It puts the checkout first, where `ehub/` has no compiled modules and would hide the installed
-    package. (Plain `pytest` with `--import-mode=importlib` leaves sys.path alone.)
+    `python -m pytest` and the workers of xdist have the checkout on sys.path, where an `ehub/`
+    without compiled modules would hide the installed package.
     """
-    if not list((ROOT / "ehub" / "_native").glob("*.so")):
-        sys.path[:] = [path for path in sys.path if Path(path).resolve() != ROOT]
-        importlib.invalidate_caches()
+    if list((ROOT / "ehub" / "_native").glob("*.so")):
+        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))  # for child processes
+        return
+    sys.path[:] = [path for path in sys.path if Path(path).resolve() != ROOT]
+    importlib.invalidate_caches()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def away_from_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Run elsewhere: a child process looks for modules in its working directory first."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    yield
+    os.chdir(before)
 
 
 def tested_module() -> str | None:

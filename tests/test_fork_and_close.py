@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import inspect
 import multiprocessing
 import os
@@ -270,15 +271,24 @@ def test_a_child_may_open_the_hub_for_reading(tmp_path):
         assert in_child(read) == "['a', 'b']"
 
 
-def read_in_pool(path: str) -> list[str]:
+# A spawned worker imports the function that it is to run, and cannot import this file.
+POOL_READER = """
+import ehub
+
+def read(path):
     with ehub.open(path, read_only=True) as reader:
         return sorted(reader.get_space("items"))
+"""
 
 
-def test_spawned_workers_read_beside_the_writer(tmp_path):
-    hub, items = opened(tmp_path)
+def test_spawned_workers_read_beside_the_writer(tmp_path, monkeypatch):
+    (tmp_path / "pool_reader.py").write_text(POOL_READER)
+    monkeypatch.syspath_prepend(tmp_path)
+    read = importlib.import_module("pool_reader").read
+    hub, items = opened(tmp_path / "hub")
     with hub, multiprocessing.get_context("spawn").Pool(2) as pool:
-        assert pool.map(read_in_pool, [hub.path] * 3) == [["a", "b"]] * 3
+        read_keys = pool.map_async(read, [hub.path] * 3).get(timeout=60)
+        assert read_keys == [["a", "b"]] * 3
         assert len(items) == 2
 
 
