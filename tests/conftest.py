@@ -38,8 +38,7 @@ def prefer_installed_package() -> None:
     without compiled modules would hide the installed package.
     """
     if list((ROOT / "ehub" / "_native").glob("*.so")):
-        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))  # for child processes
+        os.environ["PYTHONPATH"] = str(ROOT)  # for child processes
         return
     sys.path[:] = [path for path in sys.path if Path(path).resolve() != ROOT]
     importlib.invalidate_caches()
@@ -47,7 +46,11 @@ def prefer_installed_package() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def away_from_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Run elsewhere: a child process looks for modules in its working directory first."""
+    """Run elsewhere: a child process looks for modules in its working directory first.
+
+    And look after sys.path again: lizard, which a test imports, puts the working directory there.
+    """
+    prefer_installed_package()
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
     yield

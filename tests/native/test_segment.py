@@ -2,95 +2,30 @@
 
 from __future__ import annotations
 
-import bisect
 import random
 import struct
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pytest
+from segment_contents import (
+    BLOCK_BYTES,
+    DAMAGE,
+    DIRECTORY,
+    FOOTER,
+    SEED,
+    Contents,
+    code_of,
+    failures,
+    questions,
+    random_contents,
+    reopen,
+    seal,
+    set_byte,
+    small_contents,
+    wrong_answers,
+)
 
 from ehub._native import _testing as native
-
-SEED = 0x1234_5678_9ABC_DEF0
-DIRECTORY = "/segments"
-BLOCK_BYTES = 64 << 10
-SECTIONS = (
-    "key_ends",
-    "key_bytes",
-    "key_table",
-    "births",
-    "partitions",
-    "older_rows",
-    "vector_crcs",
-    "segment_crcs",
-)
-FOOTER = struct.Struct("<16Q 3Q 8I 8s")
-DAMAGE = {"Corruption", "Format"}
-
-
-@dataclass
-class Contents:
-    """What a segment should say: the oracle, as slow and obvious as it can be."""
-
-    dims: int
-    integer_keys: bool
-    rows: list[tuple[bytes, int, int]] = field(default_factory=list)  # key, birth, partition
-    vectors: Any = None
-
-    @property
-    def schema(self):
-        return native.Schema(self.dims, self.integer_keys)
-
-    def rows_of(self, key: bytes) -> list[int]:
-        return [row for row, (other, _, _) in enumerate(self.rows) if other == key]
-
-    def rows_at(self, seq: int) -> int:
-        return bisect.bisect_right([birth for _, birth, _ in self.rows], seq)
-
-
-def integer_key(number: int) -> bytes:
-    return struct.pack("<q", number)
-
-
-def random_contents(
-    rng: random.Random, rows: int, dims: int, *, integer_keys: bool, keys: int, partitions: int
-) -> Contents:
-    """Rows under `keys` different keys at most, in batches of about 7 rows."""
-    contents = Contents(dims, integer_keys)
-    names = [
-        integer_key(rng.randrange(-(2**63), 2**63))
-        if integer_keys
-        else rng.randbytes(rng.choice([0, 1, 5, 8, 20, 300])).hex().encode()
-        for _ in range(keys)
-    ]
-    born = rng.randrange(1, 1000)
-    for _ in range(rows):
-        if rng.random() < 1 / 7:
-            born += rng.randrange(1, 5)
-        contents.rows.append((rng.choice(names), born, rng.randrange(partitions + 1)))
-    contents.vectors = np.random.default_rng(rng.randrange(2**32)).random(
-        (rows, dims), dtype=np.float32
-    )
-    return contents
-
-
-def seal(fs, contents: Contents, directory: str = DIRECTORY, segment_id: int = 1):
-    """Write both files as the store does; return what the manifest would say of them."""
-    rows = len(contents.rows)
-    path = native.vector_path(directory, segment_id)
-    vectors = native.VectorFile.create(fs, path, contents.dims, max(rows, 1))
-    vectors.append(contents.vectors)
-    vectors.finish()
-    return native.write_segment(
-        fs, directory, segment_id, contents.schema, SEED, contents.rows, vectors.block_crcs
-    )
-
-
-def reopen(fs, contents: Contents, info, directory: str = DIRECTORY):
-    return native.SealedSegment(fs, directory, contents.schema, SEED, info)
 
 
 @pytest.fixture
@@ -98,63 +33,6 @@ def fs():
     system = native.FaultFileSystem()
     system.make_directory(DIRECTORY)
     return system
-
-
-def questions(contents: Contents) -> Iterator[tuple[Callable[[Any], Any], Any]]:
-    """Every question about the rows, with its right answer."""
-    last_of: dict[bytes, int] = {}
-    older: list[int | None] = []
-    for row, (key, _, _) in enumerate(contents.rows):
-        older.append(last_of.get(key))
-        last_of[key] = row
-    for row, (key, born, partition) in enumerate(contents.rows):
-        yield (lambda s, r=row: s.vectors(r, 1).tobytes()), contents.vectors[row].tobytes()
-        yield (lambda s, r=row: s.key(r)), key
-        yield (lambda s, r=row: s.born(r)), born
-        yield (lambda s, r=row: s.partition(r)), partition
-        yield (lambda s, r=row: s.older(r)), older[row]
-        yield (lambda s, k=key: s.find(k)), last_of[key]
-    for born in {born for _, born, _ in contents.rows}:
-        yield (lambda s, b=born: s.rows_at(b)), contents.rows_at(born)
-    absent = integer_key(12345) if contents.integer_keys else b"nobody has this key"
-    yield (lambda s: s.find(absent)), last_of.get(absent)
-
-
-def wrong_answers(segment, asked: list[tuple[Callable[[Any], Any], Any]]) -> list[Any]:
-    """Answers that are neither right nor an honest report of damage."""
-    wrong = []
-    for ask, right in asked:
-        try:
-            answer = ask(segment)
-        except native.StatusError as error:
-            answer = right if error.code in DAMAGE else error
-        if answer != right:
-            wrong.append((answer, right))
-    return wrong
-
-
-def failures(segment, asked: list[tuple[Callable[[Any], Any], Any]]) -> int:
-    """How many questions were answered with a report of damage."""
-    count = 0
-    for ask, _ in asked:
-        try:
-            ask(segment)
-        except native.StatusError:
-            count += 1
-    return count
-
-
-def code_of(call: Callable[[], Any]) -> str:
-    """Ok, or why the call failed."""
-    try:
-        call()
-    except native.StatusError as error:
-        return error.code
-    return "Ok"
-
-
-def set_byte(fs, path: str, data: bytes, at: int, byte: int) -> None:
-    fs.set_contents(path, data[:at] + bytes([byte]) + data[at + 1 :])
 
 
 # Round trips.
@@ -302,12 +180,6 @@ def test_keys_with_equal_hashes_are_told_apart(fs):
 # Damage.
 
 
-def small_contents(*, integer_keys: bool) -> Contents:
-    return random_contents(
-        random.Random(11), 15, 5, integer_keys=integer_keys, keys=10, partitions=2
-    )
-
-
 @pytest.mark.parametrize("integer_keys", [False, True], ids=["str", "int"])
 @pytest.mark.parametrize("suffix", [".f32", ".seg"])
 def test_a_flipped_bit_is_never_an_answer(fs, suffix, integer_keys):
@@ -436,162 +308,6 @@ def test_a_later_format_is_refused_by_name(fs):
     with pytest.raises(native.StatusError, match=r"segment format 2, .* reads format 1") as refusal:
         reopen(fs, contents, info).find(b"")
     assert refusal.value.code == "Format"
-
-
-# Files made up by an enemy: every checksum is right, the contents are not.
-
-
-def sections_of(data: bytes) -> dict[str, tuple[int, int]]:
-    """Offset and length of each section, as the footer says."""
-    numbers = FOOTER.unpack(data[-FOOTER.size :])
-    return {name: numbers[2 * i : 2 * i + 2] for i, name in enumerate(SECTIONS)}
-
-
-def sign(data: bytearray, info) -> bytes:
-    """Make all checksums of a .seg right again, and the manifest agree."""
-    sections = sections_of(bytes(data))
-    covered, vector_bytes = sections["vector_crcs"]
-    at, _ = sections["segment_crcs"]
-    for block in range(0, covered, BLOCK_BYTES):
-        crc = native.crc32c(bytes(data[block : min(block + BLOCK_BYTES, covered)]))
-        struct.pack_into("<I", data, at + block // BLOCK_BYTES * 4, crc)
-    return sign_footer(data, info, bytes(data[covered:at][:vector_bytes]), bytes(data[at:-192]))
-
-
-def sign_footer(data: bytearray, info, vector_crcs: bytes, segment_crcs: bytes) -> bytes:
-    crcs = [native.crc_mask(native.crc32c(crcs)) for crcs in (vector_crcs, segment_crcs)]
-    struct.pack_into("<2I", data, len(data) - 20, *crcs)
-    info.footer_crc = native.crc_mask(native.crc32c(bytes(data[-192:-12])))
-    struct.pack_into("<I", data, len(data) - 12, info.footer_crc)
-    return bytes(data)
-
-
-@pytest.mark.parametrize("integer_keys", [False, True], ids=["str", "int"])
-def test_made_up_sections_never_get_past_verify_as_a_wrong_key(fs, integer_keys):
-    contents = small_contents(integer_keys=integer_keys)
-    info = seal(fs, contents)
-    path = native.segment_path(DIRECTORY, 1)
-    good = fs.contents(path)
-    asked = [
-        (ask, right)
-        for ask, right in questions(contents)
-        if ask.__defaults__ is None or "born" not in ask.__code__.co_names
-    ]
-    rng = random.Random(21)
-    names = ["key_bytes", "key_table", "older_rows"] + ([] if integer_keys else ["key_ends"])
-    for _ in range(3000):
-        data = bytearray(good)
-        for _ in range(rng.choice([1, 1, 2, 8])):
-            offset, length = sections_of(good)[rng.choice(names)]
-            data[offset + rng.randrange(length)] = rng.choice(
-                [0, 1, 0x7F, 0xFF, rng.randrange(256)]
-            )
-        fs.set_contents(path, sign(data, info))
-        segment = reopen(fs, contents, info)
-        failures(segment, asked)
-        verified = code_of(segment.verify)
-        assert verified in ("Ok", "Corruption")
-        if verified == "Ok":
-            assert failures(segment, asked) == 0
-            assert wrong_answers(segment, asked) == []
-
-
-def test_made_up_births_never_crash(fs):
-    contents = small_contents(integer_keys=True)
-    info = seal(fs, contents)
-    path = native.segment_path(DIRECTORY, 1)
-    good = fs.contents(path)
-    offset, length = sections_of(good)["births"]
-    rng = random.Random(22)
-    for _ in range(500):
-        data = bytearray(good)
-        for _ in range(rng.choice([1, 4])):
-            data[offset + rng.randrange(length)] = rng.choice([0, 1, 0xFF, rng.randrange(256)])
-        fs.set_contents(path, sign(data, info))
-        segment = reopen(fs, contents, info)
-        for row in range(len(contents.rows)):
-            assert code_of(lambda s=segment, r=row: s.born(r)) in ("Ok", "Corruption")
-        for seq in range(0, info.seq_max + 2):
-            assert code_of(lambda s=segment, q=seq: s.rows_at(q)) in ("Ok", "Corruption")
-
-
-def test_a_made_up_footer_is_refused_or_harmless(fs):
-    contents = small_contents(integer_keys=False)
-    info = seal(fs, contents)
-    path = native.segment_path(DIRECTORY, 1)
-    good = fs.contents(path)
-    asked = list(questions(contents))
-    rng = random.Random(23)
-    rejected = 0
-    for _ in range(3000):
-        data = bytearray(good)
-        at = len(data) - FOOTER.size + 4 * rng.randrange((FOOTER.size - 20) // 4)
-        old = struct.unpack_from("<I", data, at)[0]
-        new = rng.choice([0, 1, 2**31, 2**32 - 1, old + 1, old - 1, old + 64, rng.randrange(2**32)])
-        struct.pack_into("<I", data, at, new % 2**32)
-        sections = sections_of(good)
-        crcs = [
-            bytes(good[sections[name][0] :][: sections[name][1]])
-            for name in ("vector_crcs", "segment_crcs")
-        ]
-        fs.set_contents(path, sign_footer(data, info, *crcs))
-        segment = reopen(fs, contents, info)
-        rejected += failures(segment, asked[:30]) == 30
-        verified = code_of(segment.verify)
-        assert verified in ("Ok", "Corruption")
-        assert verified == "Corruption" or wrong_answers(segment, asked) == []
-    assert rejected > 2000
-
-
-def forged(fs, contents: Contents, info, section: str, numbers: tuple[int, ...], step: int = 1):
-    """The segment with a section that begins with these u32, `step` places apart."""
-    data = bytearray(fs.contents(native.segment_path(DIRECTORY, 1)))
-    for place, number in enumerate(numbers):
-        at = sections_of(bytes(data))[section][0] + 4 * step * place
-        struct.pack_into("<I", data, at, number)
-    fs.set_contents(native.segment_path(DIRECTORY, 1), sign(data, info))
-    return reopen(fs, contents, info)
-
-
-def test_a_table_without_an_empty_slot_ends_every_search(fs):
-    contents = small_contents(integer_keys=True)
-    info = seal(fs, contents)
-    buckets = native.key_table_buckets(len(contents.rows))
-    path = native.segment_path(DIRECTORY, 1)
-    data = bytearray(fs.contents(path))
-    struct.pack_into("<I", data, len(data) - 24, buckets)  # the most probes that a footer may ask
-    fs.set_contents(path, bytes(data))
-    segment = forged(fs, contents, info, "key_table", (1,) * (16 * buckets))
-    assert all(segment.find(integer_key(number)) is None for number in range(1000))
-
-
-def test_older_rows_lead_back_in_time_or_are_damage(fs):
-    rows = [(integer_key(row % 2), 1, 0) for row in range(4)]
-    contents = Contents(1, True, rows, np.zeros((4, 1), np.float32))
-    info = seal(fs, contents)
-    forged(fs, contents, info, "older_rows", (2, 0, 3, 1)).verify()
-    for pairs in [
-        (2, 1, 3, 0),
-        (2, 0, 3, 0),
-        (3, 1, 2, 0),
-        (2, 2, 3, 1),
-        (2, 3, 3, 1),
-        (0, 0, 3, 1),
-    ]:
-        segment = forged(fs, contents, info, "older_rows", pairs)
-        assert code_of(segment.verify) == "Corruption", pairs
-        for row in range(4):
-            older = (
-                segment.older(row) if code_of(lambda s=segment, r=row: s.older(r)) == "Ok" else 0
-            )
-            assert older is None or older < row or row == older == 0, pairs
-
-
-def test_verify_counts_the_slots_of_the_table(fs):
-    contents = Contents(1, True, [(integer_key(1), 1, 0)], np.zeros((1, 1), np.float32))
-    info = seal(fs, contents)
-    forged(fs, contents, info, "key_table", (1, 1), step=15)  # the last slot, which was empty
-    assert code_of(reopen(fs, contents, info).verify) == "Corruption"
 
 
 # Failures while writing.
