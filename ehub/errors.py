@@ -1,7 +1,8 @@
 """What can go wrong, as exceptions: each an `EhubError`, and a built-in one where that fits.
 
 So `except KeyError` works as it does for a dict, and `except ehub.EhubError` catches everything
-that the store itself reports. A call that raises has changed nothing.
+that the store itself reports. A call that raises has changed nothing, but for a stream or an Arrow
+table: of these the batches before the one that failed stay, and the error says how many rows.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class ReadOnlyError(EhubError):
 
 
 class LockedError(EhubError):
-    """Another process (the message has its pid) has the hub open for writing."""
+    """Another process, or this one, has the hub open for writing; the message has the pid."""
 
 
 class CorruptionError(EhubError):
@@ -102,3 +103,8 @@ class ClosedError(EhubError):
 
 class StorageError(EhubError, OSError):
     """A system call failed, as OSError with its errno: no space, no permission, a broken disk."""
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add to what a traceback says about an error, as `BaseException.add_note` of Python 3.11."""
+    error.__notes__ = [*getattr(error, "__notes__", ()), note]

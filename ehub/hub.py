@@ -14,7 +14,7 @@ from weakref import WeakSet
 from ehub import _arrays
 from ehub._native import _store
 from ehub._progress import bar
-from ehub.errors import NotFoundError, UnavailableError
+from ehub.errors import InvalidArgumentError, NotFoundError, UnavailableError, add_note
 from ehub.space import Space
 from ehub.types import (
     Durability,
@@ -48,7 +48,7 @@ def open(
             "full": a power cut; "normal": a power cut, but for the last 100 ms; "off": a power cut
             after the next checkpoint or `close()`.
     """
-    root = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - without resolving links
+    root = as_root(path)
     store = _store.Store(root, read_only=read_only, durability=durability)
     _open_stores.add(store)
     return Hub(store)
@@ -59,9 +59,19 @@ def repair(path: str | os.PathLike[str]) -> RepairReport:
 
     The old files are moved to `lost+found` in the hub, never deleted.
     """
-    root = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - without resolving links
+    root = as_root(path)
     rows_kept, rows_dropped, dropped = _store.repair(root)
     return RepairReport(rows_kept, rows_dropped, tuple(Finding(*one) for one in dropped))
+
+
+def as_root(path: str | os.PathLike[str]) -> str:
+    """The absolute path of a hub's directory, links unresolved."""
+    text = os.fsdecode(path)
+    if not text or "\0" in text:
+        raise InvalidArgumentError(
+            f"the path of a hub is {text!r:.100}; expected one that is not empty and has no NUL"
+        )
+    return os.path.abspath(text)  # noqa: PTH100 - Path.resolve() would follow links
 
 
 class Hub:
@@ -197,7 +207,14 @@ class Hub:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        """Close; if the block failed and closing does too, the block's error comes out."""
+        if error is None:
+            self.close()
+            return
+        try:
+            self.close()
+        except Exception as failure:
+            add_note(error, f"closing the hub failed as well: {failure}")
 
     def __repr__(self) -> str:
         state = " closed" if self.closed else " read_only" if self.read_only else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import pickle
 import subprocess
@@ -61,6 +62,30 @@ def test_a_path_may_be_a_string_or_bytes_that_the_file_system_knows(tmp_path):
         assert hub.path == str(tmp_path / "b")
     with pytest.raises(TypeError):
         ehub.open(3.5)
+
+
+@pytest.mark.parametrize("path", ["", b"", "hub\0", "a\0b/hub"], ids=repr)
+def test_a_path_that_names_nothing_is_refused_before_anything_is_made(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    for call in (ehub.open, ehub.repair, lambda path: ehub.connect(ehub.LocalConfig(path))):
+        with pytest.raises(ehub.InvalidArgumentError, match="the path of a hub is"):
+            call(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+class FullDisk:
+    """A store that cannot be closed well."""
+
+    def close(self):
+        raise ehub.StorageError(errno.ENOSPC, "no space left")
+
+
+def test_the_error_of_a_block_is_not_hidden_by_that_of_closing():
+    with pytest.raises(RuntimeError, match="the reason") as caught, ehub.Hub(FullDisk()):
+        raise RuntimeError("the reason")
+    assert caught.value.__notes__ == ["closing the hub failed as well: [Errno 28] no space left"]
+    with pytest.raises(ehub.StorageError, match="no space left"), ehub.Hub(FullDisk()):
+        pass
 
 
 def test_a_relative_path_stays_where_it_was_when_the_process_moves(tmp_path, monkeypatch):
@@ -250,12 +275,14 @@ def test_a_hub_and_a_space_are_not_pickled(hub):
 
 
 def test_a_second_writer_is_told_the_pid_of_the_first(tmp_path):
-    with ehub.open(tmp_path), pytest.raises(ehub.LockedError, match=str(os.getpid())):
+    here = rf"in this process \(pid {os.getpid()} on host"
+    with ehub.open(tmp_path), pytest.raises(ehub.LockedError, match=here):
         ehub.open(tmp_path)
     script = "import ehub, sys; hub = ehub.open(sys.argv[1]); print('open', flush=True); input()"
     with python(script, tmp_path) as other:
         assert other.stdout.readline() == "open\n"
-        with pytest.raises(ehub.LockedError, match=str(other.pid)):
+        there = rf"in another process \(pid {other.pid} on host"
+        with pytest.raises(ehub.LockedError, match=there):
             ehub.open(tmp_path)
         other.stdin.write("end\n")
     ehub.open(tmp_path).close()

@@ -33,6 +33,9 @@ std::string host_name() {
   return gethostname(name, sizeof(name) - 1) == 0 ? name : "";
 }
 
+// What a writer says about itself in LOCK.
+std::string self() { return "pid " + std::to_string(getpid()) + " on host " + host_name(); }
+
 // What the holder of the lock wrote about itself.
 std::string lock_holder(File& file) {
   const Result<uint64_t> size = file.size();
@@ -70,13 +73,15 @@ Status Store::Impl::lock_for_writing() {
     if (!locked.ok()) return locked.status();
     if (locked.value()) {
       lock_file = std::move(file.value());
-      std::string text = "pid " + std::to_string(getpid()) + " on host " + host_name() + "\n";
+      std::string text = self() + "\n";
       text.resize(kLockProgressOffset, '\0');
       return lock_file->write(0, text.data(), text.size());
     }
     std::this_thread::sleep_for(kLockPause);
   }
-  return {Code::kLocked, "hub '" + root + "' is open for writing in another process (" + lock_holder(*file.value()) +
+  const std::string holder = lock_holder(*file.value());
+  const std::string where = holder == self() ? "this process (" : "another process (";
+  return {Code::kLocked, "hub '" + root + "' is open for writing in " + where + holder +
                              "); open it with read_only=True or close it there"};
 }
 
