@@ -6,6 +6,7 @@ process (pipes, signals, the terminal) runs in one of its own.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -119,6 +120,9 @@ def test_no_command_shows_the_help(cli):
         ["search", "hub", "s", "--key", "a", "-k", "0"],
         ["search", "hub", "s", "--vector", "one"],
         ["search", "hub", "s", "--vector", "missing.npy"],
+        ["search", "hub", "s", "--vector", "[" * 100_000],
+        ["info", ""],
+        ["import", "", "--space", "s", __file__],
         ["export", "hub", "x.docx", "--space", "s"],
         ["export", "hub", "-", "--space", "s", "--json"],
         ["demo", "--rows", "1"],
@@ -287,6 +291,28 @@ def test_a_vector_of_other_dims_is_an_error_of_one_line(cli, fruit):
     assert "Traceback" not in outcome.err
 
 
+BAD_VECTORS = {
+    "empty": b"",
+    "text": b"[1, 2, 3]",
+    "pickled": b"\x80\x04N.",
+    "truncated": b"\x93NUMPY\1\0v\0{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }",
+}
+
+
+@pytest.mark.parametrize("name", BAD_VECTORS)
+def test_a_bad_npy_file_of_a_vector_is_an_error_of_one_line(cli, fruit, tmp_path, name):
+    (tmp_path / "q.npy").write_bytes(BAD_VECTORS[name])
+    outcome = cli("search", fruit, "fruit", "--vector", tmp_path / "q.npy")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err.startswith(f"error: {tmp_path}/q.npy: damaged, or not of the format")
+
+
+def test_a_number_too_large_for_float32_is_an_error_of_one_line(cli, fruit):
+    outcome = cli("search", fruit, "fruit", "--vector", "[1, 0, 1e39]")
+    assert outcome.code == 1
+    assert outcome.err == "error: the vector has a number that is too large for float32\n"
+
+
 # --- upkeep ---
 
 
@@ -384,6 +410,27 @@ def test_a_locked_hub_names_its_holder(cli, fruit):
     assert "one process writes at a time" in outcome.err
 
 
+def test_an_import_on_a_full_disk_says_what_is_stored_though_closing_fails(
+    cli, tmp_path, monkeypatch
+):
+    def fail(*_):
+        raise ehub.StorageError(errno.ENOSPC, "the disk is full")
+
+    np.save(tmp_path / "v.npy", np.ones((257, 3), np.float32))
+    store = ehub.Space.multiset
+    monkeypatch.setattr(ehub.Hub, "close", fail)
+    monkeypatch.setattr(
+        ehub.Space,
+        "multiset",
+        lambda self, *rows: (store if len(self) < 100 else fail)(self, *rows),
+    )
+    command = ["import", tmp_path / "hub", tmp_path / "v.npy", "--space", "s"]
+    outcome = cli(*command, "--batch-rows", "50")
+    assert outcome.code == 1
+    assert "error: [Errno 28] the disk is full\n" in outcome.err
+    assert "100 rows are stored, whole batches; to go on: --resume" in outcome.err
+
+
 # --- a terminal, a pipe ---
 
 
@@ -413,6 +460,24 @@ def test_a_reader_that_stops_early_causes_no_noise(tmp_path):
     writer.stderr.close()
     assert writer.wait(timeout=60) == 141
     assert err == b""
+
+
+@pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1, 2]], ids=str)
+def test_closed_streams_neither_stop_a_command_nor_become_files_of_the_hub(tmp_path, closed):
+    (tmp_path / "f.csv").write_text("id,x\na,1\nb,2\n")
+    path = tmp_path / "hub"
+    commands = [
+        ["import", path, tmp_path / "f.csv", "--space", "s", "--metric", "l2"],
+        ["verify", path],
+        ["search", path, "s", "--key", "a"],
+        ["export", path, "-", "--space", "s"],
+    ]
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    for command in commands:
+        run_closed = process(*command, **streams, preexec_fn=lambda: list(map(os.close, closed)))
+        assert run_closed.wait(timeout=60) == 0
+    with ehub.open(path, read_only=True) as hub:
+        assert sorted(hub.get_space("s")) == ["a", "b"]
 
 
 def test_numbers_of_bytes_are_short():

@@ -22,7 +22,7 @@ import pytest
 
 import ehub
 from ehub.cli import importing, run
-from ehub.formats import InputError, Selection, open_source
+from ehub.formats import Selection, open_source
 
 ROWS = 257
 DIMS = 12
@@ -97,7 +97,7 @@ def write_parquet(path):
 def write_text(path):
     with path.open("w", newline="") as file:
         writer = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")
-        writer.writerow(["name", *range(DIMS)])
+        writer.writerow(["name", *(f"d{i}" for i in range(DIMS))])
         for key, vector in zip(KEYS, VECTORS, strict=True):
             writer.writerow([key, *(str(number) for number in vector)])
 
@@ -244,8 +244,20 @@ def test_parquet_with_a_column_per_number(cli, hub, tmp_path):
     columns = {f"e{i}": VECTORS[:, i].astype(np.float64) for i in range(DIMS)}
     table = pa.table({"word": pa.array(KEYS).dictionary_encode(), **columns})
     pq.write_table(table, tmp_path / "f.parquet")
-    assert cli("import", hub, tmp_path / "f.parquet", "--space", "s")[0] == 0
+    options = ["--space", "s", "--keys", "word"]
+    assert cli("import", hub, tmp_path / "f.parquet", *options)[0] == 0
     assert contents(hub) == rows(KEYS, VECTORS)
+
+
+def test_parquet_without_a_column_named_as_keys_gets_row_numbers(cli, hub, tmp_path):
+    labels = [f"label {i % 3}" for i in range(ROWS)]
+    table = pa.table({"label": labels, "year": range(ROWS), "vector": VECTORS.tolist()})
+    pq.write_table(table, tmp_path / "f.parquet")
+    code, out, err = cli("import", hub, tmp_path / "f.parquet", "--space", "s")
+    assert code == 0
+    assert "keys: row numbers (--keys would take one of: label, year)" in err
+    assert f"stored {ROWS} rows in space 's': " in out
+    assert contents(hub) == rows(range(ROWS), VECTORS)
 
 
 def test_parquet_with_lists_and_chosen_columns(cli, hub, tmp_path):
@@ -267,8 +279,20 @@ def test_parquet_with_lists_and_chosen_columns(cli, hub, tmp_path):
         ("a,1,2\nb,3,4\n", [], {"a": [1, 2], "b": [3, 4]}),
         ("key,x,y\na,1,2\n", [], {"a": [1, 2]}),
         (",0,1,2\na,5,6,7\n", [], {"a": [5, 6, 7]}),
-        ("word,0,1,2\na,5,6,7\n", [], {"a": [5, 6, 7]}),
-        ("1,0,1,2\n", ["--no-header"], {"1": [0, 1, 2]}),
+        ("word,0,1,2\na,5,6,7\n", ["--header"], {"a": [5, 6, 7]}),
+        ("word,0,1,2\na,5,6,7\n", ["--no-header"], {"word": [0, 1, 2], "a": [5, 6, 7]}),
+        ("key,0.5,0.25\na,5,6\n", [], {"key": [0.5, 0.25], "a": [5, 6]}),
+        ("id,5,6\nnan,7,8\n", [], {"id": [5, 6], "nan": [7, 8]}),
+        ("a,1,2,3\n", [], {"a": [1, 2, 3]}),
+        ("a,0,1\n", [], {"a": [0, 1]}),
+        ("0.5,0.25\n0.5,0.75\n", [], {0: [0.5, 0.25], 1: [0.5, 0.75]}),
+        ("x,y\n0.5,2\n0.5,4\n", [], {0: [0.5, 2], 1: [0.5, 4]}),
+        ("1,2\n1,4\n", ["--no-keys"], {0: [1, 2], 1: [1, 4]}),
+        ("1,2\n1,4\n", ["--vectors", "0,1"], {0: [1, 2], 1: [1, 4]}),
+        ("id,x\n1,2\n", ["--no-keys"], {0: [1, 2]}),
+        ("n,x\n7,2\n", ["--keys", "n"], {"7": [2]}),
+        ("id,x\n7,2\n", [], {"7": [2]}),
+        ("1,0,1,2\n", ["--no-header", "--keys", "0"], {"1": [0, 1, 2]}),
         ("a,5,6\nb,7,8\n", ["--header"], {"b": [7, 8]}),
         ("\ufeffkey,x\n\n\na,1e2\n\n", [], {"a": [100]}),
         ('"a,""b""\n",1,2\n', [], {'a,"b"\n': [1, 2]}),
@@ -286,19 +310,54 @@ def test_tables_with_and_without_header(cli, hub, tmp_path, text, options, expec
 
 def test_keys_are_converted_to_those_of_the_space(cli, hub, tmp_path):
     (tmp_path / "f.csv").write_text("7,1,2\n-3,3,4\n")
-    options = ["--space", "s", "--key-type", "int"]
+    options = ["--space", "s", "--key-type", "int", "--keys", "0"]
     assert cli("import", hub, tmp_path / "f.csv", *options)[0] == 0
     assert contents(hub) == rows([7, -3], [[1, 2], [3, 4]])
     (tmp_path / "g.csv").write_text("8,1,2\neight,3,4\n")
-    code, _, err = cli("import", hub, tmp_path / "g.csv", "--space", "s")
+    code, _, err = cli("import", hub, tmp_path / "g.csv", "--space", "s", "--keys", "0")
     assert code == 1
     assert "'eight' is not a 64-bit integer" in err
+
+
+def test_rows_under_keys_that_were_there_are_counted_apart(cli, hub, tmp_path):
+    (tmp_path / "f.csv").write_text("id,x\na,1\na,2\nb,3\n")
+    command = ["import", hub, tmp_path / "f.csv", "--space", "s", "--metric", "l2", "--json"]
+    counts = []
+    for _ in range(2):
+        report = json.loads(cli(*command)[1])
+        counts.append((report["rows_stored"], report["keys_added"], report["rows_replaced"]))
+    assert counts == [(3, 2, 1), (3, 0, 3)]
+
+
+def test_what_a_table_was_taken_for_is_said(cli, hub, tmp_path):
+    (tmp_path / "a.csv").write_text("id,x,y\na,1,2\n")
+    (tmp_path / "b.csv").write_text("b,3,4\n")
+    err = cli("import", hub, tmp_path / "a.csv", tmp_path / "b.csv", "--space", "s")[2]
+    assert "a.csv: first line taken as header; keys: column 'id'; vectors: 2 columns\n" in err
+    assert "b.csv: keys: column '0'; vectors: 2 columns; 2 dims, cosine\n" in err
+
+
+def test_no_keys_leaves_out_what_would_be_taken_for_keys(cli, hub, tmp_path):
+    for suffix in FORMATS:
+        path = tmp_path / f"f{suffix}"
+        WRITERS[suffix](path)
+        options = ["--space", suffix, "--no-keys"]
+        if suffix in (".csv", ".tsv"):  # where the column of text is no vectors' either
+            options += ["--vectors", ",".join(f"d{i}" for i in range(DIMS))]
+        code, _, err = cli("import", hub, path, *options)
+        assert code == 0, err
+        assert contents(hub, suffix) == rows(range(ROWS), VECTORS)
+    code, _, err = cli("import", hub, path, "--space", "s", "--no-keys", "--keys", "name")
+    assert code == 2
+    assert "either --keys or --no-keys" in err
 
 
 def test_the_last_of_rows_with_one_key_wins_within_and_across_batches(cli, hub, tmp_path):
     (tmp_path / "f.csv").write_text("a,1\na,2\nb,3\nb,4\nc,5\na,6\n")
     options = ["--space", "s", "--metric", "l2", "--batch-rows", "2"]
-    assert cli("import", hub, tmp_path / "f.csv", *options)[0] == 0
+    code, out, _ = cli("import", hub, tmp_path / "f.csv", *options)
+    assert code == 0
+    assert "6 rows in space 's' (3 new keys; 3 rows in place of others with the same key)" in out
     expected = rows("abc", [[6], [4], [5]])
     assert contents(hub) == expected
     assert cli("import", hub, tmp_path / "f.csv", *options, "--resume")[0] == 0
@@ -318,39 +377,6 @@ def refused(cli, hub, path, *options):
 
 
 @pytest.mark.parametrize(
-    ("name", "write", "message"),
-    [
-        ("f.npy", lambda path: np.save(path, np.ones(3)), "expected numbers [rows x dims]"),
-        ("f.npy", lambda path: np.save(path, np.array([["a"]])), "expected numbers"),
-        ("f.npy", lambda path: path.write_bytes(b"nonsense"), "not an array"),
-        (
-            "f.npy",
-            lambda path: np.save(path, np.array([{}]), allow_pickle=True),
-            "not an array that NumPy can map",
-        ),
-        ("f.npz", lambda path: path.write_bytes(b"nonsense"), "not a .npz file"),
-        ("f.npz", lambda path: np.savez(path, a=VECTORS, b=VECTORS), "say --vectors"),
-        ("f.npz", lambda path: np.savez(path, vectors=VECTORS, keys=[1]), "1 keys for 257"),
-        ("f.npz", lambda path: np.savez(path, vectors=VECTORS, keys=VECTORS), "keys have one"),
-        ("f.npz", lambda path: np.savez(path, vectors=VECTORS, keys=VECTORS[:, 0]), "float32"),
-        ("f.h5", lambda path: path.write_bytes(b"nonsense"), "not an HDF5 file"),
-        ("f.parquet", lambda path: path.write_bytes(b"nonsense"), "not a Parquet file"),
-        ("f.parquet", lambda path: pq.write_table(pa.table({"a": ["x"]}), path), "no column of"),
-        ("f.csv", lambda path: path.write_text(""), "empty"),
-        ("f.csv", lambda path: path.write_text("a\nb\n"), "no columns of numbers"),
-        ("f.csv", lambda path: path.write_bytes(b"a,\xff\n"), "not a table"),
-        ("f.docx", lambda path: path.write_text("a"), "unknown format"),
-    ],
-)
-def test_a_file_that_holds_no_embeddings_is_refused(cli, hub, tmp_path, name, write, message):
-    write(tmp_path / name)
-    err = refused(cli, hub, tmp_path / name)
-    assert message in err
-    assert name in err
-    assert not hub.exists()
-
-
-@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a,1,2\nb,3\n", "line 2: 2 fields, the first has 3"),
@@ -366,7 +392,8 @@ def test_a_bad_row_is_named(cli, hub, tmp_path, text, message):
     err = refused(cli, hub, tmp_path / "f.csv")
     assert message in err
     assert "f.csv" in err
-    assert contents(hub) == {}
+    assert "--resume" not in err
+    assert not hub.exists() or ehub.open(hub, read_only=True).spaces() == []
 
 
 def test_parquet_rows_without_a_value_or_with_other_dims_are_named(cli, hub, tmp_path):
@@ -380,6 +407,31 @@ def test_parquet_rows_without_a_value_or_with_other_dims_are_named(cli, hub, tmp
         pq.write_table(pa.table({"id": list("abcdef"), "v": [*good, bad]}), path)
         assert message in refused(cli, hub, path, "--batch-rows", "3")
         assert set(contents(hub)) == set("abc")
+
+
+def test_a_failed_import_is_not_in_the_way_of_a_better_one(cli, hub, tmp_path):
+    (tmp_path / "mixed.csv").write_text("id,title,a,b\nx,one,1,2\ny,two,3,4\n")
+    err = refused(cli, hub, tmp_path / "mixed.csv")
+    assert "'one' (--vectors names the columns of numbers)" in err
+    assert not hub.exists()
+    options = ["--space", "s", "--vectors", "a,b"]
+    assert cli("import", hub, tmp_path / "mixed.csv", *options)[0] == 0
+    assert contents(hub) == rows("xy", [[1, 2], [3, 4]])
+
+
+def test_a_space_that_was_there_survives_a_failed_import(cli, hub, tmp_path):
+    with ehub.open(hub) as store:
+        store.create_space("s", dims=1)
+    (tmp_path / "f.csv").write_text("a,1e99\n")
+    refused(cli, hub, tmp_path / "f.csv")
+    assert contents(hub) == {}
+
+
+def test_a_file_without_rows_makes_an_empty_space(cli, hub, tmp_path):
+    np.save(tmp_path / "f.npy", VECTORS[:0])
+    assert cli("import", hub, tmp_path / "f.npy", "--space", "s")[0] == 0
+    assert contents(hub) == {}
+    assert schema(hub) == (DIMS, "cosine", "int")
 
 
 def test_a_key_file_of_another_length_is_refused(cli, hub, tmp_path):
@@ -539,12 +591,3 @@ def test_a_source_gives_whole_batches_but_for_the_last(tmp_path, suffix):
     with open_source(path, Selection()) as source:
         sizes = [len(batch) for batch in source.batches(100)]
     assert sizes == [100, 100, 57]
-
-
-def test_an_npz_that_is_cut_short_is_refused(tmp_path):
-    path = tmp_path / "f.npz"
-    np.savez(path, vectors=VECTORS)
-    data = path.read_bytes()
-    path.write_bytes(data.replace(b"(257, 12)", b"(258, 12)"))
-    with pytest.raises((InputError, OSError)), open_source(path, Selection()) as source:
-        list(source.batches(1000))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -57,7 +58,18 @@ def root(
 
 def main() -> None:
     """The console script."""
+    occupy_standard_streams()
     sys.exit(run(sys.argv[1:]))
+
+
+def occupy_standard_streams() -> None:
+    """Make closed streams null devices, or a file of the hub would get the descriptor of one."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for good
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -40,10 +39,22 @@ class Interrupted(Exception):
     """Ctrl-C, and what has been done by then."""
 
 
-Hub = Annotated[Path, typer.Argument(metavar="HUB", help="The hub's directory.")]
+def directory(text: str) -> Path:
+    """The hub's directory as it was typed; an empty one would be the current directory."""
+    if not text:
+        raise typer.BadParameter("HUB is empty; say . for the current directory")
+    return Path(text)
+
+
+Hub = Annotated[Path, typer.Argument(metavar="HUB", parser=directory, help="The hub's directory.")]
 HubOrDefault = Annotated[
     Path,
-    typer.Argument(metavar="HUB", envvar="EMBEDDINGHUB_DATA", help="The hub's directory."),
+    typer.Argument(
+        metavar="HUB",
+        parser=directory,
+        envvar="EMBEDDINGHUB_DATA",
+        help="The hub's directory.",
+    ),
 ]
 SpaceName = Annotated[str, typer.Argument(metavar="SPACE", help="The space's name.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
@@ -96,7 +107,7 @@ def confirm(question: str) -> None:
     try:
         agreed = typer.confirm(question, err=True)
     except typer.Abort:  # the end of the input, or Ctrl-C
-        sys.stderr.write("\n")
+        typer.echo(err=True)
         agreed = False
     if not agreed:
         raise Failure("nothing was changed", "answer y, or say --yes")

@@ -14,9 +14,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
@@ -35,6 +36,7 @@ from ehub.formats import (
     convert_keys,
     open_source,
 )
+from ehub.hub import DIMS_MAX
 from ehub.types import Metric
 
 BATCH_BYTES = 32 << 20  # of vectors, unless --batch-rows says otherwise
@@ -54,12 +56,28 @@ class Plan:
     found: str  # for people: where keys and vectors come from
 
 
+@dataclass(frozen=True)
+class Target:
+    """The space that the files go to, as it is or is to be made."""
+
+    name: str
+    dims: int
+    metric: Metric
+    key_type: KeyType
+
+
 @dataclass
 class Progress:
     """How many rows have been dealt with so far."""
 
     stored: int = 0
     skipped: int = 0
+    keys_added: int = 0  # of the rows stored, those whose key the space did not have
+
+    @property
+    def replaced(self) -> int:
+        """Rows stored in place of others with the same key, from these files or older."""
+        return self.stored - self.keys_added
 
     @property
     def done(self) -> int:
@@ -82,6 +100,9 @@ KeysFrom = Annotated[
         help="Where the keys are: the name of an array, dataset or column, or a file: "
         "keys.npy, keys.txt (one per line), table.csv:column."
     ),
+]
+NoKeys = Annotated[
+    bool, typer.Option("--no-keys", help="Take no keys from the files; row numbers are the keys.")
 ]
 VectorsFrom = Annotated[
     str | None,
@@ -116,6 +137,7 @@ def import_files(
     files: Files,
     space: Annotated[str, typer.Option(help="The space to import into.")],
     keys: KeysFrom = None,
+    no_keys: NoKeys = False,
     vectors: VectorsFrom = None,
     dims: Annotated[int | None, typer.Option(min=1, help="Refuse files with other dims.")] = None,
     metric: MetricOption = None,
@@ -130,8 +152,10 @@ def import_files(
 
     Keys and vectors are found by their usual names (keys, key, id; vectors, embeddings; train in
     HDF5) unless you name them. A .npy file takes its keys from FILE.keys.npy beside it if that
-    exists. Files without keys get row numbers as integer keys, counted on from file to file.
-    Vectors are stored as float32. Memory holds a batch at a time, however large the files are.
+    exists, a CSV file from its first column if that holds no numbers. Files without keys get row
+    numbers as integer keys, counted on from file to file. Of a key that comes again, the last row
+    stays. Vectors are stored as float32. Memory holds a batch at a time, however large the files
+    are.
 
     Each batch is atomic, and durable before the next is read. Ctrl-C stops after the batch at hand
     (exit code 130); a failure or even kill -9 leaves whole batches stored. To go on, run the same
@@ -140,23 +164,23 @@ def import_files(
     happened to the space since. Without --resume all is written again, which ends in the same
     state.
     """
-    plan = make_plan(files, Selection(keys, vectors, header))
+    if keys is not None and no_keys:
+        raise typer.BadParameter("say either --keys or --no-keys")
+    plan = make_plan(files, Selection(keys, no_keys, vectors, header))
     if dims is not None and dims != plan.dims:
         raise Failure(f"the files have {plan.dims} dims, not {dims}")
-    if not create:
-        open_to_read(hub).close()
+    target = find_target(hub, space, plan, metric, key_type, create=create)
     started = time.perf_counter()
-    with ehub.open(hub) as store:
-        if space in store or not create:
-            target = check_space(find_space(store, space), plan, metric, key_type)
-        else:
-            target = create_space(store, space, plan, metric, key_type)
-        if not as_json:
-            output.note(f"{plan.found}; {target.dims} dims, {target.metric}")
-        progress = Progress()
-        rows_at_once = batch_rows or max(1, BATCH_BYTES // (4 * plan.dims))
-        with output.progress_bar(plan.rows, "importing") as bar, deferred_interrupt() as stop:
-            complete = copy(plan, target, progress, rows_at_once, resume, bar, stop)
+    progress = Progress()
+    rows_at_once = batch_rows or max(1, BATCH_BYTES // (4 * plan.dims))
+    said = "" if as_json else f"{plan.found}; {target.dims} dims, {target.metric}"
+    with output.progress_bar(plan.rows, "importing") as bar, deferred_interrupt() as stop:
+        todo = blocks(plan, target.key_type, rows_at_once)
+        beginning = list(islice(todo, 1))  # a file that cannot be read makes no hub and no space
+        with ehub.open(hub) as store, opened(store, target, progress) as items:
+            if said:
+                output.note(said)
+            complete = copy(chain(beginning, todo), items, progress, resume, bar, stop)
     seconds = time.perf_counter() - started
     report(plan, space, progress, seconds, as_json=as_json, complete=complete)
 
@@ -167,20 +191,24 @@ def make_plan(files: list[Path], selection: Selection) -> Plan:
     dims: dict[int, Path] = {}
     metrics: dict[str, Path] = {}
     key_types: set[KeyType] = set()
-    found = ""
+    found: dict[str, Path] = {}
     for path in files:
         with open_source(path, selection) as source:
             rows = None if rows is None or source.rows is None else rows + source.rows
+            if not 1 <= source.dims <= DIMS_MAX:
+                raise InputError(f"{path}: the first vector has {source.dims} dims")
             dims.setdefault(source.dims, path)
             if source.metric is not None:
                 metrics.setdefault(source.metric, path)
             key_types.add(source.key_type)
-            found = found or f"keys: {source.keys_from}; vectors: {source.vectors_from}"
+            found.setdefault(source.found, path)
     refuse_mixture("dims", dims)
     refuse_mixture("metric", metrics)
     [dims_of_all] = dims
     key_type: KeyType = "int" if key_types == {"int"} else "str"
-    return Plan(files, selection, rows, dims_of_all, next(iter(metrics), None), key_type, found)
+    texts = list(found) if len(found) == 1 else [f"{path}: {text}" for text, path in found.items()]
+    metric = next(iter(metrics), None)
+    return Plan(files, selection, rows, dims_of_all, metric, key_type, "\n".join(texts))
 
 
 def refuse_mixture(what: str, values: dict[Any, Path]) -> None:
@@ -190,9 +218,32 @@ def refuse_mixture(what: str, values: dict[Any, Path]) -> None:
         raise Failure(f"the files do not fit together: {', '.join(texts)}")
 
 
+def find_target(
+    hub: Path,
+    name: str,
+    plan: Plan,
+    metric: Metric | None,
+    key_type: KeyType | None,
+    *,
+    create: bool,
+) -> Target:
+    """The space as it is, if the files and options fit it, or as it is to be made."""
+    try:
+        with open_to_read(hub) as store:
+            if name in store or not create:
+                return check_space(find_space(store, name), plan, metric, key_type)
+    except ehub.NotFoundError:  # no such hub
+        if not create:
+            raise
+    if metric is None and plan.metric not in (None, *METRICS):
+        raise Failure(f"the files' metric is {plan.metric!r}", "say --metric, cosine, l2 or ip")
+    chosen = metric or cast("Metric", plan.metric) or "cosine"
+    return Target(name, plan.dims, chosen, key_type or plan.key_type)
+
+
 def check_space(
-    space: ehub.Space, plan: Plan, metric: str | None, key_type: str | None
-) -> ehub.Space:
+    space: ehub.Space, plan: Plan, metric: Metric | None, key_type: KeyType | None
+) -> Target:
     """An existing space, if the files and options fit it."""
     if space.dims != plan.dims:
         raise Failure(
@@ -203,31 +254,40 @@ def check_space(
         raise Failure(f"space {space.name!r} has metric {space.metric}, not {metric}")
     if key_type is not None and key_type != space.key_type:
         raise Failure(f"space {space.name!r} has {space.key_type} keys, not {key_type}")
-    return space
+    return Target(space.name, space.dims, space.metric, space.key_type)
 
 
-def create_space(
-    store: ehub.Hub, name: str, plan: Plan, metric: Metric | None, key_type: KeyType | None
-) -> ehub.Space:
-    """A new space for the files."""
-    if metric is None and plan.metric not in (None, *METRICS):
-        raise Failure(f"the files' metric is {plan.metric!r}", "say --metric, cosine, l2 or ip")
-    chosen = metric or cast("Metric", plan.metric) or "cosine"
-    return store.create_space(name, plan.dims, metric=chosen, key_type=key_type or plan.key_type)
+@contextmanager
+def opened(store: ehub.Hub, target: Target, progress: Progress) -> Iterator[ehub.Space]:
+    """The space, made if it is missing, and deleted again if then nothing comes to be in it."""
+    try:
+        space = store.create_space(
+            target.name, target.dims, metric=target.metric, key_type=target.key_type
+        )
+    except ehub.ExistsError:
+        yield store.get_space(target.name)
+        return
+    try:
+        yield space
+    except BaseException:
+        if not progress.done:
+            with suppress(ehub.EhubError):
+                store.delete_space(target.name)
+        raise
 
 
 def copy(
-    plan: Plan,
+    todo: Iterable[Block],
     space: ehub.Space,
     progress: Progress,
-    batch_rows: int,
     resume: bool,
     bar: Any,
     stop: Callable[[], bool],
 ) -> bool:
     """Store the rows of all files, batch by batch; False: told to stop before the end."""
+    rows_before = len(space)
     try:
-        for block in blocks(plan, space.key_type, batch_rows):
+        for block in todo:
             if stop():
                 return False
             if resume and is_stored(space, block):
@@ -235,10 +295,11 @@ def copy(
             else:
                 write(space, block)
                 progress.stored += len(block.vectors)
+                progress.keys_added = len(space) - rows_before
             bar.update(len(block.vectors))
     except (ehub.EhubError, InputError, OSError) as error:
-        hint = f"{progress.done:,} rows are stored, whole batches; to go on: --resume"
-        raise Failure(str(error), hint) from error
+        rows = f"{progress.done:,} rows are stored, whole batches; to go on: --resume"
+        raise Failure(str(error), rows if progress.done else "") from error
     return True
 
 
@@ -315,6 +376,8 @@ def report(
                 "space": space,
                 "rows_stored": progress.stored,
                 "rows_skipped": progress.skipped,
+                "rows_replaced": progress.replaced,
+                "keys_added": progress.keys_added,
                 "seconds": round(seconds, 6),
                 "complete": complete,
             }
@@ -329,7 +392,12 @@ def report(
         speed = progress.done / seconds
         size = output.bytes_text(speed * plan.dims * 4)
         skipped = f" ({progress.skipped:,} more were there)" if progress.skipped else ""
+        replaced = (
+            f" ({progress.keys_added:,} new keys; {progress.replaced:,} rows in place of others "
+            "with the same key)"
+        )
         output.say(
-            f"stored {progress.stored:,} rows in space {space!r}{skipped}: "
+            f"stored {progress.stored:,} rows in space {space!r}"
+            f"{replaced if progress.replaced else ''}{skipped}: "
             f"{seconds:.2f} s, {speed:,.0f} rows/s, {size}/s"
         )

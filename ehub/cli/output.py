@@ -16,10 +16,12 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from ehub._progress import is_terminal
+
 
 def on_terminal() -> bool:
     """Whether a person reads standard output."""
-    return sys.stdout.isatty()
+    return is_terminal(sys.stdout)
 
 
 def say(text: str) -> None:
@@ -105,5 +107,5 @@ def progress_bar(total: int | None, description: str) -> Any:
         unit=" rows",
         unit_scale=True,
         leave=False,
-        disable=not sys.stderr.isatty(),
+        disable=not is_terminal(sys.stderr),
     )

@@ -23,6 +23,7 @@ from ehub.cli.app import (
     open_to_read,
     parse_keys,
 )
+from ehub.formats.arrays import map_npy
 
 SHOWN_NUMBERS = 6  # of a vector, to a person
 
@@ -139,16 +140,16 @@ def search(
         output.print_table(["key", f"{metric} distance "], found)
 
 
-def read_vector(text: str) -> NDArray[np.float32]:
+def read_vector(text: str) -> NDArray[Any]:
     """The vector that the user gave: JSON, a file, or standard input."""
     if text.endswith(".npy"):
         if not Path(text).exists():
             raise typer.BadParameter(f"{text}: no such file")
-        loaded = np.load(text, allow_pickle=False)
+        loaded = map_npy(Path(text))
     else:
         try:
             loaded = np.asarray(json.loads(sys.stdin.read() if text == "-" else text))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise typer.BadParameter(
                 f"--vector is neither JSON nor a .npy file: {error}"
             ) from error
@@ -156,4 +157,4 @@ def read_vector(text: str) -> NDArray[np.float32]:
         loaded = loaded[0]
     if loaded.ndim != 1 or loaded.dtype.kind not in "fiu":
         raise typer.BadParameter("--vector must be one list of numbers")
-    return np.asarray(loaded, np.float32)
+    return np.array(loaded)

@@ -19,6 +19,7 @@ from ehub.formats.source import (
     Source,
     Vectors,
     convert_keys,
+    readable,
 )
 
 __all__ = [
@@ -53,7 +54,8 @@ def open_source(path: Path, selection: Selection) -> Source:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise InputError(f"{path}: unknown format; known are {', '.join(READERS)}")
-    return reader(path, selection)
+    with readable(path):
+        return reader(path, selection)
 
 
 def open_sink(path: Path, suffix: str, schema: SinkSchema) -> Sink:

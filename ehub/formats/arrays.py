@@ -8,7 +8,6 @@ a stream: none is ever in memory as a whole. Keys may also come from a file of t
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +18,6 @@ from numpy.lib import format as npy_format
 
 from ehub.formats import text
 from ehub.formats.source import (
-    KEY_NAMES,
     VECTOR_NAMES,
     Batch,
     Column,
@@ -30,7 +28,9 @@ from ehub.formats.source import (
     as_keys,
     as_vectors,
     choose,
+    choose_keys,
     key_type_of,
+    readable,
 )
 
 # What the benchmark sets of ann-benchmarks.com call our metrics.
@@ -49,8 +49,8 @@ class ArrayColumn:
 
     def __init__(self, array: Any) -> None:
         self.array = array
-        self.rows = int(array.shape[0])
-        self.shape: tuple[int, ...] = tuple(array.shape)
+        self.shape: tuple[int, ...] = tuple(array.shape or ())  # HDF5 has arrays without one
+        self.rows = self.shape[0] if self.shape else 0
         self.dtype: np.dtype[Any] = array.dtype
 
     def read(self, start: int, stop: int) -> Any:
@@ -64,30 +64,32 @@ class StreamColumn:
     def __init__(self, stream: IO[bytes], what: str) -> None:
         self.stream = stream
         self.what = what
-        version = npy_format.read_magic(stream)
-        read_header = {
+        self.read_header(npy_format.read_magic(stream))
+        self.rows = self.shape[0] if self.shape else 0
+
+    def read_header(self, version: tuple[int, int]) -> None:
+        """Read what stands before the numbers."""
+        read = {
             (1, 0): npy_format.read_array_header_1_0,
             (2, 0): npy_format.read_array_header_2_0,
         }.get(version)
-        if read_header is None:
-            raise InputError(f"{what} are in version {version} of the .npy format")
-        self.shape, fortran, self.dtype = read_header(stream)
+        if read is None:
+            raise InputError(f"{self.what} is in version {version} of the .npy format")
+        self.shape, fortran, self.dtype = read(self.stream)
+        if any(size < 0 for size in self.shape):
+            raise InputError(f"{self.what} has the shape {self.shape}")
         if fortran and len(self.shape) > 1:
-            raise InputError(f"{what} are stored column by column: save them as a .npy file")
+            raise InputError(f"{self.what} is stored column by column: save it as a .npy file")
         if self.dtype.hasobject:
-            raise InputError(f"{what} are pickled objects, which are never loaded")
-        self.rows = self.shape[0] if self.shape else 0
+            raise InputError(f"{self.what} holds pickled objects, which are never loaded")
 
     def read(self, start: int, stop: int) -> Any:
         """The next rows."""
         stop = min(stop, self.rows)
         row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
-        try:
-            data = self.stream.read((stop - start) * row_bytes)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise InputError(f"{self.what} are damaged: {error}") from error
+        data = self.stream.read((stop - start) * row_bytes)
         if len(data) != (stop - start) * row_bytes:
-            raise InputError(f"{self.what} end before row {stop}: the file is cut short")
+            raise InputError(f"{self.what} ends before row {stop}: the file is cut short")
         return np.frombuffer(data, self.dtype).reshape(stop - start, *self.shape[1:])
 
 
@@ -133,7 +135,7 @@ class ArraySource(Source):
             column = self.stack.enter_context(text.key_file(name))
             self.take_keys(column, "str", label)
 
-    def batches(self, batch_rows: int) -> Iterator[Batch]:
+    def read(self, batch_rows: int) -> Iterator[Batch]:
         """All rows in order."""
         assert self.rows is not None
         for start in range(0, self.rows, batch_rows):
@@ -151,10 +153,8 @@ class ArraySource(Source):
 
 def map_npy(path: Path) -> Any:
     """A `.npy` file, mapped."""
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: not an array that NumPy can map: {error}") from error
+    with readable(path):
+        return npy_format.open_memmap(path, mode="r")
 
 
 def open_npy(path: Path, selection: Selection) -> ArraySource:
@@ -166,7 +166,7 @@ def open_npy(path: Path, selection: Selection) -> ArraySource:
     beside = keys_beside(path)
     if selection.keys is not None:
         source.take_key_file(selection.keys)
-    elif beside.exists():
+    elif beside.exists() and not selection.no_keys:
         source.take_key_file(str(beside))
     return source
 
@@ -179,19 +179,18 @@ def keys_beside(path: Path) -> Path:
 def open_npz(path: Path, selection: Selection) -> ArraySource:
     """A `.npz` file with an array of vectors and, if it has one, of keys."""
     source = ArraySource(path)
-    try:
-        archive = source.stack.enter_context(zipfile.ZipFile(path))
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{path}: not a .npz file: {error}") from error
-    names = [name.removesuffix(".npy") for name in archive.namelist()]
+    archive = source.stack.enter_context(zipfile.ZipFile(path))
+    members = archive.namelist()
+    names = [name.removesuffix(".npy") for name in members if name.endswith(".npy")]
 
     def column(name: str) -> StreamColumn:
         stream = source.stack.enter_context(archive.open(f"{name}.npy"))
-        return StreamColumn(stream, f"{path}: {name!r}")
+        return StreamColumn(stream, f"{path}: array {name!r}")
 
     take_named(source, selection, names, VECTOR_NAMES, column)
     if "metric" in names:
-        source.metric = str(np.load(archive.open("metric.npy"), allow_pickle=False))
+        with archive.open("metric.npy") as stream:
+            source.metric = str(npy_format.read_array(stream, allow_pickle=False))
     return source
 
 
@@ -208,6 +207,8 @@ def take_named(
     if vectors is None and len(names) == 1:
         vectors = names[0]
     if vectors is None:
+        if not names:
+            raise InputError(f"{source.path}: no arrays in the file")
         raise InputError(f"{source.path}: say --vectors, one of: {', '.join(names)}")
     source.take_vectors(column(vectors), f"array {vectors!r}")
     if selection.keys is not None and selection.keys not in names:
@@ -215,7 +216,7 @@ def take_named(
             choose(selection.keys, names, (), what)  # refuses
         source.take_key_file(selection.keys)
         return
-    keys = choose(selection.keys, names, KEY_NAMES, what)
+    keys = choose_keys(selection, names, what)
     if keys is not None:
         source.take_array_of_keys(column(keys), f"array {keys!r}")
 
@@ -227,12 +228,11 @@ def open_hdf5(path: Path, selection: Selection) -> ArraySource:
     except ImportError as error:
         raise InputError("HDF5 files need h5py: pip install 'ehub[hdf5]'") from error
     source = ArraySource(path)
-    try:
-        file = source.stack.enter_context(h5py.File(path, "r"))
-    except OSError as error:
-        raise InputError(f"{path}: not an HDF5 file: {error}") from error
+    file = source.stack.enter_context(h5py.File(path, "r"))
     names: list[str] = []
-    file.visititems(lambda name, item: names.append(name) if hasattr(item, "dtype") else None)
+    file.visititems(
+        lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
+    )
 
     def column(name: str) -> ArrayColumn:
         return ArrayColumn(file[name])

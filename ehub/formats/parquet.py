@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from ehub.formats.source import (
-    KEY_NAMES,
     VECTOR_NAMES,
     Batch,
     InputError,
@@ -24,6 +23,7 @@ from ehub.formats.source import (
     as_keys,
     as_vectors,
     choose,
+    choose_keys,
 )
 
 
@@ -45,10 +45,7 @@ class ParquetSource(Source):
         super().__init__(path)
         pa = import_pyarrow()
         self.pa = pa
-        try:
-            self.file = pa.parquet.ParquetFile(path)
-        except pa.ArrowException as error:
-            raise InputError(f"{path}: not a Parquet file: {error}") from error
+        self.file = pa.parquet.ParquetFile(path)
         try:
             self.take_columns(selection)
         except BaseException:
@@ -59,39 +56,53 @@ class ParquetSource(Source):
         """Find the keys and the vectors, and what the file says about them."""
         schema = self.file.schema_arrow
         self.rows = self.file.metadata.num_rows
-        self.key = self.find_keys(schema, selection.keys)
-        if self.key is not None:
-            key_type = schema.field(self.key).type
-            self.key_type = "int" if self.pa.types.is_integer(key_type) else "str"
-            self.keys_from = f"column {self.key!r}"
-        self.columns = self.find_vectors(schema, selection.vectors)
-        self.listed = self.is_list(schema.field(self.columns[0]).type)
+        self.take_keys(schema, selection)
+        what = f"{self.path}: column"
+        names = self.find_vectors(schema, selection.vectors)
+        self.columns = [str(choose(name, schema.names, (), what)) for name in names]
+        kinds = [schema.field(name).type for name in self.columns]
+        self.listed = self.is_list(kinds[0])
+        if self.listed and len(kinds) > 1:
+            raise InputError(f"{self.path}: {self.columns[0]!r} holds lists: name it alone")
         if self.listed:
-            self.dims = self.list_dims(schema.field(self.columns[0]).type)
+            self.dims = self.list_dims(kinds[0])
             self.vectors_from = f"column {self.columns[0]!r}"
         else:
             self.dims = len(self.columns)
             self.vectors_from = f"{self.dims} columns"
-        about = (schema.metadata or {}).get(b"ehub")
-        self.metric = json.loads(about).get("metric") if about else None
+        for name, kind in zip(self.columns, kinds, strict=True):
+            self.require_numbers(name, kind)
+        self.metric = metric_of(schema, self.path)
 
-    def find_keys(self, schema: Any, named: str | None) -> str | None:
-        """The column of keys: named, with a usual name, or the first that can be one."""
-        key = choose(named, schema.names, KEY_NAMES, f"{self.path}: column")
-        if key is None:
-            key = next((field.name for field in schema if self.is_key(field.type)), None)
-        elif not self.is_key(schema.field(key).type):
-            found = schema.field(key).type
-            raise InputError(f"{self.path}: column {key!r} is {found}; a key is text or an integer")
-        return key
+    def take_keys(self, schema: Any, selection: Selection) -> None:
+        """Find the column of keys: named, or with a usual name."""
+        self.key = choose_keys(selection, schema.names, f"{self.path}: column")
+        if self.key is None:
+            others = [field.name for field in schema if self.is_key(field.type)]
+            if others:
+                self.keys_from += f" (--keys would take one of: {', '.join(others)})"
+            return
+        kind = schema.field(self.key).type
+        if not self.is_key(kind):
+            raise InputError(
+                f"{self.path}: column {self.key!r} is {kind}; a key is text or an integer"
+            )
+        self.key_type = "int" if self.pa.types.is_integer(kind) else "str"
+        self.keys_from = f"column {self.key!r}"
+
+    def require_numbers(self, name: str, kind: Any) -> None:
+        """Refuse a column of vectors, or of one of several numbers of each, that holds others."""
+        number = kind.value_type if self.listed and self.is_list(kind) else kind
+        if not (self.pa.types.is_integer(number) or self.pa.types.is_floating(number)):
+            expected = "lists of numbers" if self.listed else "numbers"
+            raise InputError(f"{self.path}: column {name!r} is {kind}; expected {expected}")
 
     def find_vectors(self, schema: Any, named: str | None) -> list[str]:
         """The column of vectors, or the columns of their numbers."""
-        what = f"{self.path}: column"
         if named is not None:
-            return [str(choose(name, schema.names, (), what)) for name in named.split(",")]
+            return named.split(",")
         lists = [field.name for field in schema if self.is_list(field.type)]
-        usual = choose(None, lists, VECTOR_NAMES, what)
+        usual = choose(None, lists, VECTOR_NAMES, f"{self.path}: column")
         if usual is not None or len(lists) == 1:
             return [usual or lists[0]]
         if lists:
@@ -127,7 +138,7 @@ class ParquetSource(Source):
             return len(batch.column(0)[0].as_py() or ())
         return 0
 
-    def batches(self, batch_rows: int) -> Iterator[Batch]:
+    def read(self, batch_rows: int) -> Iterator[Batch]:
         """All rows in order."""
         columns = [*self.columns, *([self.key] if self.key is not None else [])]
         start = 0
@@ -175,6 +186,18 @@ class ParquetSource(Source):
 def key_values(column: Any, key_type: KeyType) -> Any:
     """A column of keys, as NumPy's integers or a list of text."""
     return to_numpy(column) if key_type == "int" else column.to_pylist()
+
+
+def metric_of(schema: Any, path: Path) -> str | None:
+    """The metric that an export of ours notes in the schema's metadata."""
+    about = (schema.metadata or {}).get(b"ehub")
+    if about is None:
+        return None
+    try:
+        metric = json.loads(about)["metric"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{path}: its metadata 'ehub' is not what an export writes") from error
+    return str(metric)
 
 
 def to_numpy(column: Any) -> Any:

@@ -9,7 +9,7 @@ passes on. A source is for one thread, and is read once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -29,11 +29,31 @@ class InputError(ValueError):
     """A file does not hold what was asked of it, or cannot hold what is to be written."""
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what a library says about a bad file into an error that names the file.
+
+    For damage NumPy, zipfile, h5py and pyarrow raise whatever their parsers happen to meet, so any
+    exception is taken for that; a system call that failed keeps its own.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise InputError(
+            f"{path}: damaged, or not of the format that its name says: {error}"
+        ) from error
+
+
 @dataclass(frozen=True)
 class Selection:
     """What the user says about a file; None: find out."""
 
     keys: str | None = None
+    no_keys: bool = False  # whatever looks like keys is none
     vectors: str | None = None
     header: bool | None = None
 
@@ -59,11 +79,22 @@ class Source(AbstractContextManager["Source"]):
         self.dims = 0
         self.metric: str | None = None  # None: the file does not say
         self.key_type: KeyType = "int"
-        self.keys_from = "row numbers"  # for people
+        # For people: where keys and vectors come from.
+        self.keys_from = "row numbers"
         self.vectors_from = ""
+
+    @property
+    def found(self) -> str:
+        """For people: what the file was taken for."""
+        return f"keys: {self.keys_from}; vectors: {self.vectors_from}"
 
     def batches(self, batch_rows: int) -> Iterator[Batch]:
         """All rows in order, `batch_rows` at a time but for the last; may be called once."""
+        with readable(self.path):
+            yield from self.read(batch_rows)
+
+    def read(self, batch_rows: int) -> Iterator[Batch]:
+        """As `batches`, with the errors of whatever library reads the format."""
         raise NotImplementedError
 
     def __exit__(self, *exc_info: object) -> None:
@@ -151,8 +182,14 @@ def is_int64(text: str) -> bool:
 
 def choose(named: str | None, names: Sequence[str], usual: Sequence[str], what: str) -> str | None:
     """Which of a file's arrays or columns to take: the one named, else one with a usual name."""
-    if named is None:
-        return next((name for name in usual if name in names), None)
-    if named not in names:
+    if named is not None and named not in names:
         raise InputError(f"{what} {named!r} is not in the file, which has: {', '.join(names)}")
-    return named
+    chosen = named or next((name for name in usual if name in names), None)
+    if chosen is not None and list(names).count(chosen) > 1:
+        raise InputError(f"{what} {chosen!r} is in the file more than once: give it another name")
+    return chosen
+
+
+def choose_keys(selection: Selection, names: Sequence[str], what: str) -> str | None:
+    """Which of a file's arrays or columns holds the keys; None: row numbers are the keys."""
+    return None if selection.no_keys else choose(selection.keys, names, KEY_NAMES, what)

@@ -1,12 +1,14 @@
 """Text files: tables of embeddings in CSV or TSV, and files of keys.
 
-A table has one row per line: a key, then the vector, a number per column. Quoting is CSV's. The
-first line may be a header: see `looks_like_header`.
+A table has one row per line: a key in one column, and in each other one a number of the vector.
+Quoting is CSV's. Which column has the keys, and whether the first line is a header, the user says,
+or the first lines show it; where they could mean either, the table is refused with the question.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain, islice
@@ -22,6 +24,7 @@ from ehub.formats.source import (
     Selection,
     Source,
     Vectors,
+    is_int64,
 )
 
 # A longer field than csv reads by default: a vector written as one field is refused by us, with
@@ -109,7 +112,6 @@ class TableSource(Source):
         super().__init__(path)
         self.file = path.open(encoding="utf-8-sig", newline="")
         self.reader = csv.reader(self.file, delimiter=delimiter_of(path))
-        self.key_type = "str"
         try:
             self.take_columns(selection)
         except BaseException:
@@ -118,58 +120,103 @@ class TableSource(Source):
 
     def take_columns(self, selection: Selection) -> None:
         """Find the header, the column of keys and those of numbers."""
-        try:
-            first = next(self.reader, [])
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{self.path}: not a table: {error}") from error
-        if not first:
-            raise InputError(f"{self.path}: the first line is empty")
-        usual = next((name for name in KEY_NAMES if name in first), "0")
-        self.key_index = column_index(first, selection.keys or usual, self.path)
-        if selection.vectors is None:
-            self.columns = [i for i in range(len(first)) if i != self.key_index]
-        else:
-            names = selection.vectors.split(",")
-            self.columns = [column_index(first, name, self.path) for name in names]
-        header = selection.header
-        if header is None:
-            header = looks_like_header(first, self.key_index, self.columns)
-        self.first = None if header else first
-        self.first_line = self.reader.line_num
+        lines = self.read_lines()
+        beginning = list(islice(lines, 1))
+        if not beginning:
+            raise InputError(f"{self.path}: the file is empty")
+        [(_, first)] = beginning
         self.width = len(first)
+        chosen = None
+        if selection.vectors is not None:
+            names = selection.vectors.split(",")
+            chosen = [column_index(first, name, self.path) for name in names]
+        self.header = self.has_header(first, selection, chosen)
+        if self.header:
+            beginning = list(islice(lines, 1))
+        self.lines = chain(beginning, lines)
+        row = beginning[0][1] if beginning else []
+        self.take_keys(self.find_keys(first, row, selection, chosen), first)
+        self.columns = chosen or [i for i in range(self.width) if i != self.key_index]
         self.dims = len(self.columns)
         if not self.dims:
             raise InputError(f"{self.path}: no columns of numbers beside the keys")
         self.fields_of = fields_getter(self.columns)
-        name = first[self.key_index] if header else str(self.key_index)
-        self.keys_from = f"column {name!r}"
         self.vectors_from = f"{self.dims} columns"
 
-    def lines(self) -> Iterator[tuple[int, list[str]]]:
-        """All rows with the number of their line."""
-        if self.first is not None:
-            yield self.first_line, self.first
+    def has_header(self, first: list[str], selection: Selection, chosen: list[int] | None) -> bool:
+        """Whether the first line names columns, which it does if the user names one of them."""
+        if selection.header is not None:
+            return selection.header
+        said = [*(selection.vectors or "0").split(","), selection.keys or "0"]
+        if not all(name.isdigit() for name in said):
+            return True
+        key = None if selection.no_keys else int(selection.keys or "0")
+        others = chosen or [i for i in range(self.width) if i != key] or [0]
+        key_field = None if key is None or key >= self.width else first[key]
+        header = looks_like_header(key_field, [first[i] for i in others])
+        if header is None:
+            raise InputError(
+                f"{self.path}: the first line may be a header or a row: say --header or --no-header"
+            )
+        return header
+
+    def find_keys(
+        self, first: list[str], row: list[str], selection: Selection, chosen: list[int] | None
+    ) -> int | None:
+        """The column of keys: named, with a usual name, or the first if it holds no numbers."""
+        names = first if self.header else []
+        if selection.no_keys:
+            return None
+        named = selection.keys or next((name for name in KEY_NAMES if name in names), None)
+        if named is not None:
+            return column_index(first, named, self.path)
+        if names[:1] == [""] or not row or not is_number(row[0]):
+            return 0
+        if not is_int64(row[0]) or 0 in (chosen or []):
+            return None
+        raise InputError(
+            f"{self.path}: the first column holds integers: "
+            "say --keys 0 if they are the keys, --no-keys if they are not"
+        )
+
+    def take_keys(self, index: int | None, first: list[str]) -> None:
+        """Set the column of keys."""
+        self.key_index = index
+        if index is not None:
+            self.key_type = "str"
+            self.keys_from = f"column {first[index] if self.header else str(index)!r}"
+
+    @property
+    def found(self) -> str:
+        """For people: what the file was taken for."""
+        return f"{'first line taken as header; ' if self.header else ''}{super().found}"
+
+    def read_lines(self) -> Iterator[tuple[int, list[str]]]:
+        """All lines that are not empty, with their numbers."""
         try:
             for row in self.reader:
                 if row:
                     yield self.reader.line_num, row
         except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{self.path}, line {self.reader.line_num + 1}: {error}") from error
+            number = self.reader.line_num + 1
+            raise InputError(f"{self.path}, line {number}: not a table: {error}") from error
 
-    def batches(self, batch_rows: int) -> Iterator[Batch]:
+    def read(self, batch_rows: int) -> Iterator[Batch]:
         """All rows in order."""
-        lines = self.lines()
         while True:
             keys: list[str] = []
+            count = 0
             vectors = np.empty((batch_rows, self.dims), np.float32)
             # A number beyond float32 becomes an infinity, which the hub refuses.
             with np.errstate(over="ignore"):
-                for number, row in islice(lines, batch_rows):
-                    vectors[len(keys)] = self.parse(number, row)
-                    keys.append(row[self.key_index])
-            if not keys:
+                for number, row in islice(self.lines, batch_rows):
+                    vectors[count] = self.parse(number, row)
+                    if self.key_index is not None:
+                        keys.append(row[self.key_index])
+                    count += 1
+            if not count:
                 return
-            yield Batch(keys, vectors[: len(keys)])
+            yield Batch(None if self.key_index is None else keys, vectors[:count])
 
     def parse(self, number: int, row: list[str]) -> Vectors:
         """The numbers of a line, of which there are as many as in the first."""
@@ -180,7 +227,9 @@ class TableSource(Source):
         try:
             return np.array(self.fields_of(row), np.float32)
         except ValueError as error:
-            raise InputError(f"{self.path}, line {number}: {error}") from error
+            raise InputError(
+                f"{self.path}, line {number}: {error} (--vectors names the columns of numbers)"
+            ) from error
 
     def __exit__(self, *exc_info: object) -> None:
         """Close the file."""
@@ -195,22 +244,23 @@ def fields_getter(columns: list[int]) -> Callable[[list[str]], Sequence[str]]:
     return itemgetter(*columns)  # more than one, so a tuple
 
 
-def looks_like_header(first: list[str], key_index: int, columns: list[int]) -> bool:
-    """Whether a first line names columns: none of its fields is a number, or they count columns."""
-    fields = [first[i] for i in columns]
-    if not any(is_number(field) for field in fields):
+def looks_like_header(key: str | None, others: list[str]) -> bool | None:
+    """Whether a first line, a key's field and others, names columns; None: who knows.
+
+    The fields of a header are no numbers, unless they count columns: 0, 1, 2 ...
+    """
+    if not any(is_number(field) for field in others):
         return True
-    counted = fields in (
-        [str(i) for i in range(len(fields))],
-        [str(i + 1) for i in range(len(fields))],
-    )
-    return first[key_index] in ("", *KEY_NAMES) or (counted and len(fields) > 2)
+    if others != [str(i) for i in range(len(others))]:
+        return False
+    if key == "":
+        return True  # no row has an empty key
+    return None if len(others) > 2 or key in KEY_NAMES else False
 
 
 def is_number(field: str) -> bool:
     """Whether a field can be part of a vector."""
     try:
-        float(field)
+        return math.isfinite(float(field))
     except ValueError:
         return False
-    return True
