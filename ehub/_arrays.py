@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -64,8 +64,9 @@ def as_vectors(vectors: Any, dims: int, space: str, what: str = "vector") -> Vec
 
 def numeric(values: Any, dims: int, space: str, what: str) -> NDArray[Any]:
     """An array of integers or floats, of any shape."""
-    if type(values).__module__.partition(".")[0] == "pyarrow":
-        values = _arrow.vector_values(_arrow.as_one_array(values), dims, space)
+    if (lists := _arrow.as_lists(values)) is not None:
+        values = _arrow.vector_values(lists, dims, space)
+    require_no_mask(values, what, InvalidVectorError)
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -92,6 +93,14 @@ def as_float32(array: NDArray[Any], what: str) -> Vectors:
         raise InvalidVectorError(f"{which} has a number that is too large for float32") from None
 
 
+def require_no_mask(values: Any, what: str, error: type[Exception]) -> None:
+    """Refuse masked numbers: numpy would give what lies under the mask."""
+    parts = values if isinstance(values, (list, tuple)) else (values,)
+    for part in parts:
+        if isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part):
+            raise error(f"{what} must not be masked; fill or drop what is")
+
+
 # --- keys ---
 
 
@@ -112,6 +121,7 @@ def array_keys(keys: NDArray[Any], key_type: KeyType, space: str) -> Keys:
     """The keys of a numpy array; int64 is read in place."""
     if keys.ndim != 1:
         raise InvalidKeyError(f"the keys have shape {keys.shape}; expected one dimension")
+    require_no_mask(keys, "keys", InvalidKeyError)
     if keys.dtype.kind in "iu" and key_type == "int":
         if keys.dtype.kind == "u" and keys.size and keys.max() > np.iinfo(np.int64).max:
             row = int(np.argmax(keys > np.iinfo(np.int64).max))
@@ -130,9 +140,23 @@ def arrow_keys(keys: Any, key_type: KeyType, space: str) -> Keys:
         array = _arrow.as_one_array(keys)
     except ImportError:
         return Keys.of_objects(tuple(keys), key_type, space)
+    if len(array) == 0:
+        return Keys.of_objects((), key_type, space)
     if key_type == "int":
         return array_keys(_arrow.integer_keys(array, space), key_type, space)
     return Keys.of_utf8(*_arrow.string_keys(array, space))
+
+
+def require_order(keys: Any) -> None:
+    """Refuse keys that cannot be matched with vectors or weights, one by one."""
+    if isinstance(keys, Mapping):
+        raise InvalidArgumentError(
+            "the keys are a mapping, which has vectors of its own: no others"
+        )
+    if isinstance(keys, (set, frozenset)):
+        raise InvalidArgumentError(
+            "the keys are a set, whose order is arbitrary: give a list in the order of the rest"
+        )
 
 
 def require_same_length(keys: Keys, vectors: Vectors) -> None:
@@ -150,12 +174,30 @@ def as_partitions(partition: Any, rows: int) -> tuple[tuple[bytes, ...], NDArray
         return (), None
     if isinstance(partition, str):
         return (as_partition_name(partition),), None
-    labels = partition.tolist() if isinstance(partition, np.ndarray) else list(partition)
+    labels = partition_labels(partition)
     if len(labels) != rows:
         raise InvalidArgumentError(f"{rows} keys, but {len(labels)} partitions")
+    wrong = next((row for row, label in enumerate(labels) if not isinstance(label, str)), None)
+    if wrong is not None:
+        raise TypeError(f"the partition of row {wrong} is {labels[wrong]!r:.100}; expected a str")
     numbers: dict[str, int] = {}
     codes = np.fromiter((numbers.setdefault(label, len(numbers)) for label in labels), np.uint32)
     return tuple(map(as_partition_name, numbers)), codes
+
+
+def partition_labels(partition: Any) -> list[Any]:
+    """A name for each row, as a list of whatever was given."""
+    if isinstance(partition, (bytes, Mapping, set, frozenset)) or not isinstance(
+        partition, Iterable
+    ):
+        raise TypeError(
+            f"partition is {partition!r:.100}; expected a str, or a str for each row in their order"
+        )
+    if isinstance(partition, np.ndarray):
+        return list(partition.tolist()) if partition.ndim else [partition.item()]
+    if _arrow.exports_arrow(partition):
+        return list(_arrow.as_one_array(partition).to_pylist())
+    return list(partition)
 
 
 def as_partition_name(name: Any) -> bytes:
@@ -195,7 +237,10 @@ def as_distance_max(distance: float | None) -> float:
         return math.inf
     if isinstance(distance, (bool, str, bytes)):
         raise TypeError(f"max_distance is {distance!r:.100}; expected a number")
-    value = float(distance)
+    try:
+        value = float(distance)
+    except OverflowError:
+        return math.inf if distance > 0 else -math.inf
     if math.isnan(value):
         raise InvalidArgumentError("max_distance is NaN")
     return math.copysign(math.inf, value) if abs(value) > FLOAT32_MAX else value
@@ -207,13 +252,18 @@ def as_shares(weights: Any, rows: int) -> NDArray[np.float64]:
         raise InvalidArgumentError("an average of no keys")
     if weights is None:
         return np.full(rows, 1 / rows)
-    array = np.asarray(weights)
+    require_no_mask(weights, "weights", InvalidArgumentError)
+    try:
+        array = np.asarray(weights)
+    except ValueError as error:
+        raise InvalidArgumentError(f"weights must be {rows} numbers: {error}") from None
     if array.dtype.kind not in "fiu" or array.shape != (rows,):
         raise InvalidArgumentError(
             f"weights are {array.dtype} of shape {array.shape}; expected numbers of shape ({rows},)"
         )
-    array = np.ascontiguousarray(array, np.float64)
-    total = float(array.sum())
+    with np.errstate(over="ignore", invalid="ignore"):  # the sum says so
+        array = np.ascontiguousarray(array, np.float64)
+        total = float(array.sum())
     if not math.isfinite(total) or total == 0:
         raise InvalidArgumentError(f"the sum of the weights is {total}")
     return array / total

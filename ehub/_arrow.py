@@ -66,8 +66,28 @@ def as_one_array(data: Any) -> pa.Array:
         return data
     if hasattr(data, "__arrow_c_stream__"):
         data = pa.chunked_array(data)
+        if data.num_chunks == 0:
+            return pa.array([], data.type)
         return data.chunk(0) if data.num_chunks == 1 else pa.concat_arrays(data.chunks)
     return pa.array(data)
+
+
+def as_lists(data: Any) -> pa.Array | None:
+    """Vectors that are one Arrow array, which numpy would not understand; None: it would.
+
+    That is what pyarrow has, and a series of lists of any other library.
+    """
+    if type(data).__module__.partition(".")[0] == "pyarrow":
+        return as_one_array(data)
+    if not exports_arrow(data) or len(getattr(data, "shape", (0,))) != 1:
+        return None
+    try:
+        array = as_one_array(data)
+    except (ImportError, ValueError, TypeError, NotImplementedError):
+        return None
+    types = import_pyarrow().types
+    lists = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    return array if any(is_list(array.type) for is_list in lists) else None
 
 
 def integer_keys(array: pa.Array, space: str) -> KeyArray:

@@ -10,7 +10,13 @@ import numpy as np
 from ehub import _arrays, _arrow
 from ehub._native import _store
 from ehub._progress import bar
-from ehub.errors import DimensionError, InvalidArgumentError, InvalidKeyError, InvalidVectorError
+from ehub.errors import (
+    DimensionError,
+    InvalidArgumentError,
+    InvalidKeyError,
+    InvalidVectorError,
+    add_note,
+)
 from ehub.types import Key, SegmentStats, SpaceStats, Vectors
 from ehub.view import View
 
@@ -18,6 +24,9 @@ if TYPE_CHECKING:
     from ehub.hub import Hub
 
 __all__ = ["Space"]
+
+# Errors about what was given, which say in their own words where it lies in a stream.
+LOCATED = (DimensionError, InvalidArgumentError, InvalidKeyError, InvalidVectorError)
 
 # A stream is stored in batches of so many rows, or fewer if they are long.
 STREAM_BATCH_ROWS = 10_000
@@ -29,7 +38,7 @@ class Space(View):
 
     A space comes from `Hub.create_space()` or `Hub.get_space()`. It may be used from many threads:
     writes are atomic and take effect in one order for all, reads see whole batches. A call that
-    raises has changed nothing.
+    raises has changed nothing, but for `multiset()` of a stream or a table: batches before it stay.
 
     It behaves as a mapping where that is clear: `items[key]`, `items[key] = vector`,
     `del items[key]`, `key in items`, `len(items)`, and iteration over keys.
@@ -65,8 +74,11 @@ class Space(View):
         """Delete the row of `key`; a NotFoundError if there is none."""
         self._table.delete(key)
 
-    def __contains__(self, key: Key) -> bool:
-        return self._table.contains(key)
+    def __contains__(self, key: object) -> bool:
+        try:
+            return self._table.contains(key)
+        except InvalidKeyError:  # what can be no key is not there
+            return False
 
     def __len__(self) -> int:
         return self._table.row_count()
@@ -96,9 +108,11 @@ class Space(View):
         - `multiset(keys, vectors)`: a sequence of keys and float32[n, dims]. One atomic batch.
         - `multiset({key: vector, ...})`: a mapping. One atomic batch.
         - `multiset(pairs)`: any iterable of (key, vector), however long: stored in atomic batches
-          of 10,000 rows (or 16 MiB). If it fails, the batches before stay.
+          of 10,000 rows (or 16 MiB).
         - `multiset(table)`: a pyarrow or polars table, or whatever exports the Arrow C interface;
           needs `ehub[arrow]`. Each record batch is one atomic batch, read in place.
+
+        If a stream or a table fails, the batches before stay, and the error says how many rows.
 
         Args:
             keys: The keys, or keys and vectors in one of the other ways.
@@ -110,6 +124,7 @@ class Space(View):
             progress: Show a bar if standard error is a terminal.
         """
         if vectors is not None:
+            _arrays.require_order(keys)
             return self._write_one(keys, vectors, partition, progress)
         if isinstance(keys, Mapping):
             return self._write_one(list(keys), list(keys.values()), partition, progress)
@@ -147,13 +162,15 @@ class Space(View):
             raise InvalidArgumentError("a stream or a table takes one partition for all its rows")
         done = 0
         with bar(progress, total, "row", f"multiset {self.name}") as shown:
-            for keys, vectors in batches:
-                try:
+            try:
+                for keys, vectors in batches:
                     count = self._write_one(keys, vectors, partition, progress=False)
-                except (InvalidKeyError, InvalidVectorError, DimensionError) as error:
-                    raise_located(error, done)
-                done += count
-                shown.update(count)
+                    done += count
+                    shown.update(count)
+            except BaseException as error:
+                if done:
+                    say_what_is_stored(error, done)
+                raise
         return done
 
     def _batches_of(self, pairs: Iterable[tuple[Key, Any]]) -> Iterator[tuple[list[Key], Vectors]]:
@@ -200,11 +217,9 @@ def rows_of(data: Any) -> int | None:
     return len(data) if hasattr(data, "__len__") else None
 
 
-def raise_located(
-    error: InvalidKeyError | InvalidVectorError | DimensionError, done: int
-) -> NoReturn:
-    """Say which rows of a stream an error is about, if not the first ones."""
-    if done == 0:
-        raise error
-    message = f"{error} (in the batch from row {done} on; the rows before are stored)"
-    raise type(error)(message) from error
+def say_what_is_stored(error: BaseException, done: int) -> None:
+    """Add to the error of a stream that its first `done` rows are stored."""
+    where = f"in the batch from row {done:,} on; the {done:,} rows before are stored"
+    if type(error) in LOCATED:
+        raise type(error)(f"{error} ({where})") from error
+    add_note(error, where)

@@ -96,6 +96,8 @@ class View(ABC):
 
         A key that is listed twice counts twice. It is computed in float64.
         """
+        if weights is not None:
+            _arrays.require_order(keys)
         packed = self._pack(keys)
         mean = self._now().weighted_sum(packed, _arrays.as_shares(weights, len(packed)))
         with np.errstate(over="ignore"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import ehub
-from ehub._arrays import as_integer, as_shares, as_vector, as_vectors
+from ehub._arrays import as_distance_max, as_integer, as_shares, as_vector, as_vectors
 
 DIMS = 3
 GOOD = np.arange(12, dtype=np.float32).reshape(4, DIMS)
@@ -81,6 +82,8 @@ CASTS = {
     "arrow list": pa.array(GOOD.tolist()),
     "arrow chunks": pa.chunked_array([GOOD[:1].tolist(), GOOD[1:].tolist()]),
     "polars": pl.Series("vector", GOOD, dtype=pl.Array(pl.Float32, DIMS)),
+    "polars lists": pl.Series("vector", GOOD.tolist(), dtype=pl.List(pl.Float64)),
+    "polars frame": pl.DataFrame(GOOD),
 }
 
 
@@ -98,6 +101,36 @@ def test_an_arrow_column_of_float32_is_not_copied():
 def test_no_vectors_at_all_are_fine():
     assert door([]).shape == (0, DIMS)
     assert door(np.empty((0, DIMS))).shape == (0, DIMS)
+    assert door(pa.chunked_array([], pa.list_(pa.float32()))).shape == (0, DIMS)
+
+
+def test_a_polars_series_is_a_vector(items):
+    items.set("a", pl.Series([1.0, 2.0, 3.0]))
+    assert items.get("a").tolist() == [1, 2, 3]
+
+
+def masked(values: np.ndarray) -> np.ma.MaskedArray:
+    array = np.ma.array(values)
+    array[..., 1] = np.ma.masked
+    return array
+
+
+def test_masked_numbers_are_refused(items):
+    calls = [
+        lambda: items.set("a", masked(GOOD[0])),
+        lambda: items.multiset(list("abcd"), masked(GOOD)),
+        lambda: items.multiset(list("ab"), [GOOD[0], masked(GOOD[1])]),
+        lambda: items.multiset({"a": masked(GOOD[0])}),
+        lambda: items.multiset([("a", masked(GOOD[0]))]),
+        lambda: items.nearest_neighbors(1, vector=masked(GOOD[0])),
+    ]
+    for call in calls:
+        with pytest.raises(ehub.InvalidVectorError, match="must not be masked"):
+            call()
+    assert len(items) == 0
+    items.multiset([("a", np.ma.array(GOOD[0]))])
+    with pytest.raises(ehub.InvalidArgumentError, match="weights must not be masked"):
+        items.average(["a", "a"], weights=np.ma.array([1, 2], mask=[1, 0]))
 
 
 def test_numbers_too_small_for_float32_become_zero_or_subnormal():
@@ -197,6 +230,64 @@ def test_integers_are_integers_within_limits():
 def test_shares_add_up_to_one():
     assert as_shares(None, 4).tolist() == [0.25] * 4
     assert as_shares([1, 3], 2).tolist() == [0.25, 0.75]
+
+
+BAD_WEIGHTS = [
+    *([1], [1, 2, 3], [[1, 2]], [[1], [2, 3]], ["1", "2"], [0, 0], [1, -1], [1, np.nan]),
+    *([1e308, 1e308], [np.inf, -np.inf], np.array([1, 2], np.longdouble) * np.longdouble("1e4000")),
+]
+
+
+@pytest.mark.parametrize("weights", BAD_WEIGHTS, ids=repr)
+def test_weights_that_cannot_be_shares_are_refused(weights):
+    with pytest.raises(ehub.InvalidArgumentError, match="weights"):
+        as_shares(weights, 2)
+
+
+def test_a_distance_beyond_float32_is_infinite():
+    for distance in (10**400, 1e39, math.inf):
+        assert as_distance_max(distance) == math.inf
+        assert as_distance_max(-distance) == -math.inf
+
+
+LABELS = {
+    "list": ["us", "eu", "us", "us"],
+    "generator": (name for name in ("us", "eu", "us", "us")),
+    "numpy": np.array(["us", "eu", "us", "us"]),
+    "numpy object": np.array(["us", "eu", "us", "us"], object),
+    "arrow": pa.array(["us", "eu", "us", "us"]),
+    "arrow chunks": pa.chunked_array([["us"], ["eu", "us", "us"]]),
+    "arrow dictionary": pa.array(["us", "eu", "us", "us"]).dictionary_encode(),
+    "polars": pl.Series(["us", "eu", "us", "us"]),
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_partitions_of_rows_may_come_in_any_ordered_collection(items, name):
+    items.multiset(list("abcd"), GOOD, partition=LABELS[name])
+    assert items.partitions() == {"us": 3, "eu": 1}
+
+
+BAD_LABELS = {
+    "number": (5, TypeError, "partition is 5; expected a str"),
+    "bytes": (b"us", TypeError, "partition is b'us'"),
+    "set": ({"us", "eu"}, TypeError, "for each row in their order"),
+    "mapping": ({"us": 1}, TypeError, "for each row in their order"),
+    "nested": ([["us"], "eu"], TypeError, r"row 0 is \['us'\]; expected a str"),
+    "two axes": (np.array([["us"], ["eu"]]), TypeError, r"row 0 is \['us'\]"),
+    "numbers": (["us", 5], TypeError, "row 1 is 5; expected a str"),
+    "null": (pa.array(["us", None]), TypeError, "row 1 is None"),
+    "too few": (["us"], ehub.InvalidArgumentError, "2 keys, but 1 partitions"),
+    "empty": (["us", ""], ehub.InvalidArgumentError, "has 0 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LABELS)
+def test_what_names_no_partitions_is_refused(items, name):
+    partition, error, message = BAD_LABELS[name]
+    with pytest.raises(error, match=message):
+        items.multiset(["a", "b"], GOOD[:2], partition=partition)
+    assert len(items) == 0
 
 
 # --- Arrow tables ---

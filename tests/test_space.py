@@ -191,8 +191,9 @@ def test_a_stream_that_fails_leaves_the_batches_before(items, monkeypatch):
             yield f"key-{i}", np.full(DIMS, i)
         raise RuntimeError("the source is gone")
 
-    with pytest.raises(RuntimeError, match="the source is gone"):
+    with pytest.raises(RuntimeError, match="the source is gone") as caught:
         items.multiset(pairs())
+    assert caught.value.__notes__ == ["in the batch from row 20 on; the 20 rows before are stored"]
     assert sorted(items) == sorted(f"key-{i}" for i in range(20))
 
 
@@ -201,13 +202,30 @@ def test_an_error_in_a_stream_says_where_and_that_rows_are_stored(items, monkeyp
     good = [(f"key-{i}", [1, 2, 3, i]) for i in range(12)]
     with pytest.raises(ehub.InvalidKeyError, match=r"key 2 is 5.*batch from row 10 on.*stored"):
         items.multiset([*good, (5, [1, 2, 3, 4])])
-    with pytest.raises(ehub.DimensionError, match=r"row 12 has shape \(2,\)"):
+    stored = r".*\(in the batch from row 10 on; the 10 rows before are stored\)"
+    with pytest.raises(ehub.DimensionError, match=rf"row 12 has shape \(2,\){stored}"):
         items.multiset([*good, ("x", [1, 2])])
-    with pytest.raises(ehub.InvalidArgumentError, match=r"row 12 .* pair of key and vector"):
+    with pytest.raises(ehub.InvalidArgumentError, match=f"row 12 .*{stored}"):
         items.multiset([*good, "x"])
     with pytest.raises(ehub.InvalidVectorError, match="batch from row 10 on"):
         items.multiset([*good, ("x", [1, 2, 3, np.nan])])
     assert len(items) == 10
+    with pytest.raises(ehub.InvalidKeyError) as caught:
+        items.multiset([(5, [1, 2, 3, 4])])
+    assert "stored" not in str(caught.value)
+
+
+def test_keys_without_an_order_do_not_go_beside_vectors(items):
+    for keys in ({"a", "b"}, frozenset("ab")):
+        with pytest.raises(ehub.InvalidArgumentError, match="a set, whose order is arbitrary"):
+            items.multiset(keys, np.ones((2, 4)))
+    with pytest.raises(ehub.InvalidArgumentError, match="a mapping, which has vectors of its own"):
+        items.multiset({"a": [1, 2, 3, 4]}, np.ones((1, 4)))
+    assert len(items) == 0
+    items.multiset({"a": [1, 2, 3, 4]}.keys(), np.ones((1, 4)))
+    with pytest.raises(ehub.InvalidArgumentError, match="a set, whose order is arbitrary"):
+        items.average({"a"}, weights=[1])
+    assert items.average({"a"}).tolist() == [1, 1, 1, 1]
 
 
 def test_multiget_names_the_first_missing_key(items):

@@ -172,7 +172,8 @@ def read_pairs(pairs, Py_ssize_t first, float[:, ::1] vectors not None, as_vecto
                 f"row {first + row} of the stream is {pair!r:.100}; "
                 "expected a pair of key and vector"
             ) from None
-        if not as_floats(values, vectors.shape[1], &buffer):
+        # The buffer of a masked array does not say what is masked.
+        if isinstance(values, _MaskedArray) or not as_floats(values, vectors.shape[1], &buffer):
             values = as_vector(values, first + row)
             PyObject_GetBuffer(values, &buffer, PyBUF_C_CONTIGUOUS)
         memcpy(&vectors[row, 0], buffer.buf, <size_t>vectors.shape[1] * sizeof(float))

@@ -25,6 +25,7 @@ from cpython.exc cimport PyErr_Clear
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.ref cimport Py_INCREF
 from cython.operator cimport dereference as deref
+from libc.math cimport isfinite, sqrt
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport getenv
 from libc.string cimport memcpy, strcmp
@@ -77,6 +78,7 @@ from numpy import empty as _empty
 from numpy import float32 as _float32
 from numpy import float64 as _float64
 from numpy import int64 as _int64
+from numpy.ma import MaskedArray as _MaskedArray
 
 from ehub.errors import (
     ClosedError,

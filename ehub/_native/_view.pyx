@@ -170,10 +170,15 @@ cdef int require_valid(const float[:, ::1] queries, Metric metric) except -1:
     if row == m:
         return 0
     query = "the query vector" if m == 1 else f"query vector {row}"
-    reason = "holds a NaN or an infinity"
-    if metric == Metric.kCosine:
-        reason += ", or it has no direction (its norm is zero or out of range)"
-    raise InvalidVectorError(f"{query} {reason}")
+    vector = _asarray(queries[row], _float64)
+    norm = sqrt((vector * vector).sum())
+    if not isfinite(norm):
+        raise InvalidVectorError(f"{query} holds a NaN or an infinity")
+    if norm == 0:
+        raise InvalidVectorError(f"{query} is zero: it has no direction, which cosine compares")
+    raise InvalidVectorError(
+        f"{query} has the norm {norm:.3g}; under cosine it must be between 1e-19 and 1e19"
+    )
 
 
 cdef object integer_array(const vector[string_view]& keys):
