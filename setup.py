@@ -7,7 +7,7 @@ changed, so a rebuild takes seconds: `python setup.py build_ext --inplace`.
 Switches, from the environment:
 
 - `EHUB_TESTING`: `1` builds `ehub._native._testing`, through which pytest sees the C++ internals;
-  `0` does not. Unset: built where its sources are (`tests/native`): in a checkout, not in an sdist.
+  `0` does not. Unset: built in a checkout, not from an sdist, so that wheels for users lack it.
 - `EHUB_DEBUG=1`: no optimisation, debug information, bounds checks in Cython.
 - `EHUB_SANITIZE=address`: AddressSanitizer and UBSan; run with
   `LD_PRELOAD=$(gcc -print-file-name=libasan.so)`.
@@ -36,7 +36,8 @@ SANITIZE = os.environ.get("EHUB_SANITIZE", "")
 
 # Paths are relative, as setuptools wants them; a build starts where setup.py is.
 BINDERS = sorted(Path("tests").glob("*/bind_*.cpp"))
-TESTING = os.environ.get("EHUB_TESTING", str(int(bool(BINDERS)))) == "1"
+IS_CHECKOUT = not Path("PKG-INFO").exists()  # with which every sdist begins
+TESTING = os.environ.get("EHUB_TESTING", str(int(IS_CHECKOUT))) == "1"
 
 # One file per instruction set; dispatch.cpp asks the CPU before it calls one. No other file may be
 # built with these.
@@ -224,4 +225,8 @@ def is_fresh(built: Path, flags: list[str]) -> bool:
     )
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExt})
+setup(
+    ext_modules=extensions(),
+    cmdclass={"build_ext": BuildExt},
+    exclude_package_data={} if TESTING else {"ehub._native": ["_testing.pyi"]},
+)

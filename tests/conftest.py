@@ -18,6 +18,10 @@ ehub is not installed with its test module, so there is nothing to test. From th
 
     pip install '.[test]' && pytest
 
+from an unpacked source distribution:
+
+    EHUB_TESTING=1 pip install '.[test]' && pytest
+
 or, to edit and test in place:
 
     EHUB_TESTING=1 python setup.py build_ext --inplace && python -m pytest

@@ -22,6 +22,7 @@ from ehub.formats import InputError
 __all__ = ["app", "exporting", "importing", "main", "reading", "run", "trial", "upkeep"]
 
 EXIT_FAILED = 1
+EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
@@ -42,8 +43,9 @@ def print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def root(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
@@ -54,6 +56,9 @@ def root(
     A hub is a directory; it holds spaces; a space maps keys to vectors. Where HUB is a command's
     only argument, the environment variable EMBEDDINGHUB_DATA may name it instead.
     """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(EXIT_USAGE)
 
 
 def main() -> None:

@@ -19,7 +19,6 @@ EXIT_CODES = (
 app = typer.Typer(
     name="ehub",
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

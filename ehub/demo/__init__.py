@@ -7,6 +7,7 @@ stores, reopens, searches and checks; `run_demo` is the three in order.
 from __future__ import annotations
 
 import platform
+import shlex
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from ehub.demo.corpus import collect_texts
 from ehub.demo.embedding import embed
-from ehub.demo.trial import Progress, Report, Say, try_hub
+from ehub.demo.trial import SPACE, Progress, Report, Say, try_hub
 
 __all__ = ["Report", "run_demo"]
 
@@ -34,8 +35,11 @@ def run_demo(*, rows: int, directory: Path | None, say: Say, progress: Progress)
     report.embed_seconds = time.perf_counter() - started
     with place(directory) as path:
         try_hub(path, keys, vectors, report, say, progress)
-    if directory is not None:
-        say(f"the hub is kept in {directory}")
+    if directory is None:
+        say("the hub is deleted again; ehub demo --keep DIRECTORY keeps it to look around in")
+    else:
+        quoted = shlex.quote(str(directory))
+        say(f"the hub is kept: ehub search {quoted} {SPACE} --key {keys[0]}")
     return report
 
 

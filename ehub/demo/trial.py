@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -107,9 +108,9 @@ def store(
 
 
 def show_neighbors(items: ehub.Space, say: Say) -> None:
-    """Print the neighbors of a few names that everybody knows."""
-    known = [name for name in FAMILIAR if name in items][:FAMILIAR_SHOWN]
-    for name in known:
+    """Print the neighbors of a few names, which everybody knows if they are there."""
+    known = [name for name in FAMILIAR if name in items] or items
+    for name in islice(known, FAMILIAR_SHOWN):
         say(f"    near {name}:")
         for neighbor in items.nearest_neighbors(NEIGHBORS_SHOWN, key=name):
             say(f"      {neighbor.distance:.3f}  {neighbor.key}")
