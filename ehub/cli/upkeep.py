@@ -72,6 +72,7 @@ def repair(hub: Hub, yes: Yes = False, as_json: Json = False) -> None:
                 "hub": str(hub),
                 "rows_kept": report.rows_kept,
                 "rows_dropped": report.rows_dropped,
+                "batches_dropped": report.batches_dropped,
                 "dropped": dropped,
             }
         )
@@ -79,6 +80,11 @@ def repair(hub: Hub, yes: Yes = False, as_json: Json = False) -> None:
     for found in report.dropped:
         output.say(f"{found.path}: {found.what}")
     output.say(f"{report.rows_kept:,} rows kept, {report.rows_dropped:,} rows dropped")
+    if report.batches_dropped:
+        output.say(
+            f"{report.batches_dropped:,} batches dropped: how many rows they set, overwrote or "
+            "deleted is not known"
+        )
 
 
 @app.command()

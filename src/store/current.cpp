@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
@@ -7,6 +6,7 @@
 
 #include "base/crc32c.h"
 #include "store/manifest.h"
+#include "store/numbered.h"
 
 namespace ehub {
 namespace {
@@ -37,7 +37,7 @@ uint64_t leading_number(const std::string& text) {
 
 Status write_file(FileSystem& fs, const std::string& path, const void* bytes, size_t size) {
   Result<std::unique_ptr<File>> file = fs.open(path, FileSystem::Mode::kCreate);
-  if (!file.ok()) return file.status();
+  if (!file.ok()) return of_making(file.status());
   EHUB_RETURN_IF_ERROR(file.value()->write(0, bytes, size));
   return file.value()->sync();
 }
@@ -93,7 +93,9 @@ Result<uint64_t> read_current(FileSystem& fs, const std::string& root) {
 Result<Manifest> read_manifest(FileSystem& fs, const std::string& root, uint64_t number) {
   const std::string path = manifest_path(root, number);
   std::vector<uint8_t> bytes;
-  EHUB_RETURN_IF_ERROR(read_file(fs, path, UINT64_MAX, &bytes));
+  if (const Status status = read_file(fs, path, UINT64_MAX, &bytes); !status.ok()) {
+    return status.code() == Code::kNotFound ? missing(path) : status;
+  }
   Result<Manifest> manifest = decode_manifest(path, bytes);
   if (manifest.ok() && manifest.value().number != number) {
     return corruption(path, 0, "it is manifest " + std::to_string(manifest.value().number));
@@ -102,15 +104,7 @@ Result<Manifest> read_manifest(FileSystem& fs, const std::string& root, uint64_t
 }
 
 Result<std::vector<uint64_t>> list_manifests(FileSystem& fs, const std::string& root) {
-  Result<std::vector<std::string>> names = fs.list(root);
-  if (!names.ok()) return names.status();
-  std::vector<uint64_t> numbers;
-  for (const std::string& name : names.value()) {
-    const uint64_t number = leading_number(name);
-    if (number != 0 && name == manifest_name(number)) numbers.push_back(number);
-  }
-  std::sort(numbers.begin(), numbers.end());
-  return numbers;
+  return list_numbered(fs, root, manifest_path);
 }
 
 }  // namespace ehub

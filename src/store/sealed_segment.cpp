@@ -81,12 +81,6 @@ Status SealedSegment::verify() const {
   return reader.value()->verify();
 }
 
-bool SealedSegment::readable(Row row) const {
-  EHUB_ASSERT(row < info_.rows);
-  Row n = 0;
-  return vectors(row, 1, &n).ok() && key(row).ok() && born(row).ok() && partition(row).ok();
-}
-
 std::shared_ptr<const void> SealedSegment::pin() const {
   const std::lock_guard lock(open_mutex_);
   EHUB_ASSERT(opened_owner_ != nullptr);

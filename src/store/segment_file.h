@@ -79,8 +79,6 @@ class SealedSegment final : public Segment {
   const SegmentInfo& info() const { return info_; }
   // The whole of both files against their checksums, every key against the key table, every count against the others.
   Status verify() const;
-  // Whether all that row `row` consists of (vector, key, birth, partition) is readable; for salvage.
-  bool readable(Row row) const;
 
   Row row_count() const override { return info_.rows; }
   Seq seq_max() const override { return info_.seq_max; }

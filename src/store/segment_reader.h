@@ -41,6 +41,9 @@ class SegmentReader {
   void prefetch(const Key& key) const;
   Result<Row> older(Row row) const;
 
+  // Whether the vector of a row is there and whole; for salvage, where the `.f32` may be shorter than its rows.
+  bool has_vectors(Row row) const;
+
   Status verify() const;
 
  private:

@@ -150,8 +150,7 @@ void bind_segment_files(py::module_& module) {
       .def("partition", [](const Self& self, Row row) { return take(self.segment.partition(row)); })
       .def("find", &Self::find)
       .def("older", [](const Self& self, Row row) { return row_or_none(take(self.segment.older(row))); })
-      .def("verify", [](const Self& self) { check(self.segment.verify()); })
-      .def("readable", [](const Self& self, Row row) { return self.segment.readable(row); });
+      .def("verify", [](const Self& self) { check(self.segment.verify()); });
 }
 
 py::bytes encoded(const DeletionVector& self, Row rows, Seq seq) {
