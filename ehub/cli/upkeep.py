@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,10 +29,14 @@ from ehub.hub import disk_bytes
 def verify(hub: HubOrDefault, as_json: Json = False) -> None:
     """Read every byte of a hub and check it against its checksum.
 
-    Prints what is damaged, a line for each finding, and exits with 1 if there is any.
+    Prints what is damaged, a line for each finding, and exits with 1 if there is any. Of a hub that
+    is too damaged to be opened, that is what keeps it from being opened.
     """
-    with open_to_read(hub) as store:
-        report = store.verify(progress=True)
+    try:
+        with open_to_read(hub) as store:
+            report = store.verify(progress=True)
+    except ehub.CorruptionError as error:  # so damaged that it does not open
+        report = ehub.VerifyReport(0, 0, 0, (finding_of(error, hub),))
     if as_json:
         findings = [{"path": str(found.path), "what": found.what} for found in report.findings]
         output.print_json(
@@ -52,6 +57,12 @@ def verify(hub: HubOrDefault, as_json: Json = False) -> None:
     if report.findings:
         output.note(f"{len(report.findings)} findings; ehub repair {hub} keeps what is sound")
         raise typer.Exit(1)
+
+
+def finding_of(error: ehub.CorruptionError, hub: Path) -> ehub.Finding:
+    """What an error says of a file."""
+    path, damaged, where = str(error).partition(": damaged ")
+    return ehub.Finding(path, "damaged " + where) if damaged else ehub.Finding(str(hub), path)
 
 
 @app.command()

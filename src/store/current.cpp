@@ -53,6 +53,12 @@ Status read_file(FileSystem& fs, const std::string& path, uint64_t size_max, Byt
   return file.value()->read(0, bytes->data(), bytes->size());
 }
 
+// Whoever asks for a manifest has its name from CURRENT or from the directory.
+Status read_manifest_file(FileSystem& fs, const std::string& path, std::vector<uint8_t>* bytes) {
+  Status status = read_file(fs, path, UINT64_MAX, bytes);
+  return status.code() == Code::kNotFound ? missing(path) : status;
+}
+
 // An earlier attempt may have switched to this very number and failed after that: its file must not be touched again.
 Status check_not_live(FileSystem& fs, const std::string& root, uint64_t number) {
   Result<uint64_t> live = read_current(fs, root);
@@ -93,14 +99,20 @@ Result<uint64_t> read_current(FileSystem& fs, const std::string& root) {
 Result<Manifest> read_manifest(FileSystem& fs, const std::string& root, uint64_t number) {
   const std::string path = manifest_path(root, number);
   std::vector<uint8_t> bytes;
-  if (const Status status = read_file(fs, path, UINT64_MAX, &bytes); !status.ok()) {
-    return status.code() == Code::kNotFound ? missing(path) : status;
-  }
+  EHUB_RETURN_IF_ERROR(read_manifest_file(fs, path, &bytes));
   Result<Manifest> manifest = decode_manifest(path, bytes);
   if (manifest.ok() && manifest.value().number != number) {
     return corruption(path, 0, "it is manifest " + std::to_string(manifest.value().number));
   }
   return manifest;
+}
+
+Status verify_manifest(FileSystem& fs, const std::string& root, uint64_t number) {
+  const std::string path = manifest_path(root, number);
+  std::vector<uint8_t> bytes;
+  EHUB_RETURN_IF_ERROR(read_manifest_file(fs, path, &bytes));
+  EHUB_RETURN_IF_ERROR(check_manifest(path, bytes));
+  return read_manifest(fs, root, number).status();
 }
 
 Result<std::vector<uint64_t>> list_manifests(FileSystem& fs, const std::string& root) {

@@ -42,8 +42,6 @@ class Repair {
     return options;
   }
 
-  void drop(const std::string& path, const std::string& what) { report_.dropped.push_back({path, what}); }
-
   // Nothing is made in a directory that is none.
   Status check_is_hub() {
     const auto current = impl_.fs.open(impl_.root + "/CURRENT", FileSystem::Mode::kRead);
@@ -68,9 +66,9 @@ class Repair {
     if (current.ok()) {
       Result<Manifest> manifest = read_manifest(impl_.fs, impl_.root, current.value());
       if (manifest.ok() || manifest.status().code() == Code::kFormat) return manifest;
-      drop(manifest_path(impl_.root, current.value()), manifest.status().message());
+      report_.dropped.push_back(finding_of(manifest_path(impl_.root, current.value()), manifest.status()));
     } else {
-      drop(impl_.root + "/CURRENT", current.status().message());
+      report_.dropped.push_back(finding_of(impl_.root + "/CURRENT", current.status()));
     }
     const Result<std::vector<uint64_t>> numbers = list_manifests(impl_.fs, impl_.root);
     if (!numbers.ok()) return numbers.status();
@@ -101,13 +99,13 @@ class Repair {
   Status repair_table(Table& table) {
     std::vector<SealedRef> sealed;
     for (const SealedRef& ref : table.sealed()) {
-      const Status status = ref.segment->verify();
-      if (status.ok()) {
+      const std::vector<Finding> damage = ref.segment->findings();
+      if (damage.empty()) {
         sealed.push_back(ref);
         continue;
       }
-      if (status.code() != Code::kCorruption) return status;
-      EHUB_RETURN_IF_ERROR(salvage_segment(table, ref, status, sealed));
+      report_.dropped.insert(report_.dropped.end(), damage.begin(), damage.end());
+      EHUB_RETURN_IF_ERROR(salvage_segment(table, ref, sealed));
     }
     table.replace(std::move(sealed), {});
     uint64_t rows = 0;
@@ -116,8 +114,7 @@ class Repair {
     return {};
   }
 
-  Status salvage_segment(const Table& table, const SealedRef& ref, const Status& damage,
-                         std::vector<SealedRef>& sealed) {
+  Status salvage_segment(const Table& table, const SealedRef& ref, std::vector<SealedRef>& sealed) {
     const SegmentId id = impl_.next_segment.fetch_add(1);
     const SegmentInfo& info = ref.segment->info();
     const auto found =
@@ -137,7 +134,7 @@ class Repair {
       losses.unnamed = ref.segment->row_count() - ref.deaths->dead_count();
     }
     lost_.add_unnamed(table.id, losses.unnamed);
-    drop(segment_path(impl_.segment_directory, info.id), damage.message() + "; " + losses.text(table.space));
+    report_.dropped.push_back({segment_path(impl_.segment_directory, info.id), losses.text(table.space)});
     return {};
   }
 

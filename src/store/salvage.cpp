@@ -144,7 +144,7 @@ Result<bool> Salvage::take(LogNumber number, const std::string& path, const LogR
 Result<bool> Salvage::apply_whole(const LoggedBatch& batch) {
   const Result<bool> applied = apply(batch);
   if (applied.ok() || applied.status().code() != Code::kCorruption) return applied;
-  drop_batches(batch.path, 1, applied.status().message());
+  drop_batches(batch.path, 1, finding_of(batch.path, applied.status()).what);
   return true;
 }
 

@@ -81,6 +81,15 @@ Status SealedSegment::verify() const {
   return reader.value()->verify();
 }
 
+std::vector<Finding> SealedSegment::findings() const {
+  const auto reader = opened();
+  if (reader.ok()) return reader.value()->findings();
+  // A file that cannot be used is named first in what is said of it.
+  const std::string vectors = vector_path(directory_, info_.id);
+  const bool of_vectors = reader.status().message().starts_with(vectors);
+  return {finding_of(of_vectors ? vectors : segment_path(directory_, info_.id), reader.status())};
+}
+
 std::shared_ptr<const void> SealedSegment::pin() const {
   const std::lock_guard lock(open_mutex_);
   EHUB_ASSERT(opened_owner_ != nullptr);

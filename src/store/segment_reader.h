@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/status.h"
@@ -45,6 +46,8 @@ class SegmentReader {
   bool has_vectors(Row row) const;
 
   Status verify() const;
+  // All damaged blocks of both files; if there are none, what else verify() says.
+  std::vector<Finding> findings() const;
 
  private:
   uint64_t count(Section s, uint64_t item_bytes) const { return footer_.section(s).length / item_bytes; }

@@ -20,6 +20,7 @@
 
 #include "base/status.h"
 #include "io/file.h"
+#include "store/finding.h"
 #include "store/types.h"
 #include "store/view.h"
 
@@ -68,11 +69,6 @@ struct TableStats {
   std::vector<SegmentStats> segments;
 };
 
-// What verify() and repair() found.
-struct Finding {
-  std::string path;
-  std::string what;
-};
 struct VerifyReport {
   uint64_t files = 0;
   uint64_t bytes = 0;
