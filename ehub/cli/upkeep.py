@@ -93,7 +93,7 @@ def repair(hub: Hub, yes: Yes = False, as_json: Json = False) -> None:
     output.say(f"{report.rows_kept:,} rows kept, {report.rows_dropped:,} rows dropped")
     if report.batches_dropped:
         output.say(
-            f"{report.batches_dropped:,} batches dropped: how many rows they set, overwrote or "
+            f"batches dropped: {report.batches_dropped:,}; how many rows they set, overwrote or "
             "deleted is not known"
         )
 

@@ -67,8 +67,8 @@ std::vector<Finding> CheckedMapping::findings() const {
     }
     const uint64_t end = std::min(run.end * kChecksumBlockBytes, covered_bytes_);
     findings.push_back({path_, "damaged from byte " + std::to_string(run.first * kChecksumBlockBytes) + " to " +
-                                   std::to_string(end) + ": checksum mismatch in blocks: " +
-                                   std::to_string(run.end - run.first)});
+                                   std::to_string(end) +
+                                   ": checksum mismatch in blocks: " + std::to_string(run.end - run.first)});
   }
   return findings;
 }

@@ -213,9 +213,8 @@ Result<Bytes> check_copy(const std::string& path, uint64_t at, Bytes copy) {
   }
   const auto version = load_le<uint32_t>(copy.data() + kVersionAt);
   if (version == kVersion) return copy.subspan(kBodyAt, body_bytes);
-  return format_error(path + ": format version " + std::to_string(version) +
-                      ", but this version of ehub reads only " + std::to_string(kVersion) +
-                      "; open the hub with the version that wrote it");
+  return format_error(path + ": format version " + std::to_string(version) + ", but this version of ehub reads only " +
+                      std::to_string(kVersion) + "; open the hub with the version that wrote it");
 }
 
 Result<Manifest> decode_copy(const std::string& path, uint64_t at, Bytes copy) {
@@ -228,9 +227,7 @@ Result<Manifest> decode_copy(const std::string& path, uint64_t at, Bytes copy) {
 }
 
 // Where the second of two copies begins in a file of this size: the first one ends less than an alignment before.
-uint64_t second_copy_at(uint64_t file_bytes) {
-  return align_up(file_bytes / 2 + file_bytes % 2, kCopyAlignment);
-}
+uint64_t second_copy_at(uint64_t file_bytes) { return align_up(file_bytes / 2 + file_bytes % 2, kCopyAlignment); }
 
 }  // namespace
 

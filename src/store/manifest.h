@@ -2,8 +2,8 @@
 // on.
 //
 // `manifest-<number>` is written once and never changed; the file CURRENT names the one that counts and is replaced by
-// rename, so the state switches at one instant. FORMAT.md has every byte. The file holds the state twice, each copy under
-// a CRC-32C of its own, so damage at one place costs nothing.
+// rename, so the state switches at one instant. FORMAT.md has every byte. The file holds the state twice, each copy
+// under a CRC-32C of its own, so damage at one place costs nothing.
 //
 // Thread-safety: values and pure functions.
 

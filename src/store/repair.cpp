@@ -124,7 +124,9 @@ class Repair {
     if (found.ok()) {
       losses = losses_of(table, *found.value(), *ref.deaths);
       const RewriteTarget target = {impl_.fs, impl_.segment_directory, table.schema, impl_.hash_seed, id};
-      const auto usable = [&](size_t, Row row) { return found.value()->has_key(row) && found.value()->has_vector(row); };
+      const auto usable = [&](size_t, Row row) {
+        return found.value()->has_key(row) && found.value()->has_vector(row);
+      };
       const auto rewritten = rewrite_segments(target, {{found.value(), ref.deaths}}, kSeqMax, usable);
       if (!rewritten.ok()) return rewritten.status();
       if (rewritten.value().segment != nullptr) {
@@ -151,7 +153,8 @@ class Repair {
                          std::to_string(kept);
       if (unnamed != 0) text += "; of " + std::to_string(unnamed) + " lost rows the keys are not known";
       if (without_partition != 0) {
-        text += "; of " + std::to_string(without_partition) + " kept rows the partition is not known, so they have none";
+        text +=
+            "; of " + std::to_string(without_partition) + " kept rows the partition is not known, so they have none";
       }
       if (without_birth != 0) {
         text += "; " + std::to_string(without_birth) + " kept rows count as written by the last batch of the segment";

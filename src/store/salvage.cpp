@@ -57,7 +57,7 @@ Salvage::Salvage(Store::Impl& impl, Seq acknowledged, LostRows& lost, RepairRepo
       lost_(lost),
       report_(report),
       read_seq_(impl.manifest.seq),
-      synced_(impl.manifest.durable_seq) {}
+      synced_(std::max(impl.manifest.durable_seq, acknowledged)) {}
 
 Status Salvage::run() {
   const Result<std::vector<LogNumber>> logs = choose_logs();
@@ -71,10 +71,7 @@ Status Salvage::run() {
     if (!more.ok()) return more.status();
     if (!more.value()) break;
   }
-  // What was acknowledged and is gone is missed, whether it was on the disk or not.
-  const Seq end = std::max(synced_, acknowledged_);
-  if (end > read_seq_) note_missing(log_path(impl_.log_directory, last), read_seq_ + 1, end);
-  read_seq_ = std::max(read_seq_, end);
+  if (synced_ > read_seq_) note_missing(log_path(impl_.log_directory, last), read_seq_ + 1, synced_);
   report_sources();
   return {};
 }
@@ -217,8 +214,8 @@ Result<bool> Salvage::apply_op(const LogOp& op, const LoggedBatch& batch) {
 void Salvage::lose_rows_without_space(const LogOp& op, const LoggedBatch& batch) {
   for (const Key& key : hashed(op.keys)) lost_.add(op.table, key.hash);
   if (!unknown_tables_.insert(op.table).second) return;
-  report_.dropped.push_back({batch.path, "damaged at byte " + std::to_string(batch.record.offset) +
-                                             ": from batch " + std::to_string(batch.record.seq) +
+  report_.dropped.push_back({batch.path, "damaged at byte " + std::to_string(batch.record.offset) + ": from batch " +
+                                             std::to_string(batch.record.seq) +
                                              " on there are rows of a space whose creation is missing; they are gone"});
 }
 

@@ -1,11 +1,11 @@
 // What is left of the log of a damaged hub, put into memory.
 //
-// A record that is whole counts, whatever was before it: a batch sets and deletes keys, and to do so it needs no earlier
-// one. What is missing is counted. The vectors of large batches are copied to new files as far as their blocks are
-// whole, so that no file of the damaged hub changes; a key whose vector is damaged has no row any more, because an older
-// one would be a wrong answer.
+// A record that is whole counts, whatever was before it: a batch sets and deletes keys, and to do so it needs no
+// earlier one. What is missing is counted. The vectors of large batches are copied to new files as far as their blocks
+// are whole, so that no file of the damaged hub changes; a key whose vector is damaged has no row any more, because an
+// older one would be a wrong answer.
 //
-// What was torn and never known to be on the disk ends the log, here as when a hub is opened.
+// What was torn, and never known to be on the disk or acknowledged, ends the log, here as when a hub is opened.
 //
 // Thread-safety: one thread, while no other changes the hub.
 
@@ -25,7 +25,8 @@ namespace ehub {
 class Salvage : private LogApplier {
  public:
   // The tables of impl.manifest are loaded, and their sealed segments are sound. `acknowledged`: the last batch that
-  // the hub is known to have acknowledged, 0 if nobody knows. `lost` and `report` are added to.
+  // the hub is known to have acknowledged, 0 if nobody knows: all up to it count as proven, because it is better to
+  // keep the half of such a batch, and to say so, than nothing. `lost` and `report` are added to.
   Salvage(Store::Impl& impl, Seq acknowledged, LostRows& lost, RepairReport& report);
 
   // Reads all logs. kIo, kFormat.
@@ -66,7 +67,7 @@ class Salvage : private LogApplier {
   LostRows& lost_;
   RepairReport& report_;
   Seq read_seq_;  // of the last batch that was read or found missing
-  Seq synced_;    // the highest seq known to have been on the disk
+  Seq synced_;    // the highest seq known to have been on the disk or acknowledged
   std::map<SegmentId, Source> sources_;
   std::set<TableId> unknown_tables_;
 };

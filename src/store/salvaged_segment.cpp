@@ -79,8 +79,8 @@ class Remains {
     std::vector<uint32_t> vector_crcs = this->vector_crcs();
     vector_crcs.resize(checksum_blocks(covered));
     CheckedMapping vectors(vector_path(directory_, info_.id), vectors_, covered, std::move(vector_crcs));
-    CheckedMapping sections(segment_path(directory_, info_.id), sections_,
-                            footer_.section(Section::kVectorCrcs).offset, std::move(segment_crcs));
+    CheckedMapping sections(segment_path(directory_, info_.id), sections_, footer_.section(Section::kVectorCrcs).offset,
+                            std::move(segment_crcs));
     return std::make_shared<const SegmentReader>(std::move(vectors), std::move(sections), footer_);
   }
 

@@ -1,9 +1,9 @@
 // What can be proven of a damaged sealed segment, row by row. For repair.
 //
 // A block is proven by its checksum, as ever. Much of a `.seg` follows from the rest: header, key table, older rows and
-// the checksums themselves. If a `.seg` written anew from the keys, births and partitions that are there is the one that
-// the manifest knows, they are proven, whatever else is damaged around them. And if the checksums of blocks are what is
-// damaged, those of the blocks that are there may be proven by the checksum that the footer has of them all.
+// the checksums themselves. If a `.seg` written anew from the keys, births and partitions that are there is the one
+// that the manifest knows, they are proven, whatever else is damaged around them. And if the checksums of blocks are
+// what is damaged, those of the blocks that are there may be proven by the checksum that the footer has of them all.
 //
 // Thread-safety, calls and failures: as in segment.h.
 

@@ -80,8 +80,8 @@ struct RepairReport {
   // Rows that were visible and are gone, as far as they are known: at most, if the keys of some are not, because later
   // batches may have set or deleted those again.
   uint64_t rows_dropped = 0;
-  // Batches of which nothing is known: rows they set are gone, and what they overwrote or deleted shows again. A damaged
-  // record of carried rows, and a log of which nothing is left, count as one.
+  // Batches of which nothing is known: rows they set are gone, and what they overwrote or deleted shows again. A
+  // damaged record of carried rows, and a log of which nothing is left, count as one.
   uint64_t batches_dropped = 0;
   std::vector<Finding> dropped;  // what was damaged, and what was done about it
 };

@@ -107,7 +107,8 @@ class Verifier {
   void check_fresh_file(FreshFile& fresh) {
     count_file(fresh.path);
     const auto file = impl_.fs.open(fresh.path, FileSystem::Mode::kRead);
-    if (!file.ok()) return find(fresh.path, file.status().code() == Code::kNotFound ? missing(fresh.path) : file.status());
+    if (!file.ok())
+      return find(fresh.path, file.status().code() == Code::kNotFound ? missing(fresh.path) : file.status());
     const Result<uint64_t> size = file.value()->size();
     if (!size.ok()) return find(fresh.path, size.status());
     if (size.value() < fresh.bytes) {
