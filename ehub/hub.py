@@ -57,11 +57,12 @@ def open(
 def repair(path: str | os.PathLike[str]) -> RepairReport:
     """Rebuild the damaged hub in `path` from all that is provably undamaged. It must be closed.
 
-    The old files are moved to `lost+found` in the hub, never deleted.
+    The old files are moved to `lost+found` in the hub, as they were. A NotFoundError if there is no
+    hub, a CorruptionError if no manifest is readable.
     """
-    root = as_root(path)
-    rows_kept, rows_dropped, dropped = _store.repair(root)
-    return RepairReport(rows_kept, rows_dropped, tuple(Finding(*one) for one in dropped))
+    rows_kept, rows_dropped, batches_dropped, dropped = _store.repair(as_root(path))
+    findings = tuple(Finding(*one) for one in dropped)
+    return RepairReport(rows_kept, rows_dropped, batches_dropped, findings)
 
 
 def as_root(path: str | os.PathLike[str]) -> str:

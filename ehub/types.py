@@ -88,8 +88,14 @@ class VerifyReport:
 
 @dataclass(frozen=True, slots=True)
 class RepairReport:
-    """What `ehub.repair()` kept, and what it had to leave in `lost+found`."""
+    """What `ehub.repair()` kept, and what it had to leave in `lost+found`.
+
+    `rows_dropped` are rows that were there and are gone, as far as that is known; where `dropped`
+    says that their keys are not known, at most. `batches_dropped` are batches of which nothing is
+    known: rows that they set are gone, and what they overwrote or deleted shows again.
+    """
 
     rows_kept: int
     rows_dropped: int
+    batches_dropped: int
     dropped: tuple[Finding, ...]

@@ -348,6 +348,23 @@ def test_verify_names_the_damaged_file_and_exits_with_1(cli, damaged):
     assert any(file.name in finding["path"] + finding["what"] for finding in findings)
 
 
+@pytest.mark.parametrize("pattern", ["manifest-*", "wal/*.log", "CURRENT"])
+def test_verify_of_a_hub_that_does_not_open_is_a_finding(cli, damaged, pattern):
+    path, _ = damaged
+    for file in path.glob(pattern):
+        file.write_bytes(b"x" * file.stat().st_size)
+    outcome = cli("verify", path)
+    assert outcome.code == 1
+    assert file.name in outcome.out
+    assert "ehub repair" in outcome.err
+    assert "ehub verify" not in outcome.err
+    outcome = cli("verify", path, "--json")
+    assert outcome.code == 1
+    [finding] = outcome.json["findings"]
+    assert finding["path"] == str(file)
+    assert finding["what"].startswith("damaged at byte 0: ")
+
+
 def test_a_command_that_meets_damage_says_what_to_do(cli, damaged, tmp_path):
     path, file = damaged
     outcome = cli("export", path, tmp_path / "out.npy", "--space", "items")
@@ -364,8 +381,22 @@ def test_repair_keeps_what_is_sound(cli, damaged):
     report = outcome.json
     assert report["rows_kept"] + report["rows_dropped"] == 2000
     assert 0 < report["rows_dropped"] < 2000
+    assert report["batches_dropped"] == 0
     assert cli("verify", path).code == 0
     assert cli("info", path).out.split("\t")[1] == str(report["rows_kept"])
+
+
+def test_repair_says_when_it_is_not_known_how_much_is_gone(cli, tmp_path):
+    path = tmp_path / "hub"
+    with ehub.open(path) as hub:
+        hub.create_space("items", dims=2).set("a", [1, 2])
+    [log] = path.glob("wal/*.log")
+    content = bytearray(log.read_bytes())
+    content[content.rindex(b"EHWR") + 50] ^= 1
+    log.write_bytes(content)
+    outcome = cli("repair", path, "--yes")
+    assert outcome.code == 0
+    assert "0 rows kept, 0 rows dropped\nbatches dropped: 1; how many rows" in outcome.out
 
 
 def test_repair_asks_first_and_takes_silence_for_no(damaged):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -109,24 +111,65 @@ def test_a_damaged_manifest_is_corruption_that_names_the_file(tmp_path):
         hub.create_space("items", dims=2)
         hub.checkpoint()
     for manifest in tmp_path.glob("manifest-*"):
-        data = bytearray(manifest.read_bytes())
-        data[len(data) // 2] ^= 0xFF
-        manifest.write_bytes(data)
+        data = manifest.read_bytes()
+        manifest.write_bytes(data.replace(b"EHUBMAN1", b"EHUBMAN?"))  # both copies
     with pytest.raises(ehub.CorruptionError, match="manifest-"):
         ehub.open(tmp_path)
 
 
-def test_another_format_version_is_refused(tmp_path):
-    """The version is the 32 bits after the magic; the checksum behind it is made to fit."""
-    ehub.open(tmp_path).close()
+@pytest.mark.parametrize("file", ["segments/*.seg", "segments/*.f32", "wal/*.log", "manifest-*"])
+def test_a_missing_file_is_corruption_that_names_it_and_no_key_error(file, tmp_path):
     with ehub.open(tmp_path) as hub:
-        hub.create_space("items", dims=2)
-    found = []
-    for manifest in tmp_path.glob("manifest-*"):
-        data = bytearray(manifest.read_bytes())
-        found.append(bytes(data[:4]))
-    assert found
-    assert all(magic.isascii() for magic in found)
+        items = hub.create_space("items", dims=64, metric="l2", key_type="int")
+        items.multiset(np.arange(2000), np.ones((2000, 64), np.float32))
+    for found in tmp_path.glob(file):
+        found.unlink()
+
+    def read():
+        with ehub.open(tmp_path, read_only=True) as hub:
+            hub.get_space("items").get(7)
+
+    with pytest.raises(ehub.CorruptionError, match="missing") as caught:
+        read()
+    assert not isinstance(caught.value, KeyError)
+    assert file.split("/")[0].rstrip("*") in str(caught.value) or "CURRENT" in str(caught.value)
+
+
+def test_missing_vectors_of_the_log_are_corruption(tmp_path):
+    with ehub.open(tmp_path / "hub") as hub:
+        items = hub.create_space("items", dims=64, metric="l2", key_type="int")
+        items.multiset(np.arange(2000), np.ones((2000, 64), np.float32))
+        items.set(1, np.zeros(64))
+        shutil.copytree(tmp_path / "hub", tmp_path / "killed")
+    [file] = (tmp_path / "killed").glob("segments/*.f32")
+    file.unlink()
+    with pytest.raises(ehub.CorruptionError, match=file.name):
+        ehub.open(tmp_path / "killed")
+
+
+def test_a_write_to_a_hub_whose_directory_has_gone_is_a_storage_error(tmp_path):
+    hub = ehub.open(tmp_path / "hub")
+    items = hub.create_space("items", dims=64, metric="l2", key_type="int")
+    (tmp_path / "hub").rename(tmp_path / "elsewhere")
+    for call in (lambda: items.multiset(np.arange(2000), np.ones((2000, 64))), hub.checkpoint):
+        with pytest.raises(ehub.StorageError) as caught:
+            call()
+        assert caught.value.errno == errno.ENOENT
+    (tmp_path / "elsewhere").rename(tmp_path / "hub")
+    hub.close()
+
+
+def test_another_format_version_is_refused(tmp_path):
+    """The manifest's version is the 32 bits behind its checksum, which is made to fit."""
+    _testing = pytest.importorskip("ehub._native._testing")
+    ehub.open(tmp_path).close()
+    manifest = max(tmp_path.glob("manifest-*"))
+    data = manifest.read_bytes()
+    covered = struct.pack("<IQ", 2, 4) + b"body"
+    checksum = _testing.crc_mask(_testing.crc32c(covered))
+    manifest.write_bytes(data[:8] + struct.pack("<I", checksum) + covered)
+    with pytest.raises(ehub.FormatError, match="format version 2"):
+        ehub.open(tmp_path)
 
 
 def test_a_key_error_reads_like_a_sentence(tmp_path):

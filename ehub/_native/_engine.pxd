@@ -186,6 +186,7 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
     cppclass CRepairReport "ehub::RepairReport":
         uint64_t rows_kept
         uint64_t rows_dropped
+        uint64_t batches_dropped
         vector[CFinding] dropped
 
     cppclass CStore "ehub::Store":

@@ -51,8 +51,8 @@ class Store:
     @property
     def seq(self) -> int: ...
 
-# Rows kept, rows dropped, and what was done as (path, what).
-def repair(path: str) -> tuple[int, int, list[tuple[str, str]]]: ...
+# Rows kept, rows dropped, batches dropped, and what was done as (path, what).
+def repair(path: str) -> tuple[int, int, int, list[tuple[str, str]]]: ...
 
 # A space's handle. It is of no more use once its space is deleted (NotFoundError) or its hub closed
 # (ClosedError).

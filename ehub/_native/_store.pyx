@@ -322,7 +322,12 @@ def repair(str path not None):
     with nogil:
         status = take(CStore.repair(posix_file_system(), root), &report)
     check(status)
-    return report.rows_kept, report.rows_dropped, findings_of(report.dropped)
+    return (
+        report.rows_kept,
+        report.rows_dropped,
+        report.batches_dropped,
+        findings_of(report.dropped),
+    )
 
 
 # --- a space ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,10 +29,14 @@ from ehub.hub import disk_bytes
 def verify(hub: HubOrDefault, as_json: Json = False) -> None:
     """Read every byte of a hub and check it against its checksum.
 
-    Prints what is damaged, a line for each finding, and exits with 1 if there is any.
+    Prints what is damaged, a line for each finding, and exits with 1 if there is any. Of a hub that
+    is too damaged to be opened, that is what keeps it from being opened.
     """
-    with open_to_read(hub) as store:
-        report = store.verify(progress=True)
+    try:
+        with open_to_read(hub) as store:
+            report = store.verify(progress=True)
+    except ehub.CorruptionError as error:  # so damaged that it does not open
+        report = ehub.VerifyReport(0, 0, 0, (finding_of(error, hub),))
     if as_json:
         findings = [{"path": str(found.path), "what": found.what} for found in report.findings]
         output.print_json(
@@ -54,6 +59,12 @@ def verify(hub: HubOrDefault, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+def finding_of(error: ehub.CorruptionError, hub: Path) -> ehub.Finding:
+    """What an error says of a file."""
+    path, damaged, where = str(error).partition(": damaged ")
+    return ehub.Finding(path, "damaged " + where) if damaged else ehub.Finding(str(hub), path)
+
+
 @app.command()
 def repair(hub: Hub, yes: Yes = False, as_json: Json = False) -> None:
     """Rebuild a damaged hub from all that is provably undamaged.
@@ -72,6 +83,7 @@ def repair(hub: Hub, yes: Yes = False, as_json: Json = False) -> None:
                 "hub": str(hub),
                 "rows_kept": report.rows_kept,
                 "rows_dropped": report.rows_dropped,
+                "batches_dropped": report.batches_dropped,
                 "dropped": dropped,
             }
         )
@@ -79,6 +91,11 @@ def repair(hub: Hub, yes: Yes = False, as_json: Json = False) -> None:
     for found in report.dropped:
         output.say(f"{found.path}: {found.what}")
     output.say(f"{report.rows_kept:,} rows kept, {report.rows_dropped:,} rows dropped")
+    if report.batches_dropped:
+        output.say(
+            f"batches dropped: {report.batches_dropped:,}; how many rows they set, overwrote or "
+            "deleted is not known"
+        )
 
 
 @app.command()

@@ -62,6 +62,10 @@ inline Status format_error(std::string message) { return {Code::kFormat, std::mo
 
 // Damage found in `path` at byte `offset`.
 Status corruption(const std::string& path, uint64_t offset, const std::string& what);
+// A file that the hub needs is not there.
+Status missing(const std::string& path);
+// `status` of making a file: kNotFound means that its directory is gone, and becomes what the system said, kIo.
+Status of_making(Status status);
 // A failed system call: "<operation> <path>: <strerror>".
 Status io_error(const std::string& operation, const std::string& path, int error_number);
 

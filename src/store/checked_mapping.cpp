@@ -6,6 +6,17 @@
 #include "base/crc32c.h"
 
 namespace ehub {
+namespace {
+
+constexpr size_t kFindingsMax = 100;
+
+// Blocks [first, end).
+struct BlockRun {
+  uint64_t first;
+  uint64_t end;
+};
+
+}  // namespace
 
 CheckedMapping::CheckedMapping(std::string path, Mapping mapping, uint64_t covered_bytes,
                                std::vector<uint32_t> block_crcs)
@@ -39,6 +50,27 @@ Status CheckedMapping::check_block(uint64_t block) const {
 Status CheckedMapping::verify_all() const {
   for (uint64_t block = 0; block < block_crcs_.size(); ++block) EHUB_RETURN_IF_ERROR(check_block(block));
   return {};
+}
+
+std::vector<Finding> CheckedMapping::findings() const {
+  std::vector<BlockRun> runs;
+  for (uint64_t block = 0; block < block_crcs_.size(); ++block) {
+    if (check_block(block).ok()) continue;
+    if (runs.empty() || runs.back().end != block) runs.push_back({block, block});
+    runs.back().end = block + 1;
+  }
+  std::vector<Finding> findings;
+  for (const BlockRun& run : runs) {
+    if (findings.size() == kFindingsMax) {
+      findings.push_back({path_, std::to_string(runs.size() - kFindingsMax) + " more places are damaged"});
+      break;
+    }
+    const uint64_t end = std::min(run.end * kChecksumBlockBytes, covered_bytes_);
+    findings.push_back({path_, "damaged from byte " + std::to_string(run.first * kChecksumBlockBytes) + " to " +
+                                   std::to_string(end) +
+                                   ": checksum mismatch in blocks: " + std::to_string(run.end - run.first)});
+  }
+  return findings;
 }
 
 void add_block_checksums(std::vector<uint32_t>& crcs, uint64_t offset, const void* bytes, uint64_t size) {

@@ -4,10 +4,10 @@
 // by a table in memory. What cannot be read or removed stays for the next time: cleaning up never fails anything.
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
 #include <set>
 
+#include "store/numbered.h"
 #include "store/store_impl.h"
 
 namespace ehub {
@@ -18,15 +18,6 @@ struct Pinned {
   std::set<SegmentId> segments;
   LogNumber first_log = 0;
 };
-
-// The number in "<digits><suffix>".
-std::optional<uint64_t> numbered(const std::string& name, const std::string& suffix) {
-  if (!name.ends_with(suffix)) return std::nullopt;
-  uint64_t number = 0;
-  const char* end = name.data() + name.size() - suffix.size();
-  const auto [parsed_to, error] = std::from_chars(name.data(), end, number);
-  return error == std::errc() && parsed_to == end ? std::optional(number) : std::nullopt;
-}
 
 void pin(FileSystem& fs, const std::string& root, uint64_t number, Pinned* pinned) {
   const Result<Manifest> manifest = read_manifest(fs, root, number);
@@ -65,8 +56,8 @@ void remove_segments(FileSystem& fs, const std::string& directory, const std::se
   const Result<std::vector<std::string>> names = fs.list(directory);
   if (!names.ok()) return;
   for (const std::string& name : names.value()) {
-    std::optional<uint64_t> id = numbered(name, ".f32");
-    if (!id) id = numbered(name, ".seg");
+    std::optional<uint64_t> id = number_of(name, vector_path);
+    if (!id) id = number_of(name, segment_path);
     if (id && *id < first_new && !kept.contains(*id)) (void)fs.remove(directory + "/" + name);
   }
 }
@@ -77,7 +68,7 @@ std::string remove_logs(FileSystem& fs, const std::string& directory, LogNumber 
   const Result<std::vector<std::string>> names = fs.list(directory);
   if (!names.ok()) return spare;
   for (const std::string& name : names.value()) {
-    const std::optional<uint64_t> number = numbered(name, ".log");
+    const std::optional<uint64_t> number = number_of(name, log_path);
     if (!number || (*number >= first && *number <= last)) continue;
     const std::string path = directory + "/" + name;
     if (*number < first && spare.empty()) {

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
@@ -7,6 +6,7 @@
 
 #include "base/crc32c.h"
 #include "store/manifest.h"
+#include "store/numbered.h"
 
 namespace ehub {
 namespace {
@@ -37,7 +37,7 @@ uint64_t leading_number(const std::string& text) {
 
 Status write_file(FileSystem& fs, const std::string& path, const void* bytes, size_t size) {
   Result<std::unique_ptr<File>> file = fs.open(path, FileSystem::Mode::kCreate);
-  if (!file.ok()) return file.status();
+  if (!file.ok()) return of_making(file.status());
   EHUB_RETURN_IF_ERROR(file.value()->write(0, bytes, size));
   return file.value()->sync();
 }
@@ -51,6 +51,12 @@ Status read_file(FileSystem& fs, const std::string& path, uint64_t size_max, Byt
   if (size.value() > size_max) return corruption(path, size_max, "the file is too long");
   bytes->resize(size.value());
   return file.value()->read(0, bytes->data(), bytes->size());
+}
+
+// Whoever asks for a manifest has its name from CURRENT or from the directory.
+Status read_manifest_file(FileSystem& fs, const std::string& path, std::vector<uint8_t>* bytes) {
+  Status status = read_file(fs, path, UINT64_MAX, bytes);
+  return status.code() == Code::kNotFound ? missing(path) : status;
 }
 
 // An earlier attempt may have switched to this very number and failed after that: its file must not be touched again.
@@ -93,7 +99,7 @@ Result<uint64_t> read_current(FileSystem& fs, const std::string& root) {
 Result<Manifest> read_manifest(FileSystem& fs, const std::string& root, uint64_t number) {
   const std::string path = manifest_path(root, number);
   std::vector<uint8_t> bytes;
-  EHUB_RETURN_IF_ERROR(read_file(fs, path, UINT64_MAX, &bytes));
+  EHUB_RETURN_IF_ERROR(read_manifest_file(fs, path, &bytes));
   Result<Manifest> manifest = decode_manifest(path, bytes);
   if (manifest.ok() && manifest.value().number != number) {
     return corruption(path, 0, "it is manifest " + std::to_string(manifest.value().number));
@@ -101,16 +107,16 @@ Result<Manifest> read_manifest(FileSystem& fs, const std::string& root, uint64_t
   return manifest;
 }
 
+Status verify_manifest(FileSystem& fs, const std::string& root, uint64_t number) {
+  const std::string path = manifest_path(root, number);
+  std::vector<uint8_t> bytes;
+  EHUB_RETURN_IF_ERROR(read_manifest_file(fs, path, &bytes));
+  EHUB_RETURN_IF_ERROR(check_manifest(path, bytes));
+  return read_manifest(fs, root, number).status();
+}
+
 Result<std::vector<uint64_t>> list_manifests(FileSystem& fs, const std::string& root) {
-  Result<std::vector<std::string>> names = fs.list(root);
-  if (!names.ok()) return names.status();
-  std::vector<uint64_t> numbers;
-  for (const std::string& name : names.value()) {
-    const uint64_t number = leading_number(name);
-    if (number != 0 && name == manifest_name(number)) numbers.push_back(number);
-  }
-  std::sort(numbers.begin(), numbers.end());
-  return numbers;
+  return list_numbered(fs, root, manifest_path);
 }
 
 }  // namespace ehub

@@ -35,6 +35,8 @@ namespace ehub {
 
 using LogNumber = uint64_t;
 
+struct LogRecordHeader;  // log_format.h
+
 enum class LogRecordType : uint32_t {
   kStart = 1,    // LogStart
   kCarried = 2,  // rows that a checkpoint left in the log instead of sealing them; only of use in the first log
@@ -114,12 +116,15 @@ class LogReader {
   // After next() gave false: the highest synced_seq that any record behind this place claims (0 if there is none). If
   // it reaches the seq that is missing here, that record was on the disk once, and this is damage and not a torn tail.
   Result<Seq> synced_behind();
+  // After next() gave false: moves on to the next header of this log behind that place, whatever became of its payload.
+  // False, and stays, if there is none. For repair.
+  Result<bool> skip_damage();
 
  private:
   LogReader(LogNumber number, std::string path, std::unique_ptr<File> file);
   Result<bool> read_record(LogRecord* record);
-  // The highest synced_seq claimed in the window; moves `at` on, to where the next window should begin.
-  Seq synced_in_window(uint64_t* at) const;
+  // The first header of this log at or behind `at`, a multiple of 8, to which it moves; nothing up to the end.
+  Result<std::optional<LogRecordHeader>> find_header(uint64_t* at);
   // Copies bytes of the file, through the window. Requires: they lie below size_.
   Status read(uint64_t at, void* buffer, size_t size);
   size_t copy_from_window(uint64_t at, uint8_t* to, size_t size) const;

@@ -68,28 +68,42 @@ Result<bool> LogReader::read_record(LogRecord* record) {
   return true;
 }
 
+// Every header of this log is believed, whatever became of its payload: what it claims was so when it was written.
 Result<Seq> LogReader::synced_behind() {
   Seq synced = 0;
-  uint64_t at = offset_;
-  while (at + sizeof(LogRecordHeader) <= size_) {
-    EHUB_RETURN_IF_ERROR(fill_window(at));
-    synced = std::max(synced, synced_in_window(&at));
+  for (uint64_t at = offset_;; at += kLogAlignment) {
+    const auto header = find_header(&at);
+    if (!header.ok()) return header.status();
+    if (!header.value()) break;
+    synced = std::max(synced, header.value()->synced_seq);
   }
   EHUB_RETURN_IF_ERROR(look_again());
   return synced;
 }
 
-// Every header of this log is believed, whatever became of its payload: what it claims was so when it was written.
-Seq LogReader::synced_in_window(uint64_t* at) const {
-  Seq synced = 0;
-  size_t i = 0;
-  for (; i + sizeof(LogRecordHeader) <= window_.size(); i += kLogAlignment) {
-    if (load_le<uint32_t>(window_.data() + i) != kLogMagic) continue;
-    const auto header = load_le<LogRecordHeader>(window_.data() + i);
-    if (is_header_of(header, number_)) synced = std::max(synced, header.synced_seq);
+// A header that is whole says where its record ends, so that nothing in a damaged payload is taken for a record.
+Result<bool> LogReader::skip_damage() {
+  uint64_t at = offset_;
+  auto header = find_header(&at);
+  if (!header.ok()) return header.status();
+  if (header.value() && at == offset_) {
+    if (header.value()->payload_bytes > size_ - at) return false;
+    at += log_record_bytes(header.value()->payload_bytes);
+    header = find_header(&at);
+    if (!header.ok()) return header.status();
   }
-  *at += i;
-  return synced;
+  if (!header.value()) return false;
+  offset_ = at;
+  return true;
+}
+
+Result<std::optional<LogRecordHeader>> LogReader::find_header(uint64_t* at) {
+  for (; *at + sizeof(LogRecordHeader) <= size_; *at += kLogAlignment) {
+    LogRecordHeader header;
+    EHUB_RETURN_IF_ERROR(read(*at, &header, sizeof(header)));
+    if (is_header_of(header, number_)) return std::optional(header);
+  }
+  return std::optional<LogRecordHeader>();
 }
 
 Status LogReader::read(uint64_t at, void* buffer, size_t size) {

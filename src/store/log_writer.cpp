@@ -60,7 +60,7 @@ Result<std::unique_ptr<LogWriter>> LogWriter::create(FileSystem& fs, const std::
 Result<std::unique_ptr<LogWriter>> LogWriter::begin(FileSystem& fs, const std::string& path, LogNumber number,
                                                     const LogStart& start, const std::string& spare) {
   Result<std::unique_ptr<File>> file = open_for_log(fs, path, spare);
-  if (!file.ok()) return file.status();
+  if (!file.ok()) return of_making(file.status());
   Result<uint64_t> size = file.value()->size();
   if (!size.ok()) return size.status();
   std::unique_ptr<LogWriter> log(new LogWriter(number, std::move(file.value()), size.value()));

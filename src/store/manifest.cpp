@@ -1,7 +1,9 @@
 #include "store/manifest.h"
 
+#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -15,11 +17,15 @@ namespace {
 constexpr std::string_view kMagic = "EHUBMAN1";
 constexpr uint32_t kVersion = 1;
 
-// magic (8), version (4), masked CRC (4) of all that follows it, bytes of the body (8); then the body.
-constexpr size_t kVersionAt = 8;
-constexpr size_t kCrcAt = 12;
-constexpr size_t kCoveredAt = 16;
+// A copy: magic (8), masked CRC (4) of all that follows it, version (4), bytes of the body (8); then the body.
+constexpr size_t kCrcAt = 8;
+constexpr size_t kCoveredAt = 12;
+constexpr size_t kVersionAt = 12;
+constexpr size_t kBytesAt = 16;
 constexpr size_t kBodyAt = 24;
+
+// The second copy begins at a multiple of this, so that no page of the file holds bytes of both.
+constexpr uint64_t kCopyAlignment = 4096;
 
 // The least that one of these takes in a body: a count above what is left over this is refused before memory is taken.
 constexpr size_t kTableBytesMin = 9;
@@ -191,24 +197,37 @@ class BodyReader {
   std::string complaint_;
 };
 
-Status check_header(const std::string& path, const std::vector<uint8_t>& bytes) {
-  if (bytes.size() < kBodyAt) return corruption(path, bytes.size(), "the file ends within its header");
-  if (kMagic != std::string_view(reinterpret_cast<const char*>(bytes.data()), kMagic.size())) {
-    return corruption(path, 0, "not a manifest: the magic number is missing");
+using Bytes = std::span<const uint8_t>;
+
+// Whether `copy` begins with a whole copy, of which it gives the body. `at`: its place in the file.
+Result<Bytes> check_copy(const std::string& path, uint64_t at, Bytes copy) {
+  if (copy.size() < kBodyAt) return corruption(path, at + copy.size(), "the file ends within its header");
+  if (kMagic != std::string_view(reinterpret_cast<const char*>(copy.data()), kMagic.size())) {
+    return corruption(path, at, "not a manifest: the magic number is missing");
   }
-  const auto version = load_le<uint32_t>(bytes.data() + kVersionAt);
-  if (version != kVersion) {
-    return format_error(path + ": format version " + std::to_string(version) +
-                        ", but this version of ehub reads only " + std::to_string(kVersion) +
-                        "; open the hub with the version that wrote it");
+  const auto body_bytes = load_le<uint64_t>(copy.data() + kBytesAt);
+  if (body_bytes > copy.size() - kBodyAt) return corruption(path, at + kBytesAt, "the file ends before its body does");
+  const Bytes covered = copy.subspan(kCoveredAt, kBodyAt - kCoveredAt + body_bytes);
+  if (load_le<uint32_t>(copy.data() + kCrcAt) != crc_mask(crc32c(0, covered.data(), covered.size()))) {
+    return corruption(path, at + kCrcAt, "the checksum does not match");
   }
-  if (load_le<uint64_t>(bytes.data() + kCoveredAt) != bytes.size() - kBodyAt) {
-    return corruption(path, kCoveredAt, "the file does not have the length that it says");
-  }
-  const uint32_t crc = crc_mask(crc32c(0, bytes.data() + kCoveredAt, bytes.size() - kCoveredAt));
-  if (load_le<uint32_t>(bytes.data() + kCrcAt) != crc) return corruption(path, kCrcAt, "the checksum does not match");
-  return {};
+  const auto version = load_le<uint32_t>(copy.data() + kVersionAt);
+  if (version == kVersion) return copy.subspan(kBodyAt, body_bytes);
+  return format_error(path + ": format version " + std::to_string(version) + ", but this version of ehub reads only " +
+                      std::to_string(kVersion) + "; open the hub with the version that wrote it");
 }
+
+Result<Manifest> decode_copy(const std::string& path, uint64_t at, Bytes copy) {
+  const Result<Bytes> bytes = check_copy(path, at, copy);
+  if (!bytes.ok()) return bytes.status();
+  BodyReader body(bytes.value().data(), bytes.value().size());
+  Manifest manifest;
+  if (body.take(&manifest)) return manifest;
+  return corruption(path, at + kBodyAt + bytes.value().size() - body.left(), body.complaint());
+}
+
+// Where the second of two copies begins in a file of this size: the first one ends less than an alignment before.
+uint64_t second_copy_at(uint64_t file_bytes) { return align_up(file_bytes / 2 + file_bytes % 2, kCopyAlignment); }
 
 }  // namespace
 
@@ -222,21 +241,34 @@ std::vector<uint8_t> encode_manifest(const Manifest& manifest) {
   check_sound(manifest);
   ByteWriter out;
   out.raw(kMagic.data(), kMagic.size());
-  out.fixed<uint32_t>(kVersion);
   out.fixed<uint32_t>(0);
+  out.fixed<uint32_t>(kVersion);
   out.fixed<uint64_t>(0);
   put_body(manifest, out);
-  store_le<uint64_t>(out.data() + kCoveredAt, out.size() - kBodyAt);
+  store_le<uint64_t>(out.data() + kBytesAt, out.size() - kBodyAt);
   store_le(out.data() + kCrcAt, crc_mask(crc32c(0, out.data() + kCoveredAt, out.size() - kCoveredAt)));
-  return {out.data(), out.data() + out.size()};
+  std::vector<uint8_t> bytes(out.data(), out.data() + out.size());
+  bytes.resize(align_up(out.size(), kCopyAlignment));
+  bytes.insert(bytes.end(), out.data(), out.data() + out.size());
+  return bytes;
 }
 
 Result<Manifest> decode_manifest(const std::string& path, const std::vector<uint8_t>& bytes) {
-  EHUB_RETURN_IF_ERROR(check_header(path, bytes));
-  BodyReader body(bytes.data() + kBodyAt, bytes.size() - kBodyAt);
-  Manifest manifest;
-  if (!body.take(&manifest)) return corruption(path, bytes.size() - body.left(), body.complaint());
-  return manifest;
+  Result<Manifest> first = decode_copy(path, 0, bytes);
+  if (first.ok()) return first;
+  const uint64_t at = second_copy_at(bytes.size());
+  if (at >= bytes.size()) return first;
+  Result<Manifest> second = decode_copy(path, at, Bytes(bytes).subspan(at));
+  return second.ok() || second.status().code() == Code::kFormat ? second : first;
+}
+
+Status check_manifest(const std::string& path, const std::vector<uint8_t>& bytes) {
+  Result<Manifest> first = decode_copy(path, 0, bytes);
+  if (!first.ok()) return first.status();
+  const std::vector<uint8_t> right = encode_manifest(first.value());
+  const auto [wrong, other] = std::mismatch(bytes.begin(), bytes.end(), right.begin(), right.end());
+  if (wrong == bytes.end() && other == right.end()) return {};
+  return corruption(path, static_cast<uint64_t>(wrong - bytes.begin()), "the second copy is not as the first one");
 }
 
 }  // namespace ehub

@@ -2,7 +2,8 @@
 // on.
 //
 // `manifest-<number>` is written once and never changed; the file CURRENT names the one that counts and is replaced by
-// rename, so the state switches at one instant. FORMAT.md has every byte; the whole file is under one CRC-32C.
+// rename, so the state switches at one instant. FORMAT.md has every byte. The file holds the state twice, each copy
+// under a CRC-32C of its own, so damage at one place costs nothing.
 //
 // Thread-safety: values and pure functions.
 
@@ -56,14 +57,20 @@ struct Manifest {
 std::string manifest_path(const std::string& root, uint64_t number);
 
 std::vector<uint8_t> encode_manifest(const Manifest& manifest);
-// kCorruption or kFormat name `path`. Every count is bounded before it is allocated for.
+// From the first copy that is whole. kCorruption or kFormat name `path`. Every count is bounded before it is allocated
+// for.
 Result<Manifest> decode_manifest(const std::string& path, const std::vector<uint8_t>& bytes);
+// kCorruption if any byte is not as encode_manifest() wrote it, whether decode_manifest() can do without it or not.
+Status check_manifest(const std::string& path, const std::vector<uint8_t>& bytes);
 
 // Writes and syncs the file of `manifest`, then makes CURRENT name it, durably.
 Status install_manifest(FileSystem& fs, const std::string& root, const Manifest& manifest);
 // The number that CURRENT names. kNotFound if there is no CURRENT, kCorruption if it is damaged.
 Result<uint64_t> read_current(FileSystem& fs, const std::string& root);
+// kCorruption if it is missing or no copy is whole.
 Result<Manifest> read_manifest(FileSystem& fs, const std::string& root, uint64_t number);
+// Reads it and checks every byte.
+Status verify_manifest(FileSystem& fs, const std::string& root, uint64_t number);
 // Numbers of the manifest files in the directory, ascending.
 Result<std::vector<uint64_t>> list_manifests(FileSystem& fs, const std::string& root);
 

@@ -1,13 +1,16 @@
 // A state from what is undamaged.
 //
-// Segments that verify stay as they are; of the others, the rows of which every part is readable are written anew. The
-// log counts up to its first damage. The result is a checkpoint like any other, and what it does not name goes to
-// lost+found.
+// Segments that verify stay as they are; of the others, the rows that can be proven are written anew. So are those of
+// the log, as far as it is whole. The result is a checkpoint like any other, and the files of the hub that it does not
+// name go to lost+found, as they were.
 
+#include <algorithm>
 #include <set>
 
-#include "store/replay.h"
+#include "store/numbered.h"
 #include "store/rewrite.h"
+#include "store/salvage.h"
+#include "store/salvaged_segment.h"
 #include "store/store_impl.h"
 
 namespace ehub {
@@ -18,13 +21,17 @@ class Repair {
   Repair(FileSystem& fs, const std::string& root) : impl_(fs, root, options()) {}
 
   Result<RepairReport> run() {
+    EHUB_RETURN_IF_ERROR(check_is_hub());
     EHUB_RETURN_IF_ERROR(impl_.lock_for_writing());
+    for (const std::string& directory : {impl_.log_directory, impl_.segment_directory}) {
+      EHUB_RETURN_IF_ERROR(impl_.fs.make_directory(directory));
+    }
     Result<Manifest> manifest = choose_manifest();
     if (!manifest.ok()) return manifest.status();
     EHUB_RETURN_IF_ERROR(choose_numbers(&manifest.value()));
     EHUB_RETURN_IF_ERROR(impl_.load(std::move(manifest.value())));
     for (const auto& table : impl_.all_tables()) EHUB_RETURN_IF_ERROR(repair_table(*table));
-    EHUB_RETURN_IF_ERROR(replay_log());
+    EHUB_RETURN_IF_ERROR(repair_log());
     return finish();
   }
 
@@ -35,17 +42,33 @@ class Repair {
     return options;
   }
 
-  void drop(const std::string& path, const std::string& what) { report_.dropped.push_back({path, what}); }
+  // Nothing is made in a directory that is none.
+  Status check_is_hub() {
+    const auto current = impl_.fs.open(impl_.root + "/CURRENT", FileSystem::Mode::kRead);
+    if (current.ok()) return {};
+    for (const NumberedPath path : {manifest_path, log_path, vector_path, segment_path}) {
+      const std::string directory = directory_of(path);
+      const Result<std::vector<uint64_t>> numbers = list_numbered(impl_.fs, directory, path);
+      if (numbers.ok() && !numbers.value().empty()) return {};
+    }
+    return current.status().code() == Code::kNotFound ? not_found("there is no hub in '" + impl_.root + "'")
+                                                      : current.status();
+  }
+
+  const std::string& directory_of(NumberedPath path) const {
+    if (path == manifest_path) return impl_.root;
+    return path == log_path ? impl_.log_directory : impl_.segment_directory;
+  }
 
   // The one that CURRENT names, or else the newest that is readable.
   Result<Manifest> choose_manifest() {
     const Result<uint64_t> current = read_current(impl_.fs, impl_.root);
     if (current.ok()) {
       Result<Manifest> manifest = read_manifest(impl_.fs, impl_.root, current.value());
-      if (manifest.ok()) return manifest;
-      drop(manifest_path(impl_.root, current.value()), manifest.status().message());
+      if (manifest.ok() || manifest.status().code() == Code::kFormat) return manifest;
+      report_.dropped.push_back(finding_of(manifest_path(impl_.root, current.value()), manifest.status()));
     } else {
-      drop(impl_.root + "/CURRENT", current.status().message());
+      report_.dropped.push_back(finding_of(impl_.root + "/CURRENT", current.status()));
     }
     const Result<std::vector<uint64_t>> numbers = list_manifests(impl_.fs, impl_.root);
     if (!numbers.ok()) return numbers.status();
@@ -58,43 +81,31 @@ class Repair {
 
   // New files must not take the names of files that are there, wanted or not.
   Status choose_numbers(Manifest* manifest) {
-    const Result<std::vector<uint64_t>> numbers = list_manifests(impl_.fs, impl_.root);
-    if (!numbers.ok()) return numbers.status();
-    const Result<std::vector<std::string>> names = impl_.fs.list(impl_.segment_directory);
-    if (!names.ok()) return names.status();
-    manifest->number = std::max(manifest->number, numbers.value().empty() ? 0 : numbers.value().back());
-    for (const std::string& name : names.value()) {
-      manifest->next_segment =
-          std::max<SegmentId>(manifest->next_segment, std::strtoull(name.c_str(), nullptr, 10) + 1);
+    for (const NumberedPath path : {manifest_path, log_path, vector_path, segment_path}) {
+      const Result<std::vector<uint64_t>> numbers = list_numbered(impl_.fs, directory_of(path), path);
+      if (!numbers.ok()) return numbers.status();
+      const uint64_t newest = numbers.value().empty() ? 0 : numbers.value().back();
+      if (path == manifest_path) {
+        manifest->number = std::max(manifest->number, newest);
+      } else if (path == log_path) {
+        newest_log_ = std::max(manifest->first_log, newest);
+      } else {
+        manifest->next_segment = std::max(manifest->next_segment, newest + 1);
+      }
     }
     return {};
-  }
-
-  // A vector file that was cut or lengthened gets its size back: the rows that are there can be told by their
-  // checksums.
-  Status restore_size(const Table& table, const SealedSegment& segment) {
-    const std::string path = vector_path(impl_.segment_directory, segment.info().id);
-    auto file = impl_.fs.open(path, FileSystem::Mode::kWrite);
-    if (!file.ok()) return file.status().code() == Code::kNotFound ? Status() : file.status();
-    const uint64_t bytes = segment.info().rows * table.schema.row_bytes();
-    const Result<uint64_t> size = file.value()->size();
-    if (!size.ok() || size.value() == bytes) return size.status();
-    drop(path, "its size was " + std::to_string(size.value()) + " bytes instead of " + std::to_string(bytes));
-    EHUB_RETURN_IF_ERROR(file.value()->truncate(bytes));
-    return file.value()->sync();
   }
 
   Status repair_table(Table& table) {
     std::vector<SealedRef> sealed;
     for (const SealedRef& ref : table.sealed()) {
-      EHUB_RETURN_IF_ERROR(restore_size(table, *ref.segment));
-      const Status status = ref.segment->verify();
-      if (status.ok()) {
+      const std::vector<Finding> damage = ref.segment->findings();
+      if (damage.empty()) {
         sealed.push_back(ref);
         continue;
       }
-      if (status.code() != Code::kCorruption && status.code() != Code::kNotFound) return status;
-      EHUB_RETURN_IF_ERROR(salvage_segment(table, ref, status, sealed));
+      report_.dropped.insert(report_.dropped.end(), damage.begin(), damage.end());
+      EHUB_RETURN_IF_ERROR(salvage_segment(table, ref, sealed));
     }
     table.replace(std::move(sealed), {});
     uint64_t rows = 0;
@@ -103,42 +114,88 @@ class Repair {
     return {};
   }
 
-  Status salvage_segment(const Table& table, const SealedRef& ref, const Status& damage,
-                         std::vector<SealedRef>& sealed) {
-    const RewriteTarget target = {impl_.fs, impl_.segment_directory, table.schema, impl_.hash_seed,
-                                  impl_.next_segment.fetch_add(1)};
-    const auto readable = [&](size_t, Row row) { return ref.segment->readable(row); };
-    const Result<Rewritten> rewritten = rewrite_segments(target, {{ref.segment, ref.deaths}}, kSeqMax, readable);
-    if (!rewritten.ok() && rewritten.status().code() == Code::kIo) return rewritten.status();
-    const bool kept = rewritten.ok() && rewritten.value().segment != nullptr;
-    const uint64_t rows = kept ? rewritten.value().segment->row_count() : 0;
-    const uint64_t lost = ref.segment->row_count() - ref.deaths->dead_count() - rows;
-    if (kept) sealed.push_back({rewritten.value().segment, std::make_shared<DeletionVector>()});
-    report_.rows_dropped += lost;
-    drop(segment_path(impl_.segment_directory, ref.segment->info().id),
-         damage.message() + "; space '" + table.space + "' lost " + std::to_string(lost) + " rows of it and kept " +
-             std::to_string(rows));
+  Status salvage_segment(const Table& table, const SealedRef& ref, std::vector<SealedRef>& sealed) {
+    const SegmentId id = impl_.next_segment.fetch_add(1);
+    const SegmentInfo& info = ref.segment->info();
+    const auto found =
+        SalvagedSegment::open(impl_.fs, impl_.segment_directory, table.schema, impl_.hash_seed, info, id);
+    if (!found.ok() && found.status().code() != Code::kCorruption) return found.status();
+    SegmentLosses losses;
+    if (found.ok()) {
+      losses = losses_of(table, *found.value(), *ref.deaths);
+      const RewriteTarget target = {impl_.fs, impl_.segment_directory, table.schema, impl_.hash_seed, id};
+      const auto usable = [&](size_t, Row row) {
+        return found.value()->has_key(row) && found.value()->has_vector(row);
+      };
+      const auto rewritten = rewrite_segments(target, {{found.value(), ref.deaths}}, kSeqMax, usable);
+      if (!rewritten.ok()) return rewritten.status();
+      if (rewritten.value().segment != nullptr) {
+        sealed.push_back({rewritten.value().segment, std::make_shared<DeletionVector>()});
+      }
+    } else {
+      losses.unnamed = ref.segment->row_count() - ref.deaths->dead_count();
+    }
+    lost_.add_unnamed(table.id, losses.unnamed);
+    report_.dropped.push_back({segment_path(impl_.segment_directory, info.id), losses.text(table.space)});
     return {};
   }
 
-  Status replay_log() {
-    Replay replayed(impl_, true);
-    Status status = replayed.run(kSeqMax);
-    if (!status.ok()) {
-      if (status.code() != Code::kCorruption) return status;
-      EHUB_RETURN_IF_ERROR(replayed.salvage());
-      drop(log_path(impl_.log_directory, replayed.log_number()),
-           status.message() + "; batches after " + std::to_string(replayed.seq()) + " were dropped");
+  // What becomes of the living rows of a damaged segment.
+  struct SegmentLosses {
+    uint64_t kept = 0;
+    uint64_t named = 0;    // rows lost of which the keys are known
+    uint64_t unnamed = 0;  // ... and are not
+    uint64_t without_partition = 0;
+    uint64_t without_birth = 0;
+
+    std::string text(const std::string& space) const {
+      std::string text = "space '" + space + "' lost " + std::to_string(named + unnamed) + " rows of it and kept " +
+                         std::to_string(kept);
+      if (unnamed != 0) text += "; of " + std::to_string(unnamed) + " lost rows the keys are not known";
+      if (without_partition != 0) {
+        text +=
+            "; of " + std::to_string(without_partition) + " kept rows the partition is not known, so they have none";
+      }
+      if (without_birth != 0) {
+        text += "; " + std::to_string(without_birth) + " kept rows count as written by the last batch of the segment";
+      }
+      return text;
     }
-    impl_.last_seq = impl_.synced_seq = std::max(replayed.seq(), impl_.manifest.seq);
-    impl_.log_number = std::max(replayed.log_number(), newest_log());
+  };
+
+  SegmentLosses losses_of(const Table& table, const SalvagedSegment& segment, const DeletionVector& deaths) {
+    SegmentLosses losses;
+    for (Row row = 0; row < segment.row_count(); ++row) {
+      if (deaths.death(row) != 0) continue;
+      const Result<std::string_view> key = segment.key(row);
+      if (!key.ok()) {
+        ++losses.unnamed;
+      } else if (!segment.has_vector(row)) {
+        ++losses.named;
+        lost_.add(table.id, make_key(impl_.hash_seed, key.value()).hash);
+      } else {
+        ++losses.kept;
+        losses.without_partition += !segment.has_partition(row);
+        losses.without_birth += !segment.has_birth(row);
+      }
+    }
+    return losses;
+  }
+
+  Status repair_log() {
+    Salvage salvage(impl_, acknowledged(), lost_, report_);
+    EHUB_RETURN_IF_ERROR(salvage.run());
+    impl_.last_seq = impl_.synced_seq = salvage.seq();
+    impl_.log_number = newest_log_;
     impl_.log_continues = false;
     return {};
   }
 
-  LogNumber newest_log() const {
-    const Result<std::vector<std::string>> names = impl_.fs.list(impl_.log_directory);
-    return !names.ok() || names.value().empty() ? 0 : std::strtoull(names.value().back().c_str(), nullptr, 10);
+  // What the last writer left in LOCK; 0 if nothing of use.
+  Seq acknowledged() {
+    uint64_t progress[2] = {0, 0};
+    const Status status = impl_.lock_file->read(kLockProgressOffset, progress, sizeof(progress));
+    return status.ok() && progress[0] == ~progress[1] ? progress[0] : 0;
   }
 
   // The checkpoint may not remove anything: what it would is moved instead.
@@ -158,35 +215,36 @@ class Repair {
       return corruption(finding.path, 0, "still damaged after the repair: " + finding.what);
     }
     report_.rows_kept = verified.value().rows;
+    report_.rows_dropped = lost_.count();
     EHUB_RETURN_IF_ERROR(reopened.value()->close());
     return std::move(report_);
   }
 
+  // Only what bears a name that the store gives.
   Status move_garbage() {
-    const std::string away = impl_.root + "/lost+found";
-    std::set<std::string> kept = {"CURRENT", "LOCK",     "lost+found",
-                                  "wal",     "segments", manifest_path("", impl_.manifest.number).substr(1)};
-    EHUB_RETURN_IF_ERROR(move_others(impl_.root, kept, away));
-    EHUB_RETURN_IF_ERROR(move_others(impl_.log_directory, {log_path("", impl_.log_number).substr(1)}, away));
-    kept.clear();
-    for (const SegmentId id : impl_.segments_in_use()) {
-      kept.insert({vector_path("", id).substr(1), segment_path("", id).substr(1)});
-    }
-    return move_others(impl_.segment_directory, kept, away);
+    const std::vector<SegmentId> in_use = impl_.segments_in_use();
+    const std::set<uint64_t> segments(in_use.begin(), in_use.end());
+    EHUB_RETURN_IF_ERROR(move_numbered(manifest_path, {impl_.manifest.number}));
+    EHUB_RETURN_IF_ERROR(move_numbered(log_path, {impl_.log_number}));
+    EHUB_RETURN_IF_ERROR(move_numbered(vector_path, segments));
+    return move_numbered(segment_path, segments);
   }
 
-  Status move_others(const std::string& directory, const std::set<std::string>& kept, const std::string& away) {
-    const Result<std::vector<std::string>> names = impl_.fs.list(directory);
-    if (!names.ok()) return names.status();
-    for (const std::string& name : names.value()) {
-      if (kept.contains(name)) continue;
+  Status move_numbered(NumberedPath path, const std::set<uint64_t>& kept) {
+    const Result<std::vector<uint64_t>> numbers = list_numbered(impl_.fs, directory_of(path), path);
+    if (!numbers.ok()) return numbers.status();
+    const std::string away = impl_.root + "/lost+found";
+    for (const uint64_t number : numbers.value()) {
+      if (kept.contains(number)) continue;
       EHUB_RETURN_IF_ERROR(impl_.fs.make_directory(away));
-      EHUB_RETURN_IF_ERROR(impl_.fs.rename(directory + "/" + name, away + "/" + name));
+      EHUB_RETURN_IF_ERROR(impl_.fs.rename(path(directory_of(path), number), path(away, number)));
     }
     return {};
   }
 
   Store::Impl impl_;
+  LogNumber newest_log_ = 0;
+  LostRows lost_;
   RepairReport report_;
 };
 

@@ -19,7 +19,7 @@ Status torn() { return {Code::kCorruption, kTorn}; }
 }  // namespace
 
 Replay::Replay(Store::Impl& impl, bool rewrite)
-    : impl_(impl),
+    : LogApplier(impl),
       rewrite_(rewrite),
       log_number_(impl.manifest.first_log),
       seq_(impl.manifest.seq),
@@ -40,7 +40,7 @@ Status Replay::open_first_log() {
   const std::string path = log_path(impl_.log_directory, log_number_);
   auto reader = LogReader::open(impl_.fs, impl_.log_directory, log_number_);
   if (!reader.ok()) {
-    return reader.status().code() == Code::kNotFound ? corruption(path, 0, "the log is missing") : reader.status();
+    return reader.status().code() == Code::kNotFound ? missing(path) : reader.status();
   }
   LogRecord start;
   const Result<bool> found = reader.value()->next(&start);
@@ -79,12 +79,12 @@ Status Replay::read_log(Seq seq_max) {
 Status Replay::take(LogRecord record) {
   if (record.type == LogRecordType::kCarried) {
     if (log_number_ != impl_.manifest.first_log) return {};
-    const Result<bool> applied = apply(record, true);
-    return applied.status();
+    return apply(as_batch(record, true)).status();
   }
   found_more_ = true;
   if (record.seq != read_seq_ + 1) {
-    return damaged(record, "batch " + std::to_string(record.seq) + " follows batch " + std::to_string(read_seq_));
+    return corruption(log_path(impl_.log_directory, log_number_), record.offset,
+                      "batch " + std::to_string(record.seq) + " follows batch " + std::to_string(read_seq_));
   }
   read_seq_ = record.seq;
   synced_ = std::max(synced_, record.synced_seq);
@@ -137,7 +137,7 @@ Status Replay::judge_end() {
 
 Status Replay::apply_proven(Seq proven) {
   while (!held_.empty() && held_.front().seq <= proven) {
-    const Result<bool> applied = apply(held_.front(), true);
+    const Result<bool> applied = apply(as_batch(held_.front(), true));
     if (!applied.ok()) return applied.status();
     seq_ = held_.front().seq;
     held_.pop_front();
@@ -147,7 +147,7 @@ Status Replay::apply_proven(Seq proven) {
 
 Status Replay::apply_unproven() {
   for (; !held_.empty(); held_.pop_front()) {
-    const Result<bool> applied = apply(held_.front(), false);
+    const Result<bool> applied = apply(as_batch(held_.front(), false));
     if (!applied.ok()) return applied.status();
     if (!applied.value()) break;
     seq_ = held_.front().seq;
@@ -156,72 +156,17 @@ Status Replay::apply_unproven() {
   return {};
 }
 
-Result<bool> Replay::apply(const LogRecord& record, bool proven) {
-  const std::string path = log_path(impl_.log_directory, log_number_);
-  const Result<std::vector<LogOp>> ops = decode_ops(path, record.offset, record.payload);
-  if (!ops.ok()) return ops.status();
-  for (const LogOp& op : ops.value()) {
-    const Result<bool> applied = apply_op(op, record, proven);
-    if (!applied.ok() || !applied.value()) return applied;
-  }
-  return true;
+LoggedBatch Replay::as_batch(const LogRecord& record, bool proven) const {
+  return {log_path(impl_.log_directory, log_number_), record, proven};
 }
 
-Result<bool> Replay::apply_op(const LogOp& op, const LogRecord& record, bool proven) {
-  if (op.kind == LogOp::Kind::kCreateTable) {
-    apply_create(op, record.seq);
-    return true;
-  }
-  const auto found = impl_.tables.find(op.table);
-  if (found == impl_.tables.end()) return true;
-  const std::shared_ptr<Table> table = found->second;
-  switch (op.kind) {
-    case LogOp::Kind::kSet:
-      return apply_set(*table, op, record, proven);
-    case LogOp::Kind::kDelete:
-      EHUB_RETURN_IF_ERROR(apply_delete(*table, op, record.seq));
-      break;
-    case LogOp::Kind::kDeleteAll:
-      table->add_rows(-static_cast<int64_t>(table->apply_delete_all(record.seq)));
-      break;
-    case LogOp::Kind::kDropTable:
-      apply_drop(*table);
-      break;
-    case LogOp::Kind::kCreateTable:
-      break;
-  }
-  return true;
-}
-
-Result<bool> Replay::apply_set(Table& table, const LogOp& op, const LogRecord& record, bool proven) {
-  const uint64_t row_bytes = table.schema.row_bytes();
-  if (op.extents.empty() && op.vector_bytes != op.keys.size() * row_bytes) {
-    return damaged(record, "the vectors do not have the dims of space '" + table.space + "'");
-  }
-  const std::vector<Key> keys = hashed(op.keys);
-  const Result<SealedRows> located = table.locate_sealed(keys);
-  if (!located.ok()) return located.status();
-  const Result<std::vector<Placed>> placed = extend_files(table, op, proven);
+Result<bool> Replay::set_from_files(Rows& rows, const LogOp& op, const LoggedBatch& batch) {
+  const Result<std::vector<Placed>> placed = extend_files(rows.table(), op, batch.proven);
   if (!placed.ok()) return is_torn(placed.status()) ? Result<bool>(false) : placed.status();
-  std::vector<uint32_t> partitions = {0};
-  for (const std::string_view name : op.partition_names) partitions.push_back(table.partition_number(name));
-  int64_t killed = 0;
-  size_t i = 0;
-  const auto set_rows = [&](FreshSegment& target, size_t n) {
-    for (const size_t end = i + n; i < end; ++i) {
-      const Seq born = op.births.empty() ? record.seq : op.births[i];
-      const uint32_t partition = op.row_partitions.empty() ? 0 : partitions[op.row_partitions[i]];
-      killed += table.apply_set(target, keys[i], located.value()[i], born, partition, op.vectors + i * row_bytes);
-    }
-  };
-  for (const Placed& part : placed.value()) set_rows(*part.segment, part.extent.rows);
-  if (placed.value().empty() && !keys.empty()) set_rows(table.memory(), keys.size());
-  table.add_rows(static_cast<int64_t>(keys.size()) - killed);
-  impl_.fresh_rows.fetch_add(keys.size());
+  for (const Placed& part : placed.value()) rows.put(*part.segment, part.extent.rows);
   return true;
 }
 
-// All extents or none: a batch is one.
 Result<std::vector<Placed>> Replay::extend_files(Table& table, const LogOp& op, bool proven) {
   std::vector<Placed> placed;
   for (const Extent& extent : op.extents) {
@@ -240,7 +185,10 @@ Result<std::vector<Placed>> Replay::extend_files(Table& table, const LogOp& op, 
 
 Result<Placed> Replay::extend_file(Table& table, const Extent& extent, bool proven) {
   Result<std::shared_ptr<FreshSegment>> segment = file_segment(table, extent);
-  if (!segment.ok()) return proven || segment.status().code() != Code::kNotFound ? segment.status() : torn();
+  if (segment.status().code() == Code::kNotFound) {
+    return proven ? missing(vector_path(impl_.segment_directory, extent.segment)) : torn();
+  }
+  if (!segment.ok()) return segment.status();
   VectorFile& file = *segment.value()->file();
   const uint64_t row_bytes = table.schema.row_bytes();
   const uint64_t end = uint64_t{extent.first_row} + extent.rows;
@@ -272,41 +220,6 @@ Result<std::shared_ptr<FreshSegment>> Replay::file_segment(Table& table, const E
   const SegmentId next = impl_.next_segment;
   impl_.next_segment = std::max(next, extent.segment + 1);
   return segment;
-}
-
-Status Replay::apply_delete(Table& table, const LogOp& op, Seq seq) {
-  const std::vector<Key> keys = hashed(op.keys);
-  const Result<SealedRows> located = table.locate_sealed(keys);
-  if (!located.ok()) return located.status();
-  table.add_rows(-static_cast<int64_t>(table.apply_delete(keys, located.value(), seq)));
-  return {};
-}
-
-void Replay::apply_create(const LogOp& op, Seq seq) {
-  impl_.next_table = std::max(impl_.next_table, op.table + 1);
-  const auto table = std::make_shared<Table>(op.table, std::string(op.space), std::string(op.version), op.schema, seq);
-  const std::lock_guard lock(impl_.catalog_mutex);
-  impl_.spaces[table->space] = table;
-  impl_.tables[table->id] = table;
-}
-
-void Replay::apply_drop(Table& table) {
-  table.set_dropped();
-  for (const FreshRef& fresh : table.fresh()) impl_.fresh_rows.fetch_sub(fresh.segment->row_count());
-  const std::lock_guard lock(impl_.catalog_mutex);
-  impl_.spaces.erase(table.space);
-  impl_.tables.erase(table.id);
-}
-
-std::vector<Key> Replay::hashed(const std::vector<std::string_view>& keys) const {
-  std::vector<Key> hashed;
-  hashed.reserve(keys.size());
-  for (const std::string_view key : keys) hashed.push_back(make_key(impl_.hash_seed, key));
-  return hashed;
-}
-
-Status Replay::damaged(const LogRecord& record, const std::string& what) const {
-  return corruption(log_path(impl_.log_directory, log_number_), record.offset, what);
 }
 
 }  // namespace ehub

@@ -12,11 +12,11 @@
 #include <deque>
 #include <memory>
 
-#include "store/store_impl.h"
+#include "store/log_applier.h"
 
 namespace ehub {
 
-class Replay {
+class Replay : private LogApplier {
  public:
   // `rewrite`: write the vectors of the last records again, so that the next sync makes them durable even if an earlier
   // one failed. The tables of impl.manifest are loaded.
@@ -25,9 +25,6 @@ class Replay {
   // Goes on from where the last call stopped. `acknowledged_max`: stop there, and take all up to it as proven; kSeqMax:
   // nobody writes, go on to the end and judge the tail.
   Status run(Seq acknowledged_max);
-
-  // After run() failed: takes what was read before the damage, as far as it is whole. For repair.
-  Status salvage() { return apply_unproven(); }
 
   // The last batch that was applied.
   Seq seq() const { return seq_; }
@@ -48,20 +45,13 @@ class Replay {
   Status apply_proven(Seq proven);
   Status apply_unproven();
 
-  // False: vectors of the record are not whole.
-  Result<bool> apply(const LogRecord& record, bool proven);
-  Result<bool> apply_op(const LogOp& op, const LogRecord& record, bool proven);
-  Result<bool> apply_set(Table& table, const LogOp& op, const LogRecord& record, bool proven);
-  Status apply_delete(Table& table, const LogOp& op, Seq seq);
-  void apply_create(const LogOp& op, Seq seq);
-  void apply_drop(Table& table);
+  LoggedBatch as_batch(const LogRecord& record, bool proven) const;
+  Result<bool> set_from_files(Rows& rows, const LogOp& op, const LoggedBatch& batch) override;
+  // All extents or none: a batch is one.
   Result<std::vector<Placed>> extend_files(Table& table, const LogOp& op, bool proven);
   Result<Placed> extend_file(Table& table, const Extent& extent, bool proven);
   Result<std::shared_ptr<FreshSegment>> file_segment(Table& table, const Extent& extent);
-  std::vector<Key> hashed(const std::vector<std::string_view>& keys) const;
-  Status damaged(const LogRecord& record, const std::string& what) const;
 
-  Store::Impl& impl_;
   const bool rewrite_;
   std::unique_ptr<LogReader> reader_;
   LogNumber log_number_;

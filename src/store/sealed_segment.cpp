@@ -81,10 +81,13 @@ Status SealedSegment::verify() const {
   return reader.value()->verify();
 }
 
-bool SealedSegment::readable(Row row) const {
-  EHUB_ASSERT(row < info_.rows);
-  Row n = 0;
-  return vectors(row, 1, &n).ok() && key(row).ok() && born(row).ok() && partition(row).ok();
+std::vector<Finding> SealedSegment::findings() const {
+  const auto reader = opened();
+  if (reader.ok()) return reader.value()->findings();
+  // A file that cannot be used is named first in what is said of it.
+  const std::string vectors = vector_path(directory_, info_.id);
+  const bool of_vectors = reader.status().message().starts_with(vectors);
+  return {finding_of(of_vectors ? vectors : segment_path(directory_, info_.id), reader.status())};
 }
 
 std::shared_ptr<const void> SealedSegment::pin() const {

@@ -6,7 +6,7 @@
 //
 // Thread-safety: all calls from any thread; a fresh segment may grow meanwhile, and readers ask only for rows below the
 // count that they have read.
-// Failure: calls that touch a file may find it missing (kNotFound) or damaged (kCorruption).
+// Failure: calls that touch a file may find it missing or damaged (kCorruption).
 
 #pragma once
 

@@ -138,7 +138,7 @@ Result<SegmentInfo> SegmentBuilder::write(FileSystem& fs, const std::string& dir
   EHUB_ASSERT(block_crcs.size() == checksum_blocks(rows_ * schema_.row_bytes()));
   const std::string path = segment_path(directory, id);
   auto file = fs.open(path, FileSystem::Mode::kCreate);
-  if (!file.ok()) return file.status();
+  if (!file.ok()) return of_making(file.status());
   Result<SegmentInfo> info = write_file(*file.value(), id, block_crcs);
   if (!info.ok()) (void)fs.remove(path);
   return info;

@@ -19,6 +19,7 @@
 
 #include "base/status.h"
 #include "io/file.h"
+#include "store/finding.h"
 #include "store/segment.h"
 #include "store/types.h"
 
@@ -79,8 +80,8 @@ class SealedSegment final : public Segment {
   const SegmentInfo& info() const { return info_; }
   // The whole of both files against their checksums, every key against the key table, every count against the others.
   Status verify() const;
-  // Whether all that row `row` consists of (vector, key, birth, partition) is readable; for salvage.
-  bool readable(Row row) const;
+  // The same in full: each damaged part of each file; none if all is well.
+  std::vector<Finding> findings() const;
 
   Row row_count() const override { return info_.rows; }
   Seq seq_max() const override { return info_.seq_max; }

@@ -14,7 +14,7 @@ namespace {
 
 Result<Mapping> map_file(FileSystem& fs, const std::string& path, uint64_t expected_bytes) {
   auto file = fs.open(path, FileSystem::Mode::kRead);
-  if (!file.ok()) return file.status();
+  if (!file.ok()) return file.status().code() == Code::kNotFound ? missing(path) : file.status();
   const Result<uint64_t> size = file.value()->size();
   if (!size.ok()) return size.status();
   if (size.value() != expected_bytes) {
@@ -107,6 +107,11 @@ Result<const float*> SegmentReader::vectors(Row row, Row n) const {
   const auto bytes = vectors_.bytes(row * row_bytes, n * row_bytes);
   if (!bytes.ok()) return bytes.status();
   return reinterpret_cast<const float*>(bytes.value());
+}
+
+bool SegmentReader::has_vectors(Row row) const {
+  const uint64_t row_bytes = uint64_t{footer_.dims} * sizeof(float);
+  return (row + uint64_t{1}) * row_bytes <= vectors_.covered_bytes() && vectors_.good(row * row_bytes, row_bytes);
 }
 
 Result<std::string_view> SegmentReader::key(Row row) const {

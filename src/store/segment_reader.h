@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/status.h"
@@ -41,7 +42,12 @@ class SegmentReader {
   void prefetch(const Key& key) const;
   Result<Row> older(Row row) const;
 
+  // Whether the vector of a row is there and whole; for salvage, where the `.f32` may be shorter than its rows.
+  bool has_vectors(Row row) const;
+
   Status verify() const;
+  // All damaged blocks of both files; if there are none, what else verify() says.
+  std::vector<Finding> findings() const;
 
  private:
   uint64_t count(Section s, uint64_t item_bytes) const { return footer_.section(s).length / item_bytes; }

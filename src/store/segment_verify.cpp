@@ -14,6 +14,15 @@ Status SegmentReader::verify() const {
   return verify_keys();
 }
 
+std::vector<Finding> SegmentReader::findings() const {
+  std::vector<Finding> findings = sections_.findings();
+  const std::vector<Finding> of_vectors = vectors_.findings();
+  findings.insert(findings.end(), of_vectors.begin(), of_vectors.end());
+  if (!findings.empty()) return findings;
+  if (const Status status = verify(); !status.ok()) findings.push_back(finding_of(sections_.path(), status));
+  return findings;
+}
+
 Status SegmentReader::verify_births() const {
   const uint64_t births = count(Section::kBirths, sizeof(Birth));
   Birth previous{};

@@ -20,6 +20,7 @@
 
 #include "base/status.h"
 #include "io/file.h"
+#include "store/finding.h"
 #include "store/types.h"
 #include "store/view.h"
 
@@ -68,11 +69,6 @@ struct TableStats {
   std::vector<SegmentStats> segments;
 };
 
-// What verify() and repair() found.
-struct Finding {
-  std::string path;
-  std::string what;
-};
 struct VerifyReport {
   uint64_t files = 0;
   uint64_t bytes = 0;
@@ -81,8 +77,13 @@ struct VerifyReport {
 };
 struct RepairReport {
   uint64_t rows_kept = 0;
+  // Rows that were visible and are gone, as far as they are known: at most, if the keys of some are not, because later
+  // batches may have set or deleted those again.
   uint64_t rows_dropped = 0;
-  std::vector<Finding> dropped;  // what was provably damaged, and what was done about it
+  // Batches of which nothing is known: rows they set are gone, and what they overwrote or deleted shows again. A
+  // damaged record of carried rows, and a log of which nothing is left, count as one.
+  uint64_t batches_dropped = 0;
+  std::vector<Finding> dropped;  // what was damaged, and what was done about it
 };
 
 class Store {
@@ -131,7 +132,8 @@ class Store {
   const std::string& root() const;
 
   // For a closed hub: rebuilds a state from all that is provably undamaged, drops the rest, and opens the result to
-  // verify it. Old files are moved to `<root>/lost+found`, never deleted.
+  // verify it. Old files are moved to `<root>/lost+found` as they were; what is not the hub's is left alone. kNotFound
+  // if there is no hub, kCorruption if no manifest is readable.
   static Result<RepairReport> repair(FileSystem& fs, const std::string& root);
 
   struct Impl;  // store_impl.h

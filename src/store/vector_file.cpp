@@ -30,7 +30,7 @@ Result<std::unique_ptr<VectorFile>> VectorFile::open(FileSystem& fs, const std::
   EHUB_ASSERT(row_bytes > 0 && row_bytes % sizeof(float) == 0 && row_bytes <= kDimsMax * sizeof(float));
   EHUB_ASSERT(rows_max <= kSegmentRowsMax);
   auto file = fs.open(path, mode);
-  if (!file.ok()) return file.status();
+  if (!file.ok()) return mode == FileSystem::Mode::kCreate ? of_making(file.status()) : file.status();
   std::unique_ptr<VectorFile> vectors(new VectorFile(path, std::move(file.value()), row_bytes, rows_max));
   auto mapping = vectors->file_->map(vectors->end_of(rows_max));
   if (!mapping.ok()) return mapping.status();

@@ -15,12 +15,16 @@ class Verifier {
   VerifyReport run() {
     check_manifest();
     check_logs();
+    check_fresh_files();
     for (const auto& table : impl_.all_tables()) check_table(*table);
     return std::move(report_);
   }
 
  private:
-  void find(const std::string& path, const std::string& what) { report_.findings.push_back({path, what}); }
+  void find(const std::string& path, const Status& status) { report_.findings.push_back(finding_of(path, status)); }
+  void find_all(const std::vector<Finding>& findings) {
+    report_.findings.insert(report_.findings.end(), findings.begin(), findings.end());
+  }
 
   void count_file(const std::string& path) {
     const auto file = impl_.fs.open(path, FileSystem::Mode::kRead);
@@ -33,30 +37,40 @@ class Verifier {
   void check_manifest() {
     count_file(impl_.root + "/CURRENT");
     const Result<uint64_t> number = read_current(impl_.fs, impl_.root);
-    if (!number.ok()) return find(impl_.root + "/CURRENT", number.status().message());
+    if (!number.ok()) return find(impl_.root + "/CURRENT", number.status());
     const std::string path = manifest_path(impl_.root, number.value());
     count_file(path);
-    const Result<Manifest> manifest = read_manifest(impl_.fs, impl_.root, number.value());
-    if (!manifest.ok()) find(path, manifest.status().message());
+    const Status status = verify_manifest(impl_.fs, impl_.root, number.value());
+    if (!status.ok()) find(path, status);
   }
 
   // Each log from the first that counts, as far as batches have been acknowledged.
   void check_logs() {
     Seq seq = impl_.manifest.seq;
     const Seq acknowledged = impl_.visible_seq.load();
-    for (LogNumber number = impl_.manifest.first_log;; ++number) {
+    const LogNumber first = impl_.manifest.first_log;
+    for (LogNumber number = first;; ++number) {
       const std::string path = log_path(impl_.log_directory, number);
       const auto reader = LogReader::open(impl_.fs, impl_.log_directory, number);
-      if (!reader.ok()) {
-        if (seq < acknowledged || number == impl_.manifest.first_log) find(path, reader.status().message());
+      if (reader.status().code() == Code::kNotFound) {
+        if (number == first) return find(path, missing(path));
+        if (seq < acknowledged) find_batch(number - 1, seq + 1);
         return;
       }
+      if (!reader.ok()) return find(path, reader.status());
       count_file(path);
       const Status status = read_through(*reader.value(), &seq);
-      if (!status.ok()) return find(path, status.message());
-      const bool first = number == impl_.manifest.first_log;
-      if (first && reader.value()->offset() < impl_.manifest.carried_bytes) find(path, "a carried record is damaged");
+      if (!status.ok()) return find(path, status);
+      const uint64_t end = reader.value()->offset();
+      if (number == first && end < impl_.manifest.carried_bytes) {
+        return find(path, corruption(path, end, "a carried record is damaged"));
+      }
     }
+  }
+
+  void find_batch(LogNumber number, Seq seq) {
+    report_.findings.push_back({log_path(impl_.log_directory, number),
+                                "batch " + std::to_string(seq) + " was acknowledged and is damaged or missing"});
   }
 
   static Status read_through(LogReader& reader, Seq* seq) {
@@ -68,6 +82,47 @@ class Verifier {
     }
   }
 
+  // A `.f32` that grows, as of one batch: what was written by then does not change any more.
+  struct FreshFile {
+    std::string path;
+    uint64_t bytes;
+    std::vector<uint32_t> block_crcs;
+  };
+
+  void check_fresh_files() {
+    std::vector<FreshFile> files;
+    (void)impl_.queue.run_alone([&] {
+      for (const auto& table : impl_.all_tables()) {
+        for (const FreshRef& fresh : table->fresh()) {
+          const VectorFile* file = fresh.segment->file();
+          if (file == nullptr) continue;
+          files.push_back({file->path(), file->rows() * table->schema.row_bytes(), file->block_crcs()});
+        }
+      }
+      return Status();
+    });
+    for (FreshFile& file : files) check_fresh_file(file);
+  }
+
+  void check_fresh_file(FreshFile& fresh) {
+    count_file(fresh.path);
+    const auto file = impl_.fs.open(fresh.path, FileSystem::Mode::kRead);
+    if (!file.ok())
+      return find(fresh.path, file.status().code() == Code::kNotFound ? missing(fresh.path) : file.status());
+    const Result<uint64_t> size = file.value()->size();
+    if (!size.ok()) return find(fresh.path, size.status());
+    if (size.value() < fresh.bytes) {
+      find(fresh.path, corruption(fresh.path, size.value(), "the file ends before its rows do"));
+      fresh.bytes = size.value() / kChecksumBlockBytes * kChecksumBlockBytes;
+      fresh.block_crcs.resize(checksum_blocks(fresh.bytes));
+    }
+    if (fresh.bytes == 0) return;
+    Result<Mapping> mapping = file.value()->map(fresh.bytes);
+    if (!mapping.ok()) return find(fresh.path, mapping.status());
+    const CheckedMapping checked(fresh.path, std::move(mapping.value()), fresh.bytes, std::move(fresh.block_crcs));
+    find_all(checked.findings());
+  }
+
   void check_table(const Table& table) {
     const std::shared_ptr<const TableState> state = table.state();
     bool readable = true;
@@ -76,13 +131,13 @@ class Verifier {
       if (sealed == nullptr) continue;
       count_file(vector_path(impl_.segment_directory, sealed->info().id));
       count_file(segment_path(impl_.segment_directory, sealed->info().id));
-      const Status status = sealed->verify();
-      readable &= status.ok();
-      if (!status.ok()) find(segment_path(impl_.segment_directory, sealed->info().id), status.message());
+      const std::vector<Finding> findings = sealed->findings();
+      readable &= findings.empty();
+      find_all(findings);
     }
     if (!readable) return;
     const Status status = check_rows(table);
-    if (!status.ok()) find(impl_.root, "space '" + table.space + "': " + status.message());
+    if (!status.ok()) report_.findings.push_back({impl_.root, "space '" + table.space + "': " + status.message()});
   }
 
   // Every visible row is what its key leads to, so no key has two.

@@ -27,7 +27,8 @@ class Examination {
     if (!inflict(*damaged, damage_)) return "";
     read_back(*damaged->clone(), false);
     read_back(*damaged->clone(), true);
-    repair(*damaged);
+    const RepairReport report = repair(*damaged);
+    if (wrong_.empty()) check_report(report);
     return wrong_;
   }
 
@@ -100,9 +101,18 @@ class Examination {
     return in(".f32") || in(".seg") || in("CURRENT") || damage_.path.find("manifest-") != std::string::npos;
   }
 
-  void repair(FaultFileSystem& fs) {
+  RepairReport repair(FaultFileSystem& fs) {
     const Result<RepairReport> report = Store::repair(fs, kRoot);
-    if (!report.ok()) return check_type(report.status(), "repair");
+    if (report.ok()) {
+      check_repaired(fs);
+      return report.value();
+    }
+    if (in_manifest() && !manifest_is_gone()) fail("repair fails although a copy of the manifest is whole");
+    check_type(report.status(), "repair");
+    return {};
+  }
+
+  void check_repaired(FaultFileSystem& fs) {
     const auto opened = Store::open(fs, kRoot, patient_.options);
     if (!opened.ok()) return fail("a repaired hub does not open: " + opened.status().message());
     if (const std::string found = verify_finds(*opened.value()); !found.empty()) return fail("repaired: " + found);
@@ -110,6 +120,24 @@ class Examination {
     if (!seen.ok()) return fail("a repaired hub cannot be read: " + seen.status().message());
     check_kept(seen.value());
     check_lost(seen.value());
+    lost_rows_ = count_lost(seen.value());
+  }
+
+  // What is gone must be told: by rows, or by batches of which nothing is known.
+  void check_report(const RepairReport& report) {
+    if (report.batches_dropped == 0 && report.rows_dropped < lost_rows_) {
+      fail("repair lost " + std::to_string(lost_rows_) + " rows and tells of " + std::to_string(report.rows_dropped));
+    }
+    if (report.batches_dropped + report.rows_dropped > 0 && report.dropped.empty()) fail("repair does not say why");
+  }
+
+  uint64_t count_lost(const SeenHub& seen) const {
+    uint64_t lost = 0;
+    for (const auto& [name, space] : patient_.model()) {
+      const auto found = seen.find(name);
+      for (const auto& [key, row] : space->rows) lost += found == seen.end() || !holds(found->second, key);
+    }
+    return lost;
   }
 
   // Every row left must have been written like that.
@@ -146,13 +174,20 @@ class Examination {
 
   // Whether the damage may have hit what the row consists of.
   bool touched(const RowPlace& place, const Schema& schema) const {
-    if (damage_.path.find("manifest-") != std::string::npos) return true;
+    if (in_manifest()) return manifest_is_gone();
     if (in(".log")) return place.segment == 0;
     if (!in(".f32") && !in(".seg")) return false;
     const SegmentId damaged = std::stoull(damage_.path.substr(damage_.path.rfind('/') + 1));
     if (place.segment == 0) return !patient_.is_sealed(damaged);
     if (damaged != place.segment) return false;
+    if (damage_.kind == Damage::Kind::kAppend) return false;
     return in(".seg") || damage_.kind == Damage::Kind::kMissing || in_damaged_block(place, schema);
+  }
+
+  bool in_manifest() const { return damage_.path.find("manifest-") != std::string::npos; }
+  // Whether neither copy may be left of it; the second one is on a page of its own.
+  bool manifest_is_gone() const {
+    return damage_.kind == Damage::Kind::kMissing || (damage_.kind == Damage::Kind::kTruncate && damage_.offset < 4096);
   }
 
   // Blocks are what a checksum covers. Bytes behind the end damage no row.
@@ -160,7 +195,6 @@ class Examination {
     const uint64_t begin = place.row * schema.row_bytes() / kChecksumBlockBytes;
     const uint64_t end = ((place.row + 1) * schema.row_bytes() - 1) / kChecksumBlockBytes;
     const uint64_t block = damage_.offset / kChecksumBlockBytes;
-    if (damage_.kind == Damage::Kind::kAppend) return false;
     return damage_.kind == Damage::Kind::kTruncate ? end >= block : begin <= block && block <= end;
   }
 
@@ -168,6 +202,7 @@ class Examination {
   Damage damage_;
   std::string line_;
   std::string wrong_;
+  uint64_t lost_rows_ = 0;
 };
 
 inline constexpr size_t kRepairsOneIn = 40;  // so many repairs are cut short

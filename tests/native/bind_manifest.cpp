@@ -112,6 +112,9 @@ void bind_manifest(py::module_& module) {
   module.def("encode_manifest",
              [](const py::dict& from) { return as_bytes(ehub::encode_manifest(manifest_from(from))); });
   module.def("decode_manifest", &decode);
+  module.def("check_manifest", [](const std::string& path, const py::bytes& bytes) {
+    check(ehub::check_manifest(path, as_vector(bytes)));
+  });
   module.def("manifest_path", &ehub::manifest_path);
   module.def("install_manifest", [](FileSystem& fs, const std::string& root, const py::dict& from) {
     check(ehub::install_manifest(fs, root, manifest_from(from)));

