@@ -1,6 +1,7 @@
 """The one door for input: keys, vectors and numbers as the engine takes them, or a helpful error.
 
-What is right already passes without a copy: contiguous float32, int64 keys, Arrow buffers.
+What is right already passes without a copy: contiguous float32, int64 keys, Arrow buffers. (What is
+changed meanwhile by another thread is then stored torn; keys are copied when they are packed.)
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def as_keys(keys: Any, key_type: KeyType, space: str) -> Keys:
 
 
 def array_keys(keys: NDArray[Any], key_type: KeyType, space: str) -> Keys:
-    """The keys of a numpy array; int64 is read in place."""
+    """The keys of a numpy array; integers become int64."""
     if keys.ndim != 1:
         raise InvalidKeyError(f"the keys have shape {keys.shape}; expected one dimension")
     require_no_mask(keys, "keys", InvalidKeyError)

@@ -93,28 +93,39 @@ cdef class Keys:
 
     @staticmethod
     def of_integers(const int64_t[::1] keys not None):
+        # A copy: the engine reads a key several times, and another thread may change the array.
         cdef Keys packed = Keys.__new__(Keys)
         cdef Py_ssize_t i
-        packed.owner = keys
         packed.integer = True
         packed.views.resize(<size_t>keys.shape[0])
+        packed.integers.resize(<size_t>keys.shape[0])
         for i in range(keys.shape[0]):
-            packed.views[i] = int64_bytes(&keys[i])
+            packed.integers[i] = keys[i]
+            packed.views[i] = int64_bytes(&packed.integers[i])
         return packed
 
     @staticmethod
     def of_utf8(const int64_t[::1] offsets not None, const uint8_t[::1] data not None):
+        # A copy, as of integers; and each offset is read once.
         cdef Keys packed = Keys.__new__(Keys)
-        cdef Py_ssize_t i, size
-        packed.owner = data
+        cdef Py_ssize_t i, end, size
+        cdef Py_ssize_t begin = offsets[0]
+        cdef const char* copied
         packed.views.resize(<size_t>(offsets.shape[0] - 1))
         for i in range(offsets.shape[0] - 1):
-            size = offsets[i + 1] - offsets[i]
+            end = offsets[i + 1]
+            size = end - begin
             if not 0 < size <= <Py_ssize_t>kKeyBytesMax:
                 wrong_size(size, i)
-            if offsets[i] < 0 or offsets[i + 1] > data.shape[0]:
+            if begin < 0 or end > data.shape[0]:
                 raise InvalidKeyError(f"key {i} lies outside its buffer")
-            packed.views[i] = string_view(<const char*>&data[offsets[i]], <size_t>size)
+            packed.utf8.insert(packed.utf8.end(), &data[begin], &data[begin] + size)
+            packed.views[i] = string_view(NULL, <size_t>size)
+            begin = end
+        copied = <const char*>packed.utf8.data()
+        for i in range(<Py_ssize_t>packed.views.size()):
+            packed.views[i] = string_view(copied, packed.views[i].size())
+            copied += packed.views[i].size()
         return packed
 
     cdef object key_at(self, Py_ssize_t position):

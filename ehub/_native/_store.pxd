@@ -1,6 +1,6 @@
 # What the classes of _store are made of; _store.pyi says what they do.
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libcpp cimport bool as cbool
 from libcpp.memory cimport shared_ptr, unique_ptr
 from libcpp.vector cimport vector
@@ -45,10 +45,12 @@ cdef class Table:
     cdef int require_fit(self, Keys keys) except -1
 
 
-# The keys of one call, as the engine reads them. `owner` holds the bytes.
+# The keys of one call, as the engine reads them. Their bytes are in `integers` or `utf8`, or in the
+# strings that `owner` holds.
 cdef class Keys:
     cdef vector[string_view] views
     cdef vector[int64_t] integers
+    cdef vector[uint8_t] utf8
     cdef object owner
     cdef cbool integer
 

@@ -104,10 +104,10 @@ class Keys:
     # `space` is for the message of an InvalidKeyError, which names the position.
     @staticmethod
     def of_objects(keys: Iterable[Any], key_type: str, space: str) -> Keys: ...
-    # Contiguous int64, read in place.
+    # Contiguous int64, copied.
     @staticmethod
     def of_integers(keys: NDArray[np.int64]) -> Keys: ...
-    # Key i is data[offsets[i]:offsets[i + 1]], valid UTF-8, read in place.
+    # Key i is data[offsets[i]:offsets[i + 1]], valid UTF-8, copied.
     @staticmethod
     def of_utf8(offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> Keys: ...
 

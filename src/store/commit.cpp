@@ -42,7 +42,8 @@ uint32_t label_of(const WriteBatch& batch, size_t row) {
   return batch.row_partitions == nullptr ? 1 : batch.row_partitions[row] + 1;
 }
 
-ByteWriter encode_batch(const PendingBatch& pending) {
+// Sets pending.logged_vectors if the record holds them: what the caller's array has by now may be something else.
+ByteWriter encode_batch(PendingBatch& pending) {
   const WriteBatch& batch = *pending.batch;
   LogOp op;
   op.kind = op_kind(batch.kind);
@@ -61,6 +62,7 @@ ByteWriter encode_batch(const PendingBatch& pending) {
   }
   ByteWriter payload;
   encode_op(op, payload);
+  if (op.vector_bytes > 0) pending.logged_vectors = payload.data() + payload.size() - op.vector_bytes;
   return payload;
 }
 
@@ -151,7 +153,7 @@ void Store::Impl::take_back(PendingBatch& pending) {
 Status Store::Impl::commit_batches(const std::vector<PendingBatch*>& batches) {
   std::vector<ByteWriter> payloads;
   payloads.reserve(batches.size());
-  for (const PendingBatch* pending : batches) payloads.push_back(encode_batch(*pending));
+  for (PendingBatch* pending : batches) payloads.push_back(encode_batch(*pending));
   if (const Status status = append_to_log(payloads); !status.ok()) {
     for (auto pending = batches.rbegin(); pending != batches.rend(); ++pending) take_back(**pending);
     return status;
@@ -199,7 +201,7 @@ uint64_t Store::Impl::apply(PendingBatch& pending, Seq seq) {
   size_t i = 0;
   const auto set_rows = [&](FreshSegment& target, size_t n) {
     for (const size_t end = i + n; i < end; ++i) {
-      const auto* vector = reinterpret_cast<const uint8_t*>(pending.batch->vectors) + i * row_bytes;
+      const uint8_t* vector = pending.logged_vectors == nullptr ? nullptr : pending.logged_vectors + i * row_bytes;
       killed += table.apply_set(target, pending.keys[i], pending.located[i], seq,
                                 partitions[label_of(*pending.batch, i)], vector);
     }

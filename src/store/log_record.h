@@ -55,6 +55,7 @@ struct LogOp {
   Schema schema;
 };
 
+// The vectors of a set, if it has any, come last.
 void encode_op(const LogOp& op, ByteWriter& out);
 
 // The operations of one payload, their views pointing into it. kCorruption names `path` and `offset`.

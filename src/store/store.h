@@ -40,7 +40,8 @@ struct StoreOptions {
   bool background = true;  // checkpoints in a thread of their own; false: within the call that needs one
 };
 
-// One atomic batch for one table.
+// One atomic batch for one table. Another thread may change the values of `vectors` during write(): then some of the
+// new ones are stored and some of the old, possibly unchecked, but readers, the log and the disk agree on which.
 struct WriteBatch {
   enum class Kind : uint8_t { kSet, kDelete, kDeleteAll };
   Kind kind = Kind::kSet;

@@ -54,7 +54,8 @@ struct PendingBatch {
 
   // Set by the leader.
   SealedRows located;
-  std::vector<Placed> placed;  // of a large batch
+  std::vector<Placed> placed;               // of a large batch
+  const uint8_t* logged_vectors = nullptr;  // of a small one: where its record has them
 };
 
 class Replay;

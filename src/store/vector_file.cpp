@@ -59,7 +59,7 @@ Result<std::unique_ptr<VectorFile>> VectorFile::adopt(FileSystem& fs, const std:
   if (size.value() < end) return corruption(path, size.value(), "the file ends before its rows do");
   vectors.rows_ = rows;
   vectors.reserved_bytes_ = size.value();
-  vectors.dirty_ = writable;
+  vectors.dirty_ = vectors.size_doubtful_ = writable;
   vectors.block_crcs_ = std::move(block_crcs);
   return opened;
 }
@@ -69,6 +69,7 @@ Status VectorFile::append(const float* vectors, Row n) {
   const uint64_t begin = end_of(rows_);
   const uint64_t end = end_of(rows_ + n);
   const uint32_t tail_crc = block_crcs_.empty() ? 0 : block_crcs_.back();
+  reserve_checksums(checksum_blocks(end));
   Status written = reserve_for(end);
   if (written.ok()) written = write_pieces(reinterpret_cast<const uint8_t*>(vectors), begin, end);
   if (!written.ok()) {
@@ -80,17 +81,22 @@ Status VectorFile::append(const float* vectors, Row n) {
   return {};
 }
 
+// Summed is what the file has, not what the caller has: another thread may be changing that.
 Status VectorFile::write_pieces(const uint8_t* bytes, uint64_t begin, uint64_t end) {
   for (uint64_t at = begin; at < end;) {
     const uint64_t size = piece_size(at, end);
-    const uint8_t* piece = bytes + (at - begin);
     dirty_ = true;
-    EHUB_RETURN_IF_ERROR(file_->write(at, piece, size));
+    EHUB_RETURN_IF_ERROR(file_->write(at, bytes + (at - begin), size));
     file_->start_writeback(at, size);
-    add_block_checksums(block_crcs_, at, piece, size);
+    add_block_checksums(block_crcs_, at, mapping_.data + at, size);
     at += size;
   }
   return {};
+}
+
+// Memory must not run out between a write and its sum.
+void VectorFile::reserve_checksums(size_t blocks) {
+  if (blocks > block_crcs_.capacity()) block_crcs_.reserve(std::max(blocks, 2 * block_crcs_.capacity()));
 }
 
 // Blocks are reserved ahead in steps that double with the file: few calls for a large one, little waste for a small
@@ -181,10 +187,15 @@ Status VectorFile::sync() {
 }
 
 Status VectorFile::finish() {
-  EHUB_RETURN_IF_ERROR(file_->truncate(end_of(rows_)));
-  reserved_bytes_ = end_of(rows_);
+  const uint64_t end = end_of(rows_);
+  // After a sync that failed the file may show a size that the disk does not have, and cutting it to that size again
+  // would change nothing and sync nothing.
+  if (size_doubtful_) EHUB_RETURN_IF_ERROR(file_->truncate(end + 1));
+  EHUB_RETURN_IF_ERROR(file_->truncate(end));
+  reserved_bytes_ = end;
+  size_doubtful_ = true;
   EHUB_RETURN_IF_ERROR(file_->sync());
-  dirty_ = false;
+  dirty_ = size_doubtful_ = false;
   return {};
 }
 

@@ -4,7 +4,8 @@
 // ahead, and each piece starts its way to the disk while the next one is copied and summed.
 //
 // Thread-safety: one thread at a time; the mapping may be read by any thread up to the rows appended before.
-// Failure: after a failed append nothing is appended. After a failed sync discard the object.
+// Failure: after a failed append nothing is appended, nor if memory runs out in it. After a failed sync() discard the
+// object.
 
 #pragma once
 
@@ -31,7 +32,8 @@ class VectorFile {
                                                    Row rows_max, Row rows, std::vector<uint32_t> block_crcs,
                                                    bool writable);
 
-  // Requires: rows() + n <= rows_max.
+  // Another thread may write to `vectors` meanwhile: what the file then has of them, its sums are of. Requires: rows()
+  // + n <= rows_max.
   Status append(const float* vectors, Row n);
   // Forgets the rows from `rows` on; the next append writes over them. `tail_crc`: block_crcs() value of the block that
   // holds the end of the rows that stay, as it was then (ignored if they end at a block boundary).
@@ -48,7 +50,7 @@ class VectorFile {
   Status rewrite(Row first);
   // Returns at once if nothing was written since the last sync.
   Status sync();
-  // Cuts what was reserved beyond the rows and syncs: the file is final.
+  // Cuts what was reserved beyond the rows and syncs: the file is final. May be called again after a failure.
   Status finish();
 
   Row rows() const { return rows_; }
@@ -68,6 +70,7 @@ class VectorFile {
   uint64_t end_of(Row rows) const { return rows * row_bytes_; }
   Status reserve_for(uint64_t end);
   void give_back();
+  void reserve_checksums(size_t blocks);
   Status write_pieces(const uint8_t* bytes, uint64_t begin, uint64_t end);
   // Reads bytes [begin, end), piece by piece, in memory of one piece, until `use(bytes, offset, size)` fails.
   template <typename Use>
@@ -80,6 +83,7 @@ class VectorFile {
   Row rows_ = 0;
   uint64_t reserved_bytes_ = 0;
   bool dirty_ = false;
+  bool size_doubtful_ = false;  // the disk may have another size than size() says
   std::vector<uint32_t> block_crcs_;
   Mapping mapping_;
 };

@@ -225,6 +225,27 @@ def test_rewriting_saves_rows_that_a_failed_sync_has_lost(fs):
     assert fs.contents(PATH)[: vectors.nbytes] == vectors.tobytes()
 
 
+@pytest.mark.parametrize("reopened", [True, False])
+def test_finishing_again_cuts_what_a_failed_sync_left_uncut(fs, reopened):
+    vectors = some_vectors(random.Random(11), 1000, 200)
+    file = native.VectorFile.create(fs, PATH, 200, 2000)
+    fs.sync_directory(DIRECTORY)
+    file.append(vectors)
+    file.sync()
+    assert len(fs.contents(PATH)) > vectors.nbytes
+    fs.fail_at(fs.calls() + 1, native.Fault.SYNC_LOST)
+    with pytest.raises(native.StatusError):
+        file.finish()
+    assert len(fs.contents(PATH)) == vectors.nbytes
+
+    if reopened:
+        fs.crash(native.CrashModel.KILL_PROCESS)
+        file = native.VectorFile.adopt(fs, PATH, 200, 2000, 1000, sums(vectors))
+    file.finish()
+    fs.crash(native.CrashModel.DROP_UNSYNCED)
+    assert fs.contents(PATH) == vectors.tobytes()
+
+
 def test_a_file_without_rows_is_empty(fs):
     file = native.VectorFile.create(fs, PATH, 5, 10)
     assert file.matches(0)
