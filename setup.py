@@ -44,6 +44,7 @@ ISA_FLAGS = {
     "sse41.cpp": ["-msse4.1"],
     "avx2.cpp": ["-mavx2", "-mfma"],
     "avx512.cpp": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx2", "-mfma"],
+    "avx512_vnni.cpp": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"],
 }
 
 
