@@ -182,14 +182,15 @@ Encoder Encoder::learn(Metric metric, const float* rows, size_t n, size_t dims, 
   return code_error(rotated, rows, n) < gain * code_error(plain, rows, n) ? rotated : plain;
 }
 
-size_t Encoder::code_bytes(CodeWidth width) const {
+size_t Encoder::code_bytes(CodeWidth width, size_t dims) {
+  const size_t values = align_up(dims, 64);
   switch (width) {
     case CodeWidth::k4:
-      return align_up(residual_dims_ / 2, 64);
+      return align_up(values / 2, 64);
     case CodeWidth::k8:
-      return residual_dims_;
+      return values;
     case CodeWidth::k16:
-      return 2 * residual_dims_;
+      return 2 * values;
     case CodeWidth::kNone:
       return 0;
   }

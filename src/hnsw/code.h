@@ -68,7 +68,8 @@ class Encoder {
   // Values of a centred row: dims, padded with zeros.
   size_t residual_dims() const { return residual_dims_; }
   // Of one row's codes, a multiple of 64; 0 for CodeWidth::kNone.
-  size_t code_bytes(CodeWidth width) const;
+  size_t code_bytes(CodeWidth width) const { return code_bytes(width, dims_); }
+  static size_t code_bytes(CodeWidth width, size_t dims);
 
   // out[residual_dims]: what is encoded of a row.
   void residual_of_row(const float* row, float* out) const;

@@ -16,6 +16,7 @@
 
 #include "hnsw/buffer.h"
 #include "hnsw/code.h"
+#include "hnsw/graph_guard.h"
 #include "hnsw/twins.h"
 
 namespace ehub::hnsw {
@@ -41,7 +42,10 @@ struct GraphView {
   CodeSet router_codes;          // of these, in this order; empty if `codes` is
   TwinsView twins;
   Calibration calibration;
+  const GraphGuard* guard = nullptr;  // of a mapped file; null: all of it is good
 
+  // What a walk must ask before it touches anything; null: nothing.
+  const GraphGuard* asked() const { return guard == nullptr || guard->all_good() ? nullptr : guard; }
   const uint32_t* links_of(uint32_t row) const { return links + size_t{row} * link_stride; }
 };
 

@@ -17,14 +17,15 @@ constexpr size_t kRerankRows = 4;
 
 class CodeDistances final : public Distances {
  public:
-  CodeDistances(const KernelTable& kernels, const CodeSet& codes, const CodedQuery& query)
-      : kernels_(kernels), codes_(codes), query_(query) {
+  CodeDistances(const KernelTable& kernels, const CodeSet& codes, const CodedQuery& query, const GraphGuard* guard)
+      : kernels_(kernels), codes_(codes), query_(query), guard_(guard) {
     memory = codes.codes;
     stride = codes.code_bytes;
     lines = stride / 64;
     metas = codes.metas;
   }
   Status score(const uint32_t* rows, size_t n, float* out) override {
+    for (size_t i = 0; guard_ != nullptr && i < n; ++i) EHUB_RETURN_IF_ERROR(guard_->check_codes(rows[i]));
     code_distances(kernels_, codes_, query_, rows, n, out);
     return {};
   }
@@ -33,6 +34,7 @@ class CodeDistances final : public Distances {
   const KernelTable& kernels_;
   const CodeSet& codes_;
   const CodedQuery& query_;
+  const GraphGuard* guard_;  // null: the codes are good
 };
 
 // For graphs without codes.
@@ -111,8 +113,8 @@ Status Searcher::search(const KernelTable& kernels, const Encoder& encoder, cons
     residual_.resize(encoder.residual_dims());
     encoder.residual_of_query(query.vector, residual_.data());
     encoder.encode_query(graph.codes.width, residual_.data(), coded_);
-    CodeDistances distances(kernels, graph.codes, coded_);
-    CodeDistances router(kernels, graph.router_codes, coded_);
+    CodeDistances distances(kernels, graph.codes, coded_, graph.asked());
+    CodeDistances router(kernels, graph.router_codes, coded_, nullptr);
     EHUB_RETURN_IF_ERROR(run(distances, &router));
   }
   return rerank(kernels, encoder, graph, source, query, row_base, heap);
@@ -148,7 +150,10 @@ Status Searcher::rerank(const KernelTable& kernels, const Encoder& encoder, cons
     distances_apart(kernels, encoder.metric(), query.vector, query.norm_squared, vectors, n, dims, distances);
     for (size_t r = 0; r < n; ++r) {
       offer(distances[r], rows[r]);
-      for (const uint32_t twin : graph.twins.of(rows[r])) offer(distances[r], twin);
+      for (const uint32_t twin : graph.twins.of(rows[r])) {
+        if (misses >= patience && looked >= least) break;
+        offer(distances[r], twin);
+      }
     }
   }
   return {};
