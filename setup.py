@@ -96,7 +96,7 @@ def extensions() -> list[Extension]:
     modules = []
     if (native / "_store.pyx").exists():
         modules.append(
-            extension("_store", [native / "_store.pyx", *engine("base", "io", "kernels", "store")])
+            extension("_store", [native / "_store.pyx", *engine("base", "io", "kernels", "hnsw", "store")])
         )
     if TESTING:
         modules.append(

@@ -70,6 +70,8 @@ cdef class View:
         size_t k,
         float distance_max,
         Filter filter,
+        size_t ef,
+        bint exact,
         const Ordinal* excluded,
     )
     cdef object answers(self, const vector[vector[Neighbor]]& found)

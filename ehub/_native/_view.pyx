@@ -92,15 +92,23 @@ cdef class View:
         size_t k,
         float distance_max,
         Filter filter=None,
+        size_t ef=0,
+        bint exact=False,
     ):
-        return self.search(queries, k, distance_max, filter, NULL)
+        return self.search(queries, k, distance_max, filter, ef, exact, NULL)
 
     def nearest_to(
-        self, Keys keys not None, size_t k, float distance_max, Filter filter=None
+        self,
+        Keys keys not None,
+        size_t k,
+        float distance_max,
+        Filter filter=None,
+        size_t ef=0,
+        bint exact=False,
     ):
         cdef vector[Ordinal] rows
         self.require_all(keys, rows)
-        return self.search(self.gather(rows), k, distance_max, filter, rows.data())
+        return self.search(self.gather(rows), k, distance_max, filter, ef, exact, rows.data())
 
     cdef object search(
         self,
@@ -108,6 +116,8 @@ cdef class View:
         size_t k,
         float distance_max,
         Filter filter,
+        size_t ef,
+        bint exact,
         const Ordinal* excluded,
     ):
         cdef SearchOptions options
@@ -122,7 +132,10 @@ cdef class View:
             options.filter = &filter.selection
         options.k = k
         options.distance_max = distance_max
+        options.ef = ef
+        options.exact = exact
         options.excluded = excluded
+        self.table.store.engine.get().note_search(deref(self.table.table))
         if m != 0:
             require_valid(queries, deref(self.view).schema().metric)
             with nogil:

@@ -18,6 +18,9 @@ constexpr size_t kTaskRows = 4096;
 
 constexpr double kDepthShare = 0.999;
 
+// Sampled rows are found more easily than strangers: of the error that is allowed, they may have this part.
+constexpr double kErrorMargin = 4;
+
 constexpr size_t kLadder[] = {10,  12,  14,  16,  20,  24,  28,  32,  40,  48,  56,  64,   80,   96,
                               112, 128, 160, 192, 224, 256, 320, 384, 512, 768, 1024, 1536, 2048, 4096};
 
@@ -119,7 +122,7 @@ size_t CalibrationSample::ef_for(const KernelTable& kernels, const Encoder& enco
                                  float target_recall, Team& team) const {
   size_t wanted = 0;
   for (const Query& query : queries_) wanted += query.neighbors.size();
-  const double target = 1.0 - (1.0 - static_cast<double>(target_recall)) / 2;
+  const double target = 1.0 - (1.0 - static_cast<double>(target_recall)) / kErrorMargin;
   for (const size_t ef : kLadder) {
     const size_t hits = found(kernels, encoder, graph, ef, team);
     if (static_cast<double>(hits) >= target * static_cast<double>(wanted)) return ef;

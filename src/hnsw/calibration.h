@@ -2,7 +2,8 @@
 //
 // Before a build: in how few bits a row may be coded. The question is how far down in the order of the codes the true
 // neighbours are; a width is good enough if looking at a few dozen candidates exactly finds them all. After it: which
-// ef reaches the target recall. Rows are easier queries than strangers, so half of the error is all that is allowed.
+// ef reaches the target recall. Rows are easier queries than strangers, so they must do
+// better than strangers shall.
 //
 // Thread-safety: constant once made; the team works inside a call.
 

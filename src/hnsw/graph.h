@@ -24,7 +24,14 @@ namespace ehub::hnsw {
 struct GraphParameters {
   uint32_t M = 24;                 // half of the links that a row may have
   uint32_t ef_construction = 100;  // candidates kept while a row's links are sought
-  float target_recall = 0.95F;     // at k = 10, that the default ef is chosen for
+  uint32_t ef = 0;                 // candidates kept in a search for 10; 0: chosen for target_recall
+  float target_recall = 0.95F;     // at k = 10
+
+  bool operator==(const GraphParameters&) const = default;
+  bool is_sound() const {
+    return M >= 2 && M <= 512 && ef_construction >= 2 && ef_construction <= 10'000 && ef <= 1'000'000 &&
+           target_recall > 0 && target_recall < 1;
+  }
 };
 
 // What calibration found out about a graph.

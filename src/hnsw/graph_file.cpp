@@ -141,7 +141,7 @@ class GraphFileReader {
                     seed);
     std::shared_ptr<GraphFile> file(new GraphFile(std::move(checked), std::move(encoder)));
     EHUB_RETURN_IF_ERROR(fill(*file->mapping_, file->view_));
-    file->parameters_ = {footer_.M, footer_.ef_construction, footer_.target_recall};
+    file->parameters_ = {footer_.M, footer_.ef_construction, 0, footer_.target_recall};
     file->unreachable_ = footer_.unreachable;
     file->file_bytes_ = mapping_.size_bytes;
     guard(*file);

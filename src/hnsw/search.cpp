@@ -1,6 +1,7 @@
 #include "hnsw/search.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 namespace ehub::hnsw {
@@ -92,16 +93,15 @@ Status Searcher::seed(const GraphView& graph, Distances& distances, Distances* r
 
 Status Searcher::search(const KernelTable& kernels, const Encoder& encoder, const GraphView& graph,
                         const RowSource& source, const GraphQuery& query, uint64_t row_base, TopK& heap) {
-  const double share = query.wanted == nullptr
-                           ? 1.0
-                           : static_cast<double>(query.wanted_count) / static_cast<double>(graph.rows);
-  const bool among = share < kAmongShareMax;
-  const size_t ef = among ? query.ef : static_cast<size_t>(static_cast<double>(query.ef) / share);
+  const double share =
+      query.wanted_count == 0 ? 1.0 : static_cast<double>(query.wanted_count) / static_cast<double>(graph.rows);
+  const bool among = query.wanted != nullptr && share < kAmongShareMax;
+  const size_t ef = among ? query.ef : static_cast<size_t>(std::ceil(static_cast<double>(query.ef) / share));
   walker_.reset(graph.rows, std::min<size_t>(ef, graph.rows));
   const auto run = [&](Distances& distances, Distances* router) -> Status {
     if (among) {
       EHUB_RETURN_IF_ERROR(walker_.seed(distances, query.wanted_sample, query.wanted_sample_count));
-      return walker_.walk_among(graph, distances, query.wanted);
+      return walker_.walk_among(graph, distances, wanted_nodes(graph, query));
     }
     EHUB_RETURN_IF_ERROR(seed(graph, distances, router, query));
     return walker_.walk(graph, distances);
@@ -120,6 +120,14 @@ Status Searcher::search(const KernelTable& kernels, const Encoder& encoder, cons
   return rerank(kernels, encoder, graph, source, query, row_base, heap);
 }
 
+// The nodes to walk among: those wanted, or with a twin that is.
+const uint64_t* Searcher::wanted_nodes(const GraphView& graph, const GraphQuery& query) {
+  if (graph.twins.empty()) return query.wanted;
+  nodes_.resize(bitmap_words(graph.rows));
+  graph.twins.spread(query.wanted, graph.rows, nodes_.data());
+  return nodes_.data();
+}
+
 Status Searcher::rerank(const KernelTable& kernels, const Encoder& encoder, const GraphView& graph,
                         const RowSource& source, const GraphQuery& query, uint64_t row_base, TopK& heap) {
   const Pool& pool = walker_.pool();
@@ -129,7 +137,7 @@ Status Searcher::rerank(const KernelTable& kernels, const Encoder& encoder, cons
   size_t looked = 0;
   size_t misses = 0;
   const auto offer = [&](float distance, uint32_t row) {
-    if (query.wanted != nullptr && !has_bit(query.wanted, row)) return;
+    if (query.wanted != nullptr ? !has_bit(query.wanted, row) : !source.visible(row)) return;
     misses = heap.push(distance, row_base + row) ? 0 : misses + 1;
     ++looked;
   };
@@ -144,7 +152,8 @@ Status Searcher::rerank(const KernelTable& kernels, const Encoder& encoder, cons
         prefetch_row(source, row_of(pool[ahead]), dims);
       }
       const uint32_t row = row_of(pool[i]);
-      if (query.wanted == nullptr || has_bit(query.wanted, row) || !graph.twins.of(row).empty()) rows[n++] = row;
+      const bool wanted = query.wanted != nullptr ? has_bit(query.wanted, row) : source.visible(row);
+      if (wanted || !graph.twins.of(row).empty()) rows[n++] = row;
     }
     EHUB_RETURN_IF_ERROR(source.fetch(rows, n, vectors));
     distances_apart(kernels, encoder.metric(), query.vector, query.norm_squared, vectors, n, dims, distances);

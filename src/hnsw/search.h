@@ -28,16 +28,18 @@ class RowSource {
   virtual Status fetch(const uint32_t* rows, size_t n, const float** out) const = 0;
   // Where row 0 is, for prefetching alone; null if they are not contiguous.
   virtual const float* memory() const { return nullptr; }
+  // Whether a row may be an answer.
+  virtual bool visible(uint32_t /*row*/) const { return true; }
 };
 
 struct GraphQuery {
-  const float* vector = nullptr;   // float32[dims], finite
-  float norm_squared = 0;          // of it, for Metric::kCosine
+  const float* vector = nullptr;  // float32[dims], finite
+  float norm_squared = 0;         // of it, for Metric::kCosine
   size_t k = 10;
-  size_t ef = 0;                   // candidates kept
-  const uint64_t* wanted = nullptr;  // only these rows are answers; null: all
-  uint64_t wanted_count = 0;
-  const uint32_t* wanted_sample = nullptr;  // some of them, to begin at
+  size_t ef = 0;  // candidates kept
+  const uint64_t* wanted = nullptr;  // only these rows are answers; null: all that are visible
+  uint64_t wanted_count = 0;         // of `wanted`, or of the visible rows; 0: all rows
+  const uint32_t* wanted_sample = nullptr;  // some of them that are nodes, to begin at
   size_t wanted_sample_count = 0;
 };
 
@@ -52,12 +54,15 @@ class Searcher {
   Status rerank(const KernelTable& kernels, const Encoder& encoder, const GraphView& graph, const RowSource& source,
                 const GraphQuery& query, uint64_t row_base, TopK& heap);
 
+  const uint64_t* wanted_nodes(const GraphView& graph, const GraphQuery& query);
+
   Walker walker_;
   CodedQuery coded_;
   std::vector<float> residual_;
   std::vector<uint32_t> places_;
   std::vector<float> scores_;
   std::vector<Candidate> sorted_;
+  std::vector<uint64_t> nodes_;
 };
 
 }  // namespace ehub::hnsw

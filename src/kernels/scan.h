@@ -33,6 +33,7 @@ class TopK {
  public:
   explicit TopK(size_t k, float distance_max = kUnlimited);
 
+  size_t size() const { return heap_.size(); }
   // A row farther than this cannot enter.
   float threshold() const { return threshold_; }
   // True if the row is now among them.
