@@ -99,6 +99,12 @@ struct Avx2Codes {
     const __m128i half = _mm_add_epi64(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
     return _mm_cvtsi128_si64(half) + _mm_extract_epi64(half, 1);
   }
+  static __m128i fold(Bytes v) { return _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1)); }
+  static void store_totals(const Bytes (&v)[kCodeTileRows], int32_t* out) {
+    const __m128i ab = _mm_hadd_epi32(fold(v[0]), fold(v[1]));
+    const __m128i cd = _mm_hadd_epi32(fold(v[2]), fold(v[3]));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_hadd_epi32(ab, cd));
+  }
 };
 
 }  // namespace

@@ -101,6 +101,15 @@ struct Avx512Codes {
     return _mm512_reduce_add_epi64(_mm512_add_epi64(_mm512_cvtepi32_epi64(_mm512_castsi512_si256(sums)),
                                                     _mm512_cvtepi32_epi64(_mm512_extracti32x8_epi32(sums, 1))));
   }
+  static __m128i fold(Bytes v) {
+    const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti32x8_epi32(v, 1));
+    return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  }
+  static void store_totals(const Bytes (&v)[kCodeTileRows], int32_t* out) {
+    const __m128i ab = _mm_hadd_epi32(fold(v[0]), fold(v[1]));
+    const __m128i cd = _mm_hadd_epi32(fold(v[2]), fold(v[3]));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_hadd_epi32(ab, cd));
+  }
 };
 
 }  // namespace

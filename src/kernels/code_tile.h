@@ -11,6 +11,7 @@
 //   multiply_s16(sums, row, query)   the same of s16 * s16
 //   low_halves(row), high_halves(row)    the 4-bit values of each byte
 //   total(sums)                  of all lanes, as int64
+//   store_totals(sums, out)      out[r] = total(sums[r]) for kCodeTileRows registers, where they fit an int32
 //
 // Everything is integer and exact, so the order of additions is free: four rows go abreast to overlap their loads.
 
@@ -67,8 +68,12 @@ inline void code_tile(const typename Format::Query* query, const uint8_t* codes,
 #pragma GCC unroll 8
     for (size_t r = 0; r < kRows; ++r) sums[r] = Format::add(sums[r], row[r], query, at);
   }
+  if constexpr (kRows == kCodeTileRows && sizeof(Out) == sizeof(int32_t)) {
+    Simd::store_totals(sums, out);
+  } else {
 #pragma GCC unroll 8
-  for (size_t r = 0; r < kRows; ++r) out[r] = static_cast<Out>(Simd::total(sums[r]));
+    for (size_t r = 0; r < kRows; ++r) out[r] = static_cast<Out>(Simd::total(sums[r]));
+  }
 }
 
 template <class Simd, class Format, class Out>

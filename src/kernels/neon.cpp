@@ -83,6 +83,9 @@ struct NeonCodes {
   }
   static Bytes high_halves(Bytes row) { return vreinterpretq_s32_u8(vshrq_n_u8(vreinterpretq_u8_s32(row), 4)); }
   static int64_t total(Bytes sums) { return vaddlvq_s32(sums); }
+  static void store_totals(const Bytes (&v)[kCodeTileRows], int32_t* out) {
+    vst1q_s32(out, vpaddq_s32(vpaddq_s32(v[0], v[1]), vpaddq_s32(v[2], v[3])));
+  }
 };
 
 }  // namespace

@@ -82,6 +82,11 @@ struct Sse41Codes {
     const Bytes wide = _mm_add_epi64(_mm_cvtepi32_epi64(sums), _mm_cvtepi32_epi64(_mm_srli_si128(sums, 8)));
     return _mm_cvtsi128_si64(wide) + _mm_extract_epi64(wide, 1);
   }
+  static void store_totals(const Bytes (&v)[kCodeTileRows], int32_t* out) {
+    const Bytes ab = _mm_hadd_epi32(v[0], v[1]);
+    const Bytes cd = _mm_hadd_epi32(v[2], v[3]);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_hadd_epi32(ab, cd));
+  }
 };
 
 }  // namespace
