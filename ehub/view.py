@@ -6,6 +6,7 @@ them acknowledged before the call, whatever is written meanwhile.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -203,8 +204,12 @@ class View(ABC):
         if (key is None) == (vector is None):
             raise InvalidArgumentError("nearest_neighbors() needs either key= or vector=")
         if key is None:
-            query = _arrays.as_vector(vector, self.dims, self.name)[np.newaxis]
-            return self._search(num, None, query, filter, max_distance, ef, exact)[0]
+            table = self._table
+            query = _arrays.as_vector(vector, table.dims, table.space)
+            if filter is None:
+                options = search_options(num, max_distance, ef, exact)
+                return Neighbors(*self._now().nearest_one(query, *options))
+            return self._search(num, None, query[np.newaxis], filter, max_distance, ef, exact)[0]
         return self._search(num, [key], None, filter, max_distance, ef, exact)[0]
 
     def multi_nearest_neighbors(
@@ -235,11 +240,7 @@ class View(ABC):
         ef: int | None,
         exact: bool,
     ) -> list[Neighbors]:
-        if not isinstance(exact, bool):
-            raise TypeError(f"exact is {exact!r:.100}; expected True or False")
-        k = _arrays.as_integer(num, "num", 1, NEIGHBORS_MAX)
-        distance_max = _arrays.as_distance_max(max_distance)
-        width = 0 if ef is None else _arrays.as_integer(ef, "ef", 1, EF_MAX)
+        k, distance_max, width, exact = search_options(num, max_distance, ef, exact)
         packed = None if keys is None else self._pack(keys)
         view = self._now()
         chosen = None if filter is None else self._choose(view, filter)
@@ -257,6 +258,20 @@ class View(ABC):
 
     def _pack(self, keys: Iterable[Key]) -> _store.Keys:
         return _arrays.as_keys(keys, self._table.key_type, self._table.space)
+
+
+def search_options(
+    num: int, max_distance: float | None, ef: int | None, exact: bool
+) -> tuple[int, float, int, bool]:
+    """The options of a search, checked; `ef` 0 is "as the space needs"."""
+    if not isinstance(exact, bool):
+        raise TypeError(f"exact is {exact!r:.100}; expected True or False")
+    return (
+        _arrays.as_integer(num, "num", 1, NEIGHBORS_MAX),
+        math.inf if max_distance is None else _arrays.as_distance_max(max_distance),
+        0 if ef is None else _arrays.as_integer(ef, "ef", 1, EF_MAX),
+        exact,
+    )
 
 
 def as_batch_rows(batch_rows: int) -> int:

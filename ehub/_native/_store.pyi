@@ -163,6 +163,10 @@ class View:
         ef: int = 0,
         exact: bool = False,
     ) -> tuple[KeyArray, NDArray[np.float32], list[int]]: ...
+    # Of one query, contiguous float32[dims]: keys and distances.
+    def nearest_one(
+        self, query: NDArray[np.float32], k: int, distance_max: float, ef: int, exact: bool
+    ) -> tuple[KeyArray, NDArray[np.float32]]: ...
     # Around stored keys, which are not among their own neighbors.
     def nearest_to(
         self,
