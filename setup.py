@@ -45,6 +45,7 @@ ISA_FLAGS = {
     "sse41.cpp": ["-msse4.1"],
     "avx2.cpp": ["-mavx2", "-mfma"],
     "avx512.cpp": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx2", "-mfma"],
+    "avx512_vnni.cpp": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"],
 }
 
 
@@ -96,7 +97,7 @@ def extensions() -> list[Extension]:
     modules = []
     if (native / "_store.pyx").exists():
         modules.append(
-            extension("_store", [native / "_store.pyx", *engine("base", "io", "kernels", "store")])
+            extension("_store", [native / "_store.pyx", *engine("base", "io", "kernels", "hnsw", "store")])
         )
     if TESTING:
         modules.append(

@@ -32,6 +32,7 @@ from ehub.errors import (
     UnavailableError,
 )
 from ehub.hub import Hub, open, repair
+from ehub.index import IndexStats, RecallReport
 from ehub.neighbors import Neighbor, Neighbors
 from ehub.space import Space
 from ehub.types import (
@@ -58,6 +59,7 @@ __all__ = [
     "FrozenError",
     "Hub",
     "HubInfo",
+    "IndexStats",
     "InvalidArgumentError",
     "InvalidKeyError",
     "InvalidVectorError",
@@ -69,6 +71,7 @@ __all__ = [
     "NotFoundError",
     "PermissionDeniedError",
     "ReadOnlyError",
+    "RecallReport",
     "RepairReport",
     "SegmentStats",
     "Space",

@@ -232,6 +232,16 @@ def as_integer(number: Any, what: str, low: int, high: int) -> int:
     return value
 
 
+def as_share(number: Any, what: str) -> float:
+    """A number between 0 and 1, neither of them."""
+    if isinstance(number, (bool, str, bytes)):
+        raise TypeError(f"{what} is {number!r:.100}; expected a number")
+    value = float(number)
+    if not 0 < value < 1:
+        raise InvalidArgumentError(f"{what} is {value}; expected a number between 0 and 1")
+    return value
+
+
 def as_distance_max(distance: float | None) -> float:
     """The largest distance of a neighbor, as float32 can say it."""
     if distance is None:

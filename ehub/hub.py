@@ -106,7 +106,16 @@ class Hub:
     # --- spaces ---
 
     def create_space(
-        self, name: str, dims: int, *, metric: Metric = "cosine", key_type: KeyType = "str"
+        self,
+        name: str,
+        dims: int,
+        *,
+        metric: Metric = "cosine",
+        key_type: KeyType = "str",
+        M: int = 24,  # noqa: N803 - the word of the field
+        ef_construction: int = 100,
+        ef: int | None = None,
+        target_recall: float = 0.95,
     ) -> Space:
         """Make a space; an ExistsError if there is one of that name.
 
@@ -116,9 +125,22 @@ class Hub:
             metric: What distance means: "cosine" is 1 - cos, "l2" the squared Euclidean distance,
                 "ip" 1 - dot product. Smaller is nearer in all of them.
             key_type: "str" (up to 1,024 bytes of UTF-8) or "int" (64 bits).
+            M: Half of the links that a row has in the index, as in HNSW: 2 to 512. More make better
+                answers, and a larger index that takes longer to build.
+            ef_construction: Candidates kept while a row's links are sought, 2 to 10,000.
+            ef: Candidates kept in a search, where it does not say. Without it the index chooses
+                what `target_recall` needs, from the space's own vectors.
+            target_recall: The share of the true 10 nearest that a search should find.
         """
         width = _arrays.as_integer(dims, "dims", 1, DIMS_MAX)
-        return Space(self, self._store.create_space(name, width, metric, key_type))
+        parameters = (
+            _arrays.as_integer(M, "M", 2, 512),
+            _arrays.as_integer(ef_construction, "ef_construction", 2, 10_000),
+            0 if ef is None else _arrays.as_integer(ef, "ef", 1, 1_000_000),
+            _arrays.as_share(target_recall, "target_recall"),
+        )
+        table = self._store.create_space(name, width, metric, key_type, *parameters)
+        return Space(self, table)
 
     def get_space(self, name: str, download_snapshot: bool = False) -> Space:
         """The space of that name; a NotFoundError if there is none.

@@ -17,6 +17,7 @@ from ehub.errors import (
     InvalidVectorError,
     add_note,
 )
+from ehub.index import IndexStats, RecallReport, measure_recall
 from ehub.types import Key, SegmentStats, SpaceStats, Vectors
 from ehub.view import View
 
@@ -201,6 +202,26 @@ class Space(View):
     def compact(self) -> None:
         """Rewrite segments without their dead rows, and small ones together."""
         self._table.compact()
+
+    # --- the index ---
+
+    def wait_indexed(self) -> None:
+        """Return when the index covers all rows but the few in the log; it follows by itself."""
+        self._table.wait_indexed()
+
+    def optimize(self) -> None:
+        """Settle the space now, on all cores: as few segments as can be, each with its graph."""
+        self._table.optimize()
+
+    def index_stats(self) -> IndexStats:
+        """How far the index is, and how large."""
+        return IndexStats(**self._table.index_stats())
+
+    def measure_recall(
+        self, k: int = 10, sample: int = 200, *, ef: int | None = None
+    ) -> RecallReport:
+        """Compare the live index with exact search, around `sample` of the stored rows."""
+        return measure_recall(self, k, sample, ef)
 
     def __repr__(self) -> str:
         return (

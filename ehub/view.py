@@ -6,6 +6,7 @@ them acknowledged before the call, whatever is written meanwhile.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["View"]
 
 NEIGHBORS_MAX = 1_000_000
+EF_MAX = 1_000_000
 BATCH_ROWS = 65_536
 BATCH_ROWS_MAX = 1 << 24
 
@@ -181,9 +183,13 @@ class View(ABC):
         vector: Any = None,
         filter: KeyFilter | None = None,
         max_distance: float | None = None,
+        ef: int | None = None,
         exact: bool = False,
     ) -> Neighbors:
         """The `num` nearest rows to a stored key, which is not among them, or to a vector.
+
+        Rows that the index covers are found by a walk over its graph, which may miss some; the
+        distances are exact, and rows that are not indexed yet are always found.
 
         Args:
             num: How many, at most a million; fewer come only if there are no more.
@@ -193,14 +199,20 @@ class View(ABC):
                 have are ignored), or a function that says whether a key may be in the answer; it
                 is called once for every key of the space.
             max_distance: Only rows at most this far.
-            exact: Promise the exact answer. Every search of this release is exact.
+            ef: How many candidates the walk keeps: more find more and take longer. Without it, as
+                many as the space's `target_recall` needs.
+            exact: Look at every row, and miss none.
         """
         if (key is None) == (vector is None):
             raise InvalidArgumentError("nearest_neighbors() needs either key= or vector=")
         if key is None:
-            query = _arrays.as_vector(vector, self.dims, self.name)[np.newaxis]
-            return self._search(num, None, query, filter, max_distance, exact)[0]
-        return self._search(num, [key], None, filter, max_distance, exact)[0]
+            table = self._table
+            query = _arrays.as_vector(vector, table.dims, table.space)
+            if filter is None:
+                options = search_options(num, max_distance, ef, exact)
+                return Neighbors(*self._now().nearest_one(query, *options))
+            return self._search(num, None, query[np.newaxis], filter, max_distance, ef, exact)[0]
+        return self._search(num, [key], None, filter, max_distance, ef, exact)[0]
 
     def multi_nearest_neighbors(
         self,
@@ -210,6 +222,7 @@ class View(ABC):
         vectors: Any = None,
         filter: KeyFilter | None = None,
         max_distance: float | None = None,
+        ef: int | None = None,
         exact: bool = False,
     ) -> list[Neighbors]:
         """`nearest_neighbors()` of many keys, or many vectors (float32[n, dims]), on all cores."""
@@ -217,7 +230,7 @@ class View(ABC):
             raise InvalidArgumentError("multi_nearest_neighbors() needs either keys= or vectors=")
         if keys is None:
             vectors = _arrays.as_vectors(vectors, self.dims, self.name, "query vector")
-        return self._search(num, keys, vectors, filter, max_distance, exact)
+        return self._search(num, keys, vectors, filter, max_distance, ef, exact)
 
     def _search(
         self,
@@ -226,18 +239,17 @@ class View(ABC):
         vectors: Vectors | None,
         filter: KeyFilter | None,
         max_distance: float | None,
+        ef: int | None,
         exact: bool,
     ) -> list[Neighbors]:
-        if not isinstance(exact, bool):
-            raise TypeError(f"exact is {exact!r:.100}; expected True or False")
-        k = _arrays.as_integer(num, "num", 1, NEIGHBORS_MAX)
-        distance_max = _arrays.as_distance_max(max_distance)
+        k, distance_max, width, exact = search_options(num, max_distance, ef, exact)
         packed = None if keys is None else self._pack(keys)
         view = self._now()
         chosen = None if filter is None else self._choose(view, filter)
         if packed is None:
-            return split(*view.nearest(cast("Vectors", vectors), k, distance_max, chosen))
-        return split(*view.nearest_to(packed, k, distance_max, chosen))
+            rows = cast("Vectors", vectors)
+            return split(*view.nearest(rows, k, distance_max, chosen, width, exact))
+        return split(*view.nearest_to(packed, k, distance_max, chosen, width, exact))
 
     def _choose(self, view: _store.View, filter: KeyFilter) -> _store.Filter:
         """The rows of `view` that pass a filter."""
@@ -248,6 +260,20 @@ class View(ABC):
 
     def _pack(self, keys: Iterable[Key]) -> _store.Keys:
         return _arrays.as_keys(keys, self._table.key_type, self._table.space)
+
+
+def search_options(
+    num: int, max_distance: float | None, ef: int | None, exact: bool
+) -> tuple[int, float, int, bool]:
+    """The options of a search, checked; `ef` 0 is "as the space needs"."""
+    if not isinstance(exact, bool):
+        raise TypeError(f"exact is {exact!r:.100}; expected True or False")
+    return (
+        _arrays.as_integer(num, "num", 1, NEIGHBORS_MAX),
+        math.inf if max_distance is None else _arrays.as_distance_max(max_distance),
+        0 if ef is None else _arrays.as_integer(ef, "ef", 1, EF_MAX),
+        exact,
+    )
 
 
 def as_batch_rows(batch_rows: int) -> int:

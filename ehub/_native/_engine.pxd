@@ -76,6 +76,13 @@ cdef extern from "kernels/scan.h" namespace "ehub" nogil:
         const KernelTable& kernels, Metric metric, const float* rows, size_t n, size_t dims
     )
 
+cdef extern from "hnsw/parameters.h" namespace "ehub::hnsw" nogil:
+    cppclass GraphParameters:
+        uint32_t M
+        uint32_t ef_construction
+        uint32_t ef
+        float target_recall
+
 cdef extern from "store/types.h" namespace "ehub" nogil:
     enum class KeyType "ehub::KeyType":
         kString
@@ -90,6 +97,7 @@ cdef extern from "store/types.h" namespace "ehub" nogil:
         uint32_t dims
         Metric metric
         KeyType key_type
+        GraphParameters index
 
 cdef extern from "store/view.h" namespace "ehub" nogil:
     ctypedef uint64_t Ordinal
@@ -100,6 +108,8 @@ cdef extern from "store/view.h" namespace "ehub" nogil:
 
     cppclass SearchOptions:
         size_t k
+        size_t ef
+        cbool exact
         float distance_max
         const Selection* filter
         const Ordinal* excluded
@@ -145,6 +155,7 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
         uint64_t segment_bytes_max
         uint64_t carry_bytes_max
         uint64_t carry_total_bytes_max
+        uint32_t graph_rows_min
         cbool background
 
     enum class WriteKind "ehub::WriteBatch::Kind":
@@ -172,6 +183,19 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
     cppclass TableStats:
         uint64_t rows
         vector[CSegmentStats] segments
+
+    cppclass CIndexStats "ehub::IndexStats":
+        uint64_t rows
+        uint64_t rows_indexed
+        uint64_t rows_scanned
+        uint64_t segments
+        uint64_t bytes
+        uint64_t unreachable
+        uint64_t rebuilds
+        uint64_t rows_building
+        double rows_per_second
+        uint32_t ef
+        uint32_t code_bits
 
     cppclass CFinding "ehub::Finding":
         string path
@@ -209,6 +233,10 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
         Status sync() except +
         Status checkpoint() except +
         Status compact(const CTable& table) except +
+        Status wait_indexed(const CTable& table) except +
+        Status optimize(const CTable& table) except +
+        CIndexStats index_stats(const CTable& table) except +
+        void note_search(const CTable& table)
         Status refresh() except +
         Result[CVerifyReport] verify()
         Status close() except +

@@ -72,8 +72,22 @@ cdef class View:
         size_t k,
         float distance_max,
         Filter filter,
+        size_t ef,
+        bint exact,
         const Ordinal* excluded,
     )
+    cdef int find(
+        self,
+        const float* queries,
+        size_t m,
+        size_t k,
+        float distance_max,
+        const Selection* filter,
+        size_t ef,
+        bint exact,
+        const Ordinal* excluded,
+        vector[vector[Neighbor]]& found,
+    ) except -1
     cdef object answers(self, const vector[vector[Neighbor]]& found)
 
 

@@ -30,8 +30,20 @@ class Store:
         segment_bytes_max: int | None = None,
         carry_bytes_max: int | None = None,
         carry_total_bytes_max: int | None = None,
+        graph_rows_min: int | None = None,
     ) -> None: ...
-    def create_space(self, name: str, dims: int, metric: str, key_type: str) -> Table: ...
+    # `M` and what follows: src/hnsw/graph.h.
+    def create_space(
+        self,
+        name: str,
+        dims: int,
+        metric: str,
+        key_type: str,
+        M: int = 24,
+        ef_construction: int = 100,
+        ef: int = 0,
+        target_recall: float = 0.95,
+    ) -> Table: ...
     def get_space(self, name: str) -> Table: ...
     def spaces(self) -> list[str]: ...
     def delete_space(self, name: str) -> None: ...
@@ -89,6 +101,10 @@ class Table:
     def multidelete(self, keys: Keys) -> int: ...
     def delete_all(self) -> int: ...
     def compact(self) -> None: ...
+    def wait_indexed(self) -> None: ...
+    def optimize(self) -> None: ...
+    # The fields of IndexStats in src/store/store.h.
+    def index_stats(self) -> dict[str, Any]: ...
     def row_count(self) -> int: ...
     # Visible rows, and per segment (id, rows, dead rows, bytes).
     def stats(self) -> tuple[int, list[tuple[int, int, int, int]]]: ...
@@ -144,10 +160,22 @@ class View:
         k: int,
         distance_max: float,
         filter: Filter | None = None,
+        ef: int = 0,
+        exact: bool = False,
     ) -> tuple[KeyArray, NDArray[np.float32], list[int]]: ...
+    # Of one query, contiguous float32[dims]: keys and distances.
+    def nearest_one(
+        self, query: NDArray[np.float32], k: int, distance_max: float, ef: int, exact: bool
+    ) -> tuple[KeyArray, NDArray[np.float32]]: ...
     # Around stored keys, which are not among their own neighbors.
     def nearest_to(
-        self, keys: Keys, k: int, distance_max: float, filter: Filter | None = None
+        self,
+        keys: Keys,
+        k: int,
+        distance_max: float,
+        filter: Filter | None = None,
+        ef: int = 0,
+        exact: bool = False,
     ) -> tuple[KeyArray, NDArray[np.float32], list[int]]: ...
     def weighted_sum(
         self, keys: Keys, weights: NDArray[np.float64] | None = None

@@ -37,6 +37,7 @@ from libcpp.vector cimport vector
 
 from ehub._native._engine cimport (
     CFinding,
+    CIndexStats,
     Code,
     Counts,
     CRepairReport,
@@ -191,6 +192,7 @@ cdef class Store:
         segment_bytes_max=None,
         carry_bytes_max=None,
         carry_total_bytes_max=None,
+        graph_rows_min=None,
     ):
         cdef StoreOptions options
         cdef Status status
@@ -208,6 +210,8 @@ cdef class Store:
             options.carry_bytes_max = carry_bytes_max
         if carry_total_bytes_max is not None:
             options.carry_total_bytes_max = carry_total_bytes_max
+        if graph_rows_min is not None:
+            options.graph_rows_min = graph_rows_min
         if self.engine.get() != NULL:
             raise ValueError("this store is open")
         self.path = path
@@ -236,7 +240,17 @@ cdef class Store:
             raise ClosedError(f"the hub {self.path!r} is closed")
         return 0
 
-    def create_space(self, name, uint32_t dims, metric, key_type):
+    def create_space(
+        self,
+        name,
+        uint32_t dims,
+        metric,
+        key_type,
+        uint32_t M=24,
+        uint32_t ef_construction=100,
+        uint32_t ef=0,
+        float target_recall=0.95,
+    ):
         cdef Schema schema
         cdef string encoded_name = encoded(name)
         cdef shared_ptr[CTable] handle
@@ -244,6 +258,10 @@ cdef class Store:
         schema.dims = dims
         schema.metric = <Metric>choice("metric", metric, _METRICS)
         schema.key_type = <KeyType>choice("key_type", key_type, _KEY_TYPES)
+        schema.index.M = M
+        schema.index.ef_construction = ef_construction
+        schema.index.ef = ef
+        schema.index.target_recall = target_recall
         with nogil:
             status = take(self.engine.get().create_space(encoded_name, schema), &handle)
         check(status)
@@ -457,6 +475,35 @@ cdef class Table:
         with nogil:
             status = self.store.engine.get().compact(deref(self.table))
         check(status)
+
+    def wait_indexed(self):
+        cdef Status status
+        with nogil:
+            status = self.store.engine.get().wait_indexed(deref(self.table))
+        check(status)
+
+    def optimize(self):
+        cdef Status status
+        with nogil:
+            status = self.store.engine.get().optimize(deref(self.table))
+        check(status)
+
+    def index_stats(self):
+        self.row_count()  # says so if the hub is closed or the space gone
+        cdef CIndexStats stats = self.store.engine.get().index_stats(deref(self.table))
+        return {
+            "rows": stats.rows,
+            "rows_indexed": stats.rows_indexed,
+            "rows_scanned": stats.rows_scanned,
+            "segments": stats.segments,
+            "bytes": stats.bytes,
+            "unreachable": stats.unreachable,
+            "rebuilds": stats.rebuilds,
+            "rows_building": stats.rows_building,
+            "rows_per_second": stats.rows_per_second,
+            "ef": stats.ef,
+            "code_bits": stats.code_bits,
+        }
 
     def row_count(self):
         cdef uint64_t rows = 0

@@ -92,15 +92,36 @@ cdef class View:
         size_t k,
         float distance_max,
         Filter filter=None,
+        size_t ef=0,
+        bint exact=False,
     ):
-        return self.search(queries, k, distance_max, filter, NULL)
+        return self.search(queries, k, distance_max, filter, ef, exact, NULL)
+
+    # One query alone, for which every microsecond of the way there counts.
+    def nearest_one(self, query, size_t k, float distance_max, size_t ef, bint exact):
+        cdef Py_buffer buffer
+        cdef vector[vector[Neighbor]] found
+        if not as_floats(query, self.table.dims, &buffer):
+            raise TypeError("expected contiguous float32[dims]")
+        try:
+            self.find(<const float*>buffer.buf, 1, k, distance_max, NULL, ef, exact, NULL, found)
+        finally:
+            PyBuffer_Release(&buffer)
+        keys, distances, _ = self.answers(found)
+        return keys, distances
 
     def nearest_to(
-        self, Keys keys not None, size_t k, float distance_max, Filter filter=None
+        self,
+        Keys keys not None,
+        size_t k,
+        float distance_max,
+        Filter filter=None,
+        size_t ef=0,
+        bint exact=False,
     ):
         cdef vector[Ordinal] rows
         self.require_all(keys, rows)
-        return self.search(self.gather(rows), k, distance_max, filter, rows.data())
+        return self.search(self.gather(rows), k, distance_max, filter, ef, exact, rows.data())
 
     cdef object search(
         self,
@@ -108,27 +129,48 @@ cdef class View:
         size_t k,
         float distance_max,
         Filter filter,
+        size_t ef,
+        bint exact,
         const Ordinal* excluded,
     ):
-        cdef SearchOptions options
         cdef vector[vector[Neighbor]] found
-        cdef Status status
+        cdef const Selection* selection = NULL
         cdef size_t m = queries.shape[0]
         if queries.shape[1] != self.table.dims:
             raise ValueError("expected queries of this space")
         if filter is not None:
             if filter.view is not self:
                 raise ValueError("a filter belongs to the view that made it")
-            options.filter = &filter.selection
+            selection = &filter.selection
+        if m != 0:
+            self.find(&queries[0, 0], m, k, distance_max, selection, ef, exact, excluded, found)
+        return self.answers(found)
+
+    cdef int find(
+        self,
+        const float* queries,
+        size_t m,
+        size_t k,
+        float distance_max,
+        const Selection* filter,
+        size_t ef,
+        bint exact,
+        const Ordinal* excluded,
+        vector[vector[Neighbor]]& found,
+    ) except -1:
+        cdef SearchOptions options
+        cdef Status status
         options.k = k
         options.distance_max = distance_max
+        options.filter = filter
+        options.ef = ef
+        options.exact = exact
         options.excluded = excluded
-        if m != 0:
-            require_valid(queries, deref(self.view).schema().metric)
-            with nogil:
-                status = take(deref(self.view).nearest(&queries[0, 0], m, options), &found)
-            check(status)
-        return self.answers(found)
+        require_valid(queries, m, self.table.dims, deref(self.view).schema().metric)
+        with nogil:
+            self.table.store.engine.get().note_search(deref(self.table.table))
+            status = take(deref(self.view).nearest(queries, m, options), &found)
+        return check(status)
 
     # Keys and distances of all answers in one piece, and where each query's begin.
     cdef object answers(self, const vector[vector[Neighbor]]& found):
@@ -164,9 +206,8 @@ cdef class View:
         return sums
 
 
-cdef int require_valid(const float[:, ::1] queries, Metric metric) except -1:
-    cdef size_t m = queries.shape[0]
-    cdef size_t row = first_invalid_row(kernels(), metric, &queries[0, 0], m, queries.shape[1])
+cdef int require_valid(const float* queries, size_t m, size_t dims, Metric metric) except -1:
+    cdef size_t row = first_invalid_row(kernels(), metric, queries, m, dims)
     if row == m:
         return 0
     query = "the query vector" if m == 1 else f"query vector {row}"

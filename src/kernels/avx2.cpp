@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/code_tile.h"
 #include "kernels/kernels.h"
 #include "kernels/tables.h"
 #include "kernels/tile.h"
@@ -69,9 +70,46 @@ struct Avx2 {
   }
 };
 
+struct Avx2Codes {
+  using Bytes = __m256i;
+  static constexpr size_t kBytes = 32;
+  static constexpr bool kCentred = true;
+
+  static Bytes zero() { return _mm256_setzero_si256(); }
+  static Bytes load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  static Bytes add_pairs(Bytes sums, Bytes pairs) {
+    return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  // |row| times the query with the row's sign: two products of at most 128 * 127 fit an int16.
+  static Bytes multiply_u8(Bytes sums, Bytes row, Bytes query) {
+    const Bytes centred = _mm256_xor_si256(row, _mm256_set1_epi8(-128));
+    return add_pairs(sums, _mm256_maddubs_epi16(_mm256_abs_epi8(centred), _mm256_sign_epi8(query, centred)));
+  }
+  static Bytes multiply_u4(Bytes sums, Bytes row, Bytes query) {
+    return add_pairs(sums, _mm256_maddubs_epi16(row, query));
+  }
+  static Bytes multiply_s16(Bytes sums, Bytes row, Bytes query) {
+    return _mm256_add_epi32(sums, _mm256_madd_epi16(row, query));
+  }
+  static Bytes low_halves(Bytes row) { return _mm256_and_si256(row, _mm256_set1_epi8(15)); }
+  static Bytes high_halves(Bytes row) { return _mm256_and_si256(_mm256_srli_epi16(row, 4), _mm256_set1_epi8(15)); }
+  static int64_t total(Bytes sums) {
+    const Bytes wide = _mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_castsi256_si128(sums)),
+                                        _mm256_cvtepi32_epi64(_mm256_extracti128_si256(sums, 1)));
+    const __m128i half = _mm_add_epi64(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+    return _mm_cvtsi128_si64(half) + _mm_extract_epi64(half, 1);
+  }
+  static __m128i fold(Bytes v) { return _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1)); }
+  static void store_totals(const Bytes (&v)[kCodeTileRows], int32_t* out) {
+    const __m128i ab = _mm_hadd_epi32(fold(v[0]), fold(v[1]));
+    const __m128i cd = _mm_hadd_epi32(fold(v[2]), fold(v[3]));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_hadd_epi32(ab, cd));
+  }
+};
+
 }  // namespace
 
-constinit const KernelTable kAvx2Kernels = make_table<Avx2>("avx2");
+constinit const KernelTable kAvx2Kernels = make_table<Avx2>("avx2", make_code_kernels<Avx2Codes>());
 
 }  // namespace ehub
 

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/code_tile.h"
 #include "kernels/kernels.h"
 #include "kernels/tables.h"
 #include "kernels/tile.h"
@@ -72,9 +73,48 @@ struct Avx512 {
   }
 };
 
+struct Avx512Codes {
+  using Bytes = __m512i;
+  static constexpr size_t kBytes = 64;
+  static constexpr bool kCentred = true;
+
+  static Bytes zero() { return _mm512_setzero_si512(); }
+  static Bytes load(const void* p) { return _mm512_loadu_si512(p); }
+  static Bytes add_pairs(Bytes sums, Bytes pairs) {
+    return _mm512_add_epi32(sums, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+  }
+  // |row| times the query with the row's sign: two products of at most 128 * 127 fit an int16.
+  static Bytes multiply_u8(Bytes sums, Bytes row, Bytes query) {
+    const Bytes centred = _mm512_xor_si512(row, _mm512_set1_epi8(-128));
+    const Bytes signed_query = _mm512_mask_sub_epi8(query, _mm512_movepi8_mask(centred), zero(), query);
+    return add_pairs(sums, _mm512_maddubs_epi16(_mm512_abs_epi8(centred), signed_query));
+  }
+  static Bytes multiply_u4(Bytes sums, Bytes row, Bytes query) {
+    return add_pairs(sums, _mm512_maddubs_epi16(row, query));
+  }
+  static Bytes multiply_s16(Bytes sums, Bytes row, Bytes query) {
+    return _mm512_add_epi32(sums, _mm512_madd_epi16(row, query));
+  }
+  static Bytes low_halves(Bytes row) { return _mm512_and_si512(row, _mm512_set1_epi8(15)); }
+  static Bytes high_halves(Bytes row) { return _mm512_and_si512(_mm512_srli_epi16(row, 4), _mm512_set1_epi8(15)); }
+  static int64_t total(Bytes sums) {
+    return _mm512_reduce_add_epi64(_mm512_add_epi64(_mm512_cvtepi32_epi64(_mm512_castsi512_si256(sums)),
+                                                    _mm512_cvtepi32_epi64(_mm512_extracti32x8_epi32(sums, 1))));
+  }
+  static __m128i fold(Bytes v) {
+    const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti32x8_epi32(v, 1));
+    return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  }
+  static void store_totals(const Bytes (&v)[kCodeTileRows], int32_t* out) {
+    const __m128i ab = _mm_hadd_epi32(fold(v[0]), fold(v[1]));
+    const __m128i cd = _mm_hadd_epi32(fold(v[2]), fold(v[3]));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_hadd_epi32(ab, cd));
+  }
+};
+
 }  // namespace
 
-constinit const KernelTable kAvx512Kernels = make_table<Avx512>("avx512");
+constinit const KernelTable kAvx512Kernels = make_table<Avx512>("avx512", make_code_kernels<Avx512Codes>());
 
 }  // namespace ehub
 

@@ -14,7 +14,7 @@
 namespace ehub {
 namespace {
 
-constexpr std::string_view kTierNames[] = {"scalar", "sse41", "avx2", "avx512", "neon"};
+constexpr std::string_view kTierNames[] = {"scalar", "sse41", "avx2", "avx512", "avx512_vnni", "neon"};
 
 #if defined(__x86_64__)
 
@@ -27,6 +27,7 @@ struct Processor {
   bool sse41 = false;
   bool avx2 = false;
   bool avx512 = false;
+  bool avx512_vnni = false;
 };
 
 bool has(uint32_t word, int bit) { return (word >> bit & 1U) != 0; }
@@ -56,15 +57,25 @@ Processor detect() {
   found.avx2 = has(ebx, 5) && fma && (state & kStateAvx) == kStateAvx;
   const bool f_dq_bw_vl = has(ebx, 16) && has(ebx, 17) && has(ebx, 30) && has(ebx, 31);
   found.avx512 = found.avx2 && f_dq_bw_vl && (state & kStateAvx512) == kStateAvx512;
+  found.avx512_vnni = found.avx512 && has(ecx, 11);
   return found;
 }
 
+KernelTable make_vnni_table() {
+  KernelTable table = kAvx512Kernels;
+  table.name = "avx512_vnni";
+  table.codes = kAvx512VnniCodes;
+  return table;
+}
+
 std::vector<const KernelTable*> detect_tables() {
+  static const KernelTable vnni = make_vnni_table();
   std::vector<const KernelTable*> tables = {&kScalarKernels};
   const Processor processor = detect();
   if (processor.sse41) tables.push_back(&kSse41Kernels);
   if (processor.avx2) tables.push_back(&kAvx2Kernels);
   if (processor.avx512) tables.push_back(&kAvx512Kernels);
+  if (processor.avx512_vnni) tables.push_back(&vnni);
   return tables;
 }
 

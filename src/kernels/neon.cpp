@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/code_tile.h"
 #include "kernels/kernels.h"
 #include "kernels/tables.h"
 #include "kernels/tile.h"
@@ -54,9 +55,42 @@ struct Neon {
   static bool any_above(Integers bits, int32_t limit) { return vmaxvq_s32(bits) > limit; }
 };
 
+struct NeonCodes {
+  using Bytes = int32x4_t;
+  static constexpr size_t kBytes = 16;
+  static constexpr bool kCentred = true;
+
+  static Bytes zero() { return vdupq_n_s32(0); }
+  static Bytes load(const void* p) { return vreinterpretq_s32_u8(vld1q_u8(static_cast<const uint8_t*>(p))); }
+  static Bytes multiply_s8(Bytes sums, int8x16_t row, int8x16_t query) {
+    const int16x8_t low = vmull_s8(vget_low_s8(row), vget_low_s8(query));
+    return vpadalq_s16(sums, vmlal_high_s8(low, row, query));
+  }
+  static Bytes multiply_u8(Bytes sums, Bytes row, Bytes query) {
+    const uint8x16_t centred = veorq_u8(vreinterpretq_u8_s32(row), vdupq_n_u8(0x80));
+    return multiply_s8(sums, vreinterpretq_s8_u8(centred), vreinterpretq_s8_s32(query));
+  }
+  static Bytes multiply_u4(Bytes sums, Bytes row, Bytes query) {
+    return multiply_s8(sums, vreinterpretq_s8_s32(row), vreinterpretq_s8_s32(query));
+  }
+  static Bytes multiply_s16(Bytes sums, Bytes row, Bytes query) {
+    const int16x8_t a = vreinterpretq_s16_s32(row);
+    const int16x8_t b = vreinterpretq_s16_s32(query);
+    return vmlal_high_s16(vmlal_s16(sums, vget_low_s16(a), vget_low_s16(b)), a, b);
+  }
+  static Bytes low_halves(Bytes row) {
+    return vreinterpretq_s32_u8(vandq_u8(vreinterpretq_u8_s32(row), vdupq_n_u8(15)));
+  }
+  static Bytes high_halves(Bytes row) { return vreinterpretq_s32_u8(vshrq_n_u8(vreinterpretq_u8_s32(row), 4)); }
+  static int64_t total(Bytes sums) { return vaddlvq_s32(sums); }
+  static void store_totals(const Bytes (&v)[kCodeTileRows], int32_t* out) {
+    vst1q_s32(out, vpaddq_s32(vpaddq_s32(v[0], v[1]), vpaddq_s32(v[2], v[3])));
+  }
+};
+
 }  // namespace
 
-constinit const KernelTable kNeonKernels = make_table<Neon>("neon");
+constinit const KernelTable kNeonKernels = make_table<Neon>("neon", make_code_kernels<NeonCodes>());
 
 }  // namespace ehub
 

@@ -60,6 +60,16 @@ void dot_norm_one(const float* query, const float* rows, size_t n, size_t dims, 
   }
 }
 
+template <float (*kTerm)(float, float)>
+void distances_apart(const float* query, const float* const* rows, size_t n, size_t dims, float* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = distance<kTerm>(query, rows[i], dims);
+}
+
+void dot_norm_apart(const float* query, const float* const* rows, size_t n, size_t dims, float* out,
+                    float* norms_squared) {
+  for (size_t i = 0; i < n; ++i) dot_norm_one(query, rows[i], 1, dims, out + i, norms_squared + i);
+}
+
 void accumulate(const float* row, double weight, size_t dims, double* sum) {
   for (size_t d = 0; d < dims; ++d) sum[d] += weight * static_cast<double>(row[d]);
 }
@@ -71,6 +81,39 @@ bool all_finite(const float* values, size_t n) {
   return bad == 0;
 }
 
+void dot_u8(const int8_t* query, int32_t /*query_sum*/, const uint8_t* codes, size_t row_bytes, const uint32_t* rows,
+            size_t n, int32_t* out) {
+  for (size_t i = 0; i < n; ++i) {
+    const uint8_t* row = codes + rows[i] * row_bytes;
+    int32_t sum = 0;
+    for (size_t d = 0; d < row_bytes; ++d) sum += query[d] * (row[d] - 128);
+    out[i] = sum;
+  }
+}
+
+void dot_u4(const int8_t* query, int32_t query_sum, const uint8_t* codes, size_t row_bytes, const uint32_t* rows,
+            size_t n, int32_t* out) {
+  for (size_t i = 0; i < n; ++i) {
+    const uint8_t* row = codes + rows[i] * row_bytes;
+    int32_t sum = 0;
+    for (size_t block = 0; block < row_bytes; block += 64) {
+      const int8_t* part = query + 2 * block;
+      for (size_t b = 0; b < 64; ++b) sum += part[b] * (row[block + b] & 15) + part[b + 64] * (row[block + b] >> 4);
+    }
+    out[i] = 2 * sum - 15 * query_sum;
+  }
+}
+
+void dot_s16(const int16_t* query, const uint8_t* codes, size_t row_bytes, const uint32_t* rows, size_t n,
+             int64_t* out) {
+  for (size_t i = 0; i < n; ++i) {
+    const auto* row = reinterpret_cast<const int16_t*>(codes + rows[i] * row_bytes);
+    int64_t sum = 0;
+    for (size_t d = 0; d < row_bytes / sizeof(int16_t); ++d) sum += query[d] * row[d];
+    out[i] = sum;
+  }
+}
+
 }  // namespace
 
 constinit const KernelTable kScalarKernels = {"scalar",
@@ -79,7 +122,11 @@ constinit const KernelTable kScalarKernels = {"scalar",
                                               dot_norm_one,
                                               distances_many<squared_difference>,
                                               distances_many<product>,
+                                              distances_apart<squared_difference>,
+                                              distances_apart<product>,
+                                              dot_norm_apart,
                                               accumulate,
-                                              all_finite};
+                                              all_finite,
+                                              {dot_u8, dot_u4, dot_s16}};
 
 }  // namespace ehub

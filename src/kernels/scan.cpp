@@ -166,11 +166,11 @@ TopK::TopK(size_t k, float distance_max) : k_(k), distance_max_(distance_max), t
   heap_.reserve(k);
 }
 
-void TopK::push(float distance, uint64_t row) {
+bool TopK::push(float distance, uint64_t row) {
   const Neighbor candidate = {std::isnan(distance) ? kUnlimited : distance, row};
-  if (candidate.distance > threshold_ || k_ == 0) return;
+  if (candidate.distance > threshold_ || k_ == 0) return false;
   if (heap_.size() == k_) {
-    if (!nearer(candidate, heap_.front())) return;
+    if (!nearer(candidate, heap_.front())) return false;
     std::pop_heap(heap_.begin(), heap_.end(), nearer);
     heap_.back() = candidate;
   } else {
@@ -178,6 +178,7 @@ void TopK::push(float distance, uint64_t row) {
   }
   std::push_heap(heap_.begin(), heap_.end(), nearer);
   if (heap_.size() == k_) threshold_ = heap_.front().distance;
+  return true;
 }
 
 void TopK::merge(const TopK& other) {
@@ -205,6 +206,23 @@ void scan_block(const KernelTable& kernels, Metric metric, const float* queries,
     // Hardware follows neighbouring rows, and cannot know where the next selected row is.
     if (more && ahead.start != span.start + span.count) scan.prefetch(ahead);
     scan.span(span);
+  }
+}
+
+void distances_apart(const KernelTable& kernels, Metric metric, const float* query, float query_norm_squared,
+                     const float* const* rows, size_t n, size_t dims, float* out) {
+  if (metric == Metric::kL2) return kernels.l2_apart(query, rows, n, dims, out);
+  if (metric == Metric::kInnerProduct) {
+    kernels.dot_apart(query, rows, n, dims, out);
+    for (size_t i = 0; i < n; ++i) out[i] = 1.0F - out[i];
+    return;
+  }
+  const float query_scale = 1.0F / std::sqrt(query_norm_squared);
+  for (; n > 0; rows += std::min(n, kSpanRows), out += std::min(n, kSpanRows), n -= std::min(n, kSpanRows)) {
+    const size_t count = std::min(n, kSpanRows);
+    float norms_squared[kSpanRows];
+    kernels.dot_norm_apart(query, rows, count, dims, out, norms_squared);
+    for (size_t i = 0; i < count; ++i) out[i] = 1.0F - out[i] * (1.0F / std::sqrt(norms_squared[i])) * query_scale;
   }
 }
 

@@ -33,9 +33,11 @@ class TopK {
  public:
   explicit TopK(size_t k, float distance_max = kUnlimited);
 
+  size_t size() const { return heap_.size(); }
   // A row farther than this cannot enter.
   float threshold() const { return threshold_; }
-  void push(float distance, uint64_t row);
+  // True if the row is now among them.
+  bool push(float distance, uint64_t row);
   // Adds what another scan of the same query found.
   void merge(const TopK& other);
   // The answer, nearest first; leaves this empty.
@@ -56,6 +58,11 @@ class TopK {
 void scan_block(const KernelTable& kernels, Metric metric, const float* queries, const float* query_norms_squared,
                 size_t m, const float* rows, size_t n, size_t dims, const uint64_t* selected, uint64_t row_base,
                 TopK* heaps);
+
+// The distances of one query to `n` rows that lie apart, the same to the bit as a scan finds.
+// `query_norm_squared`: for Metric::kCosine only.
+void distances_apart(const KernelTable& kernels, Metric metric, const float* query, float query_norm_squared,
+                     const float* const* rows, size_t n, size_t dims, float* out);
 
 // The first of `n` rows that may not be stored under `metric`, or `n` if all may: a row with a NaN or an infinity, and
 // under Metric::kCosine one whose squared norm is not a normal float32 (zero vectors, and norms below about 1e-19 or

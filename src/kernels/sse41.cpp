@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/code_tile.h"
 #include "kernels/kernels.h"
 #include "kernels/tables.h"
 #include "kernels/tile.h"
@@ -58,9 +59,39 @@ struct Sse41 {
   }
 };
 
+struct Sse41Codes {
+  using Bytes = __m128i;
+  static constexpr size_t kBytes = 16;
+  static constexpr bool kCentred = true;
+
+  static Bytes zero() { return _mm_setzero_si128(); }
+  static Bytes load(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+  static Bytes add_pairs(Bytes sums, Bytes pairs) { return _mm_add_epi32(sums, _mm_madd_epi16(pairs, _mm_set1_epi16(1))); }
+  // |row| times the query with the row's sign: two products of at most 128 * 127 fit an int16.
+  static Bytes multiply_u8(Bytes sums, Bytes row, Bytes query) {
+    const Bytes centred = _mm_xor_si128(row, _mm_set1_epi8(-128));
+    return add_pairs(sums, _mm_maddubs_epi16(_mm_abs_epi8(centred), _mm_sign_epi8(query, centred)));
+  }
+  static Bytes multiply_u4(Bytes sums, Bytes row, Bytes query) { return add_pairs(sums, _mm_maddubs_epi16(row, query)); }
+  static Bytes multiply_s16(Bytes sums, Bytes row, Bytes query) {
+    return _mm_add_epi32(sums, _mm_madd_epi16(row, query));
+  }
+  static Bytes low_halves(Bytes row) { return _mm_and_si128(row, _mm_set1_epi8(15)); }
+  static Bytes high_halves(Bytes row) { return _mm_and_si128(_mm_srli_epi16(row, 4), _mm_set1_epi8(15)); }
+  static int64_t total(Bytes sums) {
+    const Bytes wide = _mm_add_epi64(_mm_cvtepi32_epi64(sums), _mm_cvtepi32_epi64(_mm_srli_si128(sums, 8)));
+    return _mm_cvtsi128_si64(wide) + _mm_extract_epi64(wide, 1);
+  }
+  static void store_totals(const Bytes (&v)[kCodeTileRows], int32_t* out) {
+    const Bytes ab = _mm_hadd_epi32(v[0], v[1]);
+    const Bytes cd = _mm_hadd_epi32(v[2], v[3]);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_hadd_epi32(ab, cd));
+  }
+};
+
 }  // namespace
 
-constinit const KernelTable kSse41Kernels = make_table<Sse41>("sse41");
+constinit const KernelTable kSse41Kernels = make_table<Sse41>("sse41", make_code_kernels<Sse41Codes>());
 
 }  // namespace ehub
 

@@ -13,6 +13,7 @@ extern const KernelTable kScalarKernels;
 extern const KernelTable kSse41Kernels;
 extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512Kernels;
+extern const CodeKernels kAvx512VnniCodes;  // the tier "avx512_vnni" is kAvx512Kernels with these
 #elif defined(__aarch64__)
 extern const KernelTable kNeonKernels;
 #endif

@@ -139,6 +139,33 @@ void distances_many(const float* queries, size_t m, const float* rows, size_t n,
   }
 }
 
+// As distances_one, of rows that lie apart: nothing but their own order helps the processor to overlap them, so four go
+// abreast.
+template <class Simd, class Term>
+void distances_apart(const float* query, const float* const* rows, size_t n, size_t dims, float* out) {
+  size_t i = 0;
+  for (; i + kTileRows <= n; i += kTileRows) {
+    typename Simd::Vector sums[kTileRows];
+#pragma GCC unroll 8
+    for (size_t r = 0; r < kTileRows; ++r) sums[r] = Simd::zero();
+    size_t d = 0;
+    for (; d + Simd::kLanes <= dims; d += Simd::kLanes) {
+      const typename Simd::Vector part = Simd::load(query + d);
+#pragma GCC unroll 8
+      for (size_t r = 0; r < kTileRows; ++r) sums[r] = Term::add(part, Simd::load(rows[i + r] + d), sums[r]);
+    }
+    if (d < dims) {
+      const typename Simd::Vector part = Simd::load_tail(query + d, dims - d);
+#pragma GCC unroll 8
+      for (size_t r = 0; r < kTileRows; ++r) {
+        sums[r] = Term::add(part, Simd::load_tail(rows[i + r] + d, dims - d), sums[r]);
+      }
+    }
+    Simd::store_sums(sums, out + i);
+  }
+  for (; i < n; ++i) tile<Simd, Term, 1, 1>(query, rows[i], dims, out + i, 1);
+}
+
 template <class Simd, bool kTail>
 inline void add_product_and_square(const float* query, const float* row, size_t count, typename Simd::Vector& product,
                                    typename Simd::Vector& square) {
@@ -164,6 +191,12 @@ void dot_norm_one(const float* query, const float* rows, size_t n, size_t dims, 
 }
 
 template <class Simd>
+void dot_norm_apart(const float* query, const float* const* rows, size_t n, size_t dims, float* out,
+                    float* norms_squared) {
+  for (size_t i = 0; i < n; ++i) dot_norm_one<Simd>(query, rows[i], 1, dims, out + i, norms_squared + i);
+}
+
+template <class Simd>
 bool all_finite(const float* values, size_t n) {
   constexpr int32_t kLargestFiniteBits = 0x7f7fffff;
   constexpr size_t kStep = 4 * Simd::kLanes;
@@ -180,15 +213,19 @@ bool all_finite(const float* values, size_t n) {
 }
 
 template <class Simd>
-constexpr KernelTable make_table(const char* name) {
+constexpr KernelTable make_table(const char* name, const CodeKernels& codes) {
   return {name,
           distances_one<Simd, SquaredDifference<Simd>>,
           distances_one<Simd, Product<Simd>>,
           dot_norm_one<Simd>,
           distances_many<Simd, SquaredDifference<Simd>>,
           distances_many<Simd, Product<Simd>>,
+          distances_apart<Simd, SquaredDifference<Simd>>,
+          distances_apart<Simd, Product<Simd>>,
+          dot_norm_apart<Simd>,
           Simd::accumulate,
-          all_finite<Simd>};
+          all_finite<Simd>,
+          codes};
 }
 
 }  // namespace

@@ -71,6 +71,10 @@ void Store::Impl::after_commit() {
     (void)checkpoint({});
     return;
   }
+  want_checkpoint();
+}
+
+void Store::Impl::want_checkpoint() {
   const std::lock_guard lock(background_mutex);
   checkpoint_due = true;
   background_wakes.notify_one();

@@ -18,6 +18,9 @@ Status check_name(const std::string& name) {
 }
 
 Status check_schema(const Schema& schema) {
+  if (!schema.index.is_sound()) {
+    return invalid_argument("M is 2 to 512, ef_construction 2 to 10,000, ef at most 1,000,000, target_recall between 0 and 1");
+  }
   if (schema.dims >= 1 && schema.dims <= kDimsMax) return {};
   return invalid_argument("dims must be from 1 to " + std::to_string(kDimsMax) + "; " + std::to_string(schema.dims) +
                           " was given");
@@ -38,6 +41,12 @@ std::vector<std::shared_ptr<Table>> Store::Impl::all_tables() const {
   all.reserve(tables.size());
   for (const auto& [id, table] : tables) all.push_back(table);
   return all;
+}
+
+std::shared_ptr<Table> Store::Impl::shared_table(const Table& table) const {
+  const std::lock_guard lock(catalog_mutex);
+  const auto found = tables.find(table.id);
+  return found == tables.end() || found->second.get() != &table ? nullptr : found->second;
 }
 
 Status Store::Impl::commit_op(const LogOp& op) {

@@ -9,10 +9,10 @@
 // A crash in between leaves the old manifest and the old logs, which say the same.
 
 #include <algorithm>
-#include <bit>
 #include <set>
 
 #include "base/limits.h"
+#include "store/compaction.h"
 #include "store/rewrite.h"
 #include "store/store_impl.h"
 
@@ -26,6 +26,7 @@ struct TableWork {
   std::vector<Rewritten> from_memory;  // per frozen memory segment
   std::vector<SealedRef> sealed;       // from frozen file segments
   Rewritten merged;                    // of `compacted`
+  bool is_prepared = false;            // `merged` was made before
 };
 
 struct CheckpointPlan {
@@ -43,12 +44,6 @@ struct CheckpointPlan {
 
 namespace {
 
-// A segment with a larger share of dead rows is rewritten.
-constexpr uint32_t kDeadPercentMax = 25;
-
-// So many segments of about the same size are merged into one.
-constexpr size_t kMergeSegments = 8;
-
 // A memory segment of carried rows is made anew when more than half of it is dead, but not for a handful of rows.
 constexpr Row kTrimRowsMin = 64;
 
@@ -57,56 +52,6 @@ std::vector<SegmentRef> as_refs(const std::vector<SealedRef>& sealed) {
   refs.reserve(sealed.size());
   for (const SealedRef& ref : sealed) refs.push_back({ref.segment, ref.deaths});
   return refs;
-}
-
-uint64_t live_rows(const SealedRef& ref) { return ref.segment->row_count() - ref.deaths->dead_count(); }
-
-bool has_many_dead(const SealedRef& ref) {
-  return uint64_t{ref.deaths->dead_count()} * 100 > uint64_t{ref.segment->row_count()} * kDeadPercentMax;
-}
-
-// Segments of one tier differ in size by less than a factor of eight.
-int size_tier(const SealedRef& ref) { return std::bit_width(ref.segment->row_count()) / 3; }
-
-// Of `candidates`, oldest first, as many as fit into one segment.
-std::vector<SealedRef> that_fit(const std::vector<SealedRef>& candidates, Row rows_max) {
-  std::vector<SealedRef> fitting;
-  uint64_t rows = 0;
-  for (const SealedRef& ref : candidates) {
-    if (rows + live_rows(ref) > rows_max && !fitting.empty()) break;
-    rows += live_rows(ref);
-    fitting.push_back(ref);
-  }
-  return fitting;
-}
-
-// What is worth rewriting unasked: one segment with many dead rows, or a tier that is full.
-std::vector<SealedRef> due_for_compaction(const Table& table, Row rows_max) {
-  std::vector<SealedRef> many_dead;
-  std::copy_if(table.sealed().begin(), table.sealed().end(), std::back_inserter(many_dead), has_many_dead);
-  if (!many_dead.empty()) return that_fit(many_dead, rows_max);
-  std::vector<SealedRef> tiers[11];
-  for (const SealedRef& ref : table.sealed()) {
-    if (ref.segment->row_count() <= rows_max / 2) tiers[size_tier(ref)].push_back(ref);
-  }
-  for (const std::vector<SealedRef>& tier : tiers) {
-    if (tier.size() >= kMergeSegments) return that_fit(tier, rows_max);
-  }
-  return {};
-}
-
-// What a user who asks for it wants rewritten: all with dead rows, and all that are not full.
-std::vector<SealedRef> all_compactable(const Table& table, Row rows_max) {
-  std::vector<SealedRef> candidates;
-  for (const SealedRef& ref : table.sealed()) {
-    if (ref.deaths->dead_count() != 0 || ref.segment->row_count() < rows_max) candidates.push_back(ref);
-  }
-  for (; !candidates.empty(); candidates.erase(candidates.begin())) {
-    std::vector<SealedRef> fitting = that_fit(candidates, rows_max);
-    const bool pointless = fitting.size() == 1 && fitting[0].deaths->dead_count() == 0;
-    if (!pointless) return fitting;
-  }
-  return {};
 }
 
 // The memory segment that takes rows now, if there is one.
@@ -183,6 +128,18 @@ FreshRef trimmed(const Table& table, const FreshRef& memory) {
   return fresh;
 }
 
+// The merge comes into use if all that it was made from is still there.
+void take_prepared(PreparedMerge& prepared, TableWork& work) {
+  const std::vector<SealedRef>& sealed = work.table->sealed();
+  for (const SealedRef& source : prepared.sources) {
+    const auto same = [&](const SealedRef& ref) { return ref.segment == source.segment; };
+    if (std::none_of(sealed.begin(), sealed.end(), same)) return;
+  }
+  work.compacted = prepared.sources;
+  work.merged = prepared.rewritten;
+  work.is_prepared = prepared.was_taken = true;
+}
+
 // How many rows the table's memory segment lost.
 Row trim_memory(Table& table) {
   const FreshRef* memory = memory_of(table);
@@ -227,7 +184,7 @@ Status do_work(TableWork& work, Seq cut, RewriteTarget target, std::atomic<Segme
     if (!rewritten.ok()) return rewritten.status();
     work.from_memory.push_back(std::move(rewritten.value()));
   }
-  if (work.compacted.empty()) return {};
+  if (work.compacted.empty() || work.is_prepared) return {};
   target.id = next_segment.fetch_add(1);
   Result<Rewritten> merged = rewrite_segments(target, as_refs(work.compacted), cut, nullptr);
   if (!merged.ok()) return merged.status();
@@ -302,6 +259,7 @@ Status Store::Impl::checkpoint(const CheckpointRequest& request, bool* compacted
   manifest = std::move(plan.manifest);
   manifest.tables.clear();
   collect_garbage(plan.kept, plan.first_new);
+  indexer.wake();
   return {};
 }
 
@@ -329,10 +287,12 @@ void Store::Impl::plan_table(CheckpointPlan& plan, const std::shared_ptr<Table>&
   }
   const Row rows_max = segment_rows_max(table->schema);
   if (table.get() == plan.request.compacted) {
-    work.compacted = all_compactable(*table, rows_max);
+    work.compacted = all_compactable(table->sealed(), rows_max);
     plan.compacts_requested = !work.compacted.empty();
+  } else if (PreparedMerge* prepared = plan.request.prepared; prepared != nullptr && prepared->table == table) {
+    take_prepared(*prepared, work);
   } else {
-    work.compacted = due_for_compaction(*table, rows_max);
+    work.compacted = due_for_compaction(table->sealed(), {rows_max, options.graph_rows_min});
   }
   if (!work.frozen.empty() || !work.compacted.empty()) plan.work.push_back(std::move(work));
 }

@@ -51,6 +51,7 @@ Pinned remove_manifests(FileSystem& fs, const std::string& root, const Manifest&
   return pinned;
 }
 
+// Files named for segments, in either directory.
 void remove_segments(FileSystem& fs, const std::string& directory, const std::set<SegmentId>& kept,
                      SegmentId first_new) {
   const Result<std::vector<std::string>> names = fs.list(directory);
@@ -58,6 +59,8 @@ void remove_segments(FileSystem& fs, const std::string& directory, const std::se
   for (const std::string& name : names.value()) {
     std::optional<uint64_t> id = number_of(name, vector_path);
     if (!id) id = number_of(name, segment_path);
+    if (!id) id = number_of(name, hnsw::graph_path);
+    if (!id) id = number_of(name, hnsw::unfinished_graph_path);
     if (id && *id < first_new && !kept.contains(*id)) (void)fs.remove(directory + "/" + name);
   }
 }
@@ -95,7 +98,12 @@ void Store::Impl::collect_garbage(const std::vector<SegmentId>& kept, SegmentId 
   if (keeps_garbage) return;
   Pinned pinned = remove_manifests(fs, root, manifest);
   pinned.segments.insert(kept.begin(), kept.end());
+  {
+    const std::lock_guard lock(unfinished_mutex);
+    pinned.segments.insert(unfinished.begin(), unfinished.end());
+  }
   remove_segments(fs, segment_directory, pinned.segments, first_new);
+  remove_segments(fs, index_files_directory, pinned.segments, first_new);
   spare_log = remove_logs(fs, log_directory, pinned.first_log, log_number);
 }
 

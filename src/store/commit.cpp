@@ -257,6 +257,7 @@ Status Store::Impl::acknowledge() {
 
 void Store::Impl::publish() {
   visible_seq.store(last_seq, std::memory_order_release);
+  last_commit_ms.store(steady_milliseconds(), std::memory_order_relaxed);
   log_growth.store(log == nullptr ? 0 : log->bytes() - log_base);
   growth_max.store(std::max(options.log_bytes_max, log_base));
   // For reader processes. If it fails they lag behind, nothing else.

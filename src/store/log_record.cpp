@@ -1,6 +1,7 @@
 #include "store/log_record.h"
 
 #include "base/limits.h"
+#include "store/schema.h"
 
 namespace ehub {
 namespace {
@@ -43,9 +44,7 @@ void encode_set(const LogOp& op, ByteWriter& out) {
 void encode_create(const LogOp& op, ByteWriter& out) {
   out.string(op.space);
   out.string(op.version);
-  out.varint(op.schema.dims);
-  out.varint(static_cast<uint32_t>(op.schema.metric));
-  out.varint(static_cast<uint32_t>(op.schema.key_type));
+  encode_schema(op.schema, out);
 }
 
 // A count of things that take at least one byte each in what is left: no more than that is ever allocated.
@@ -94,14 +93,12 @@ void decode_set(ByteReader& in, LogOp* op) {
 void decode_create(ByteReader& in, LogOp* op) {
   op->space = in.string();
   op->version = in.string();
-  op->schema.dims = static_cast<uint32_t>(in.varint());
-  op->schema.metric = static_cast<Metric>(in.varint());
-  op->schema.key_type = static_cast<KeyType>(in.varint());
+  op->schema = decode_schema(in);
 }
 
 // What the checksum cannot promise: that the parts of a set agree with each other.
 bool consistent(const LogOp& op) {
-  if (op.kind == LogOp::Kind::kCreateTable) return op.schema.dims >= 1 && op.schema.dims <= kDimsMax;
+  if (op.kind == LogOp::Kind::kCreateTable) return op.schema.is_sound();
   if (op.kind != LogOp::Kind::kSet) return true;
   uint64_t extent_rows = 0;
   for (const Extent& extent : op.extents) extent_rows += extent.rows;

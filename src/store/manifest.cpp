@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/limits.h"
+#include "store/schema.h"
 
 namespace ehub {
 namespace {
@@ -28,18 +29,13 @@ constexpr size_t kBodyAt = 24;
 constexpr uint64_t kCopyAlignment = 4096;
 
 // The least that one of these takes in a body: a count above what is left over this is refused before memory is taken.
-constexpr size_t kTableBytesMin = 9;
+constexpr size_t kTableBytesMin = 16;
 constexpr size_t kNameBytesMin = 1;
 constexpr size_t kSegmentBytesMin = 10;
 
 bool is_name(std::string_view name) { return name.size() <= kNameBytesMax; }
 
 // The rules that a writer asserts and a reader demands.
-
-bool is_sound(const Schema& schema) {
-  return schema.dims >= 1 && schema.dims <= kDimsMax && schema.metric <= Metric::kCosine &&
-         schema.key_type <= KeyType::kInteger;
-}
 
 bool is_sound(const ManifestSegment& segment, SegmentId next_segment) {
   return segment.info.rows <= kSegmentRowsMax && segment.info.id >= 1 && segment.info.id < next_segment &&
@@ -52,7 +48,7 @@ bool is_sound(const ManifestTable& table, TableId next_table) {
   for (const std::string& partition : table.partitions) {
     if (!is_name(partition)) return false;
   }
-  return is_name(table.space) && is_name(table.version) && is_sound(table.schema);
+  return is_name(table.space) && is_name(table.version) && table.schema.is_sound();
 }
 
 void put_segment(const ManifestSegment& segment, ByteWriter& out) {
@@ -70,9 +66,7 @@ void put_table(const ManifestTable& table, ByteWriter& out) {
   out.varint(table.id);
   out.string(table.space);
   out.string(table.version);
-  out.varint(table.schema.dims);
-  out.varint(static_cast<uint32_t>(table.schema.metric));
-  out.varint(static_cast<uint32_t>(table.schema.key_type));
+  encode_schema(table.schema, out);
   out.varint(table.created);
   out.varint(table.partitions.size());
   for (const std::string& partition : table.partitions) out.string(partition);
@@ -142,10 +136,8 @@ class BodyReader {
     return take_segments(manifest, table);
   }
   bool take_schema(Schema* schema) {
-    schema->dims = take_uint32();
-    schema->metric = static_cast<Metric>(take_uint32());
-    schema->key_type = static_cast<KeyType>(take_uint32());
-    return is_sound(*schema) || refuse("a table with an impossible schema");
+    *schema = decode_schema(in_);
+    return schema->is_sound() || refuse("a table with an impossible schema");
   }
   bool take_partitions(ManifestTable* table) {
     size_t partitions = 0;

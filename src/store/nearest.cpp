@@ -1,41 +1,28 @@
-// View::nearest: an exact scan of the visible rows, in runs that fit the cache, over as many threads as the work is
-// worth.
+// View::nearest: which segments are walked and which are scanned, and the answers joined.
 
 #include <sched.h>
 
 #include <algorithm>
-#include <atomic>
-#include <mutex>
+#include <bit>
+#include <system_error>
 #include <thread>
 
 #include "kernels/dispatch.h"
-#include "store/view.h"
+#include "store/search.h"
 
 namespace ehub {
 namespace {
 
-// A run is checked against its checksums and then scanned while it is still in the cache.
 constexpr uint64_t kRunBytes = 512 << 10;
 
 // Multiplications that are worth a thread: some ten times what starting one costs.
 constexpr uint64_t kWorkPerThread = 4'000'000;
 
-struct Run {
-  size_t segment;
-  Row begin;
-  Row end;
-};
+// Of so few rows, a scan is as fast as a walk, and exact.
+constexpr uint64_t kScanRowsMax = 4096;
 
-struct Search {
-  const View& view;
-  const float* queries;
-  size_t m;
-  const SearchOptions& options;
-  size_t k;                          // with room for an excluded row
-  std::vector<float> norms_squared;  // of the queries, for cosine
-  std::vector<Run> runs;
-  std::vector<std::vector<uint64_t>> wanted;  // per segment a bitmap; empty: all rows of its runs
-};
+// Selected rows that a walk among them begins at.
+constexpr size_t kSampleRows = 32;
 
 unsigned usable_cores() {
   cpu_set_t set;
@@ -43,73 +30,23 @@ unsigned usable_cores() {
   return static_cast<unsigned>(CPU_COUNT(&set));
 }
 
-// Bits [begin, end) of `bitmap`, moved to the front of `out`.
-void shift_bits(const std::vector<uint64_t>& bitmap, Row begin, Row end, std::vector<uint64_t>& out) {
-  const size_t words = (end - begin + 63) / 64;
-  const size_t first = begin / 64;
-  const unsigned shift = begin % 64;
-  out.resize(words);
-  for (size_t w = 0; w < words; ++w) {
-    out[w] = bitmap[first + w] >> shift;
-    if (shift != 0 && first + w + 1 < bitmap.size()) out[w] |= bitmap[first + w + 1] << (64 - shift);
-  }
+uint64_t count_bits(const std::vector<uint64_t>& bitmap) {
+  uint64_t count = 0;
+  for (const uint64_t word : bitmap) count += static_cast<uint64_t>(std::popcount(word));
+  return count;
 }
 
-void intersect(std::vector<uint64_t>& bitmap, const std::vector<uint64_t>& other) {
-  for (size_t w = 0; w < bitmap.size(); ++w) bitmap[w] &= w < other.size() ? other[w] : 0;
-}
-
-Status scan_run(const Search& search, const Run& run, std::vector<uint64_t>& scratch, TopK* heaps) {
-  const SegmentRef& ref = search.view.state()->segments[run.segment];
-  const std::vector<uint64_t>& wanted = search.wanted[run.segment];
-  for (Row row = run.begin; row < run.end;) {
-    Row n = 0;
-    const Result<const float*> vectors = ref.segment->vectors(row, run.end - row, &n);
-    if (!vectors.ok()) return vectors.status();
-    if (!wanted.empty()) shift_bits(wanted, row, row + n, scratch);
-    const Schema& schema = search.view.schema();
-    scan_block(kernels(), schema.metric, search.queries, search.norms_squared.data(), search.m, vectors.value(), n,
-               schema.dims, wanted.empty() ? nullptr : scratch.data(), make_ordinal(run.segment, row), heaps);
-    row += n;
-  }
-  return {};
-}
-
-// One thread's share: runs are taken from a common counter, so a slow thread holds nobody up.
-Status scan_runs(const Search& search, std::atomic<size_t>& next, std::vector<TopK>& heaps) {
-  std::vector<uint64_t> scratch;
-  for (size_t i = next.fetch_add(1); i < search.runs.size(); i = next.fetch_add(1)) {
-    EHUB_RETURN_IF_ERROR(scan_run(search, search.runs[i], scratch, heaps.data()));
-  }
-  return {};
-}
-
-unsigned threads_for(const Search& search) {
-  uint64_t rows = 0;
-  for (const Run& run : search.runs) rows += run.end - run.begin;
-  const uint64_t work = rows * search.m * search.view.schema().dims;
-  const unsigned limit = search.options.threads != 0 ? search.options.threads : usable_cores();
-  const uint64_t worth = std::max<uint64_t>(1, work / kWorkPerThread);
-  return static_cast<unsigned>(std::min<uint64_t>({limit, worth, std::max<size_t>(1, search.runs.size())}));
-}
-
-Status scan_parallel(const Search& search, std::vector<TopK>& heaps) {
-  const unsigned thread_count = threads_for(search);
-  std::vector<std::vector<TopK>> others(thread_count - 1, heaps);
-  std::vector<Status> statuses(thread_count);
-  std::atomic<size_t> next = 0;
-  {
-    std::vector<std::jthread> threads;
-    for (unsigned t = 1; t < thread_count; ++t) {
-      threads.emplace_back([&, t] { statuses[t] = scan_runs(search, next, others[t - 1]); });
+// Rows of a bitmap with `count` bits, evenly spread over them.
+std::vector<uint32_t> sample_of(const std::vector<uint64_t>& bitmap, uint64_t count) {
+  std::vector<uint32_t> sample;
+  const uint64_t step = std::max<uint64_t>(1, count / kSampleRows);
+  uint64_t seen = 0;
+  for (size_t w = 0; w < bitmap.size(); ++w) {
+    for (uint64_t word = bitmap[w]; word != 0; word &= word - 1, ++seen) {
+      if (seen % step == 0) sample.push_back(static_cast<uint32_t>(w * 64 + std::countr_zero(word)));
     }
-    statuses[0] = scan_runs(search, next, heaps);
   }
-  for (const Status& status : statuses) EHUB_RETURN_IF_ERROR(status);
-  for (const std::vector<TopK>& other : others) {
-    for (size_t q = 0; q < heaps.size(); ++q) heaps[q].merge(other[q]);
-  }
-  return {};
+  return sample;
 }
 
 void add_runs(Search& search, size_t segment, Row rows) {
@@ -133,34 +70,116 @@ std::vector<Neighbor> answer(TopK& heap, size_t k, Ordinal excluded) {
   return neighbors;
 }
 
+// The graph of a segment that has one.
+std::unique_ptr<Walk> walk_of(const SegmentRef& ref, size_t segment, Row rows, uint64_t wanted_count) {
+  if (wanted_count <= kScanRowsMax) return nullptr;
+  const auto* sealed = dynamic_cast<const SealedSegment*>(ref.segment.get());
+  if (sealed == nullptr) return nullptr;
+  auto graph = sealed->graph().load();
+  if (graph == nullptr) return nullptr;
+  return std::make_unique<Walk>(segment, sealed, std::move(graph), rows, wanted_count, std::vector<uint32_t>());
+}
+
 }  // namespace
+
+unsigned threads_for(const SearchOptions& options, uint64_t work, size_t pieces) {
+  const unsigned limit = options.threads != 0 ? options.threads : usable_cores();
+  return static_cast<unsigned>(
+      std::min<uint64_t>({limit, std::max<uint64_t>(1, work / kWorkPerThread), std::max<size_t>(1, pieces)}));
+}
+
+void run_threads(unsigned thread_count, const std::function<void(unsigned thread)>& work) {
+  std::vector<std::jthread> threads;
+  for (unsigned t = 1; t < thread_count; ++t) {
+    try {
+      threads.emplace_back([&work, t] { work(t); });
+    } catch (const std::system_error&) {
+      break;  // no more threads to be had: those that there are do all of it
+    }
+  }
+  work(0);
+}
+
+// Adds segment `s` to what is walked or scanned.
+Status View::plan_segment(Search& search, size_t s, WantedRows& all) const {
+  const SegmentRef& ref = state_->segments[s];
+  const Selection* filter = search.options.filter;
+  const Result<Row> rows = ref.segment->rows_at(seq_);
+  if (!rows.ok()) return rows.status();
+  std::vector<uint64_t>& wanted = search.wanted[s];
+  // Rows may be dead that were not yet at this view's seq.
+  uint64_t count = rows.value() - std::min(rows.value(), ref.deaths->dead_count());
+  if (filter != nullptr) {
+    wanted = filter->bitmaps[s];
+    keep_visible(s, rows.value(), wanted);
+    count = count_bits(wanted);
+    if (count == 0) return {};
+  }
+  all.at_least += count;
+  all.at_most += filter != nullptr ? count : rows.value();
+  std::unique_ptr<Walk> walk = search.options.exact ? nullptr : walk_of(ref, s, rows.value(), count);
+  if (walk != nullptr) {
+    if (filter != nullptr) walk->sample = sample_of(wanted, count);
+    search.walks.push_back(std::move(walk));
+    return {};
+  }
+  return plan_scan(search, s, rows.value());
+}
+
+Status View::plan_scan(Search& search, size_t s, Row rows) const {
+  if (search.wanted[s].empty() && state_->segments[s].deaths->dead_count() != 0) {
+    Result<std::vector<uint64_t>> bitmap = visible_in(s);
+    if (!bitmap.ok()) return bitmap.status();
+    search.wanted[s] = std::move(bitmap.value());
+  }
+  add_runs(search, s, rows);
+  return {};
+}
 
 Result<std::vector<std::vector<Neighbor>>> View::nearest(const float* queries, size_t m,
                                                          const SearchOptions& options) const {
-  Search search{*this, queries, m, options, options.k + (options.excluded != nullptr), {}, {}, {}};
-  uint64_t rows = 0;
-  for (size_t s = 0; s < state_->segments.size(); ++s) {
-    const SegmentRef& ref = state_->segments[s];
-    const Result<Row> visible_rows = ref.segment->rows_at(seq_);
-    if (!visible_rows.ok()) return visible_rows.status();
-    std::vector<uint64_t>& wanted = search.wanted.emplace_back();
-    if (options.filter != nullptr || ref.deaths->dead_count() != 0) {
-      Result<std::vector<uint64_t>> bitmap = visible_in(s);
-      if (!bitmap.ok()) return bitmap.status();
-      wanted = std::move(bitmap.value());
-      if (options.filter != nullptr) intersect(wanted, options.filter->bitmaps[s]);
-    }
-    rows += visible_rows.value();
-    add_runs(search, s, visible_rows.value());
-  }
+  Search search{*this, queries, m, options, options.k + (options.excluded != nullptr), {}, {}, {}, {}};
+  search.wanted.resize(state_->segments.size());
+  WantedRows rows;
+  for (size_t s = 0; s < state_->segments.size(); ++s) EHUB_RETURN_IF_ERROR(plan_segment(search, s, rows));
+  // Where all rows may be in the answer, nothing is gained by a walk.
+  if (!search.walks.empty() && search.k > rows.at_least) return scan_all(queries, m, options);
   if (schema_.metric == Metric::kCosine) search.norms_squared = norms_of(queries, m, schema_.dims);
-  std::vector<TopK> heaps(m, TopK(std::min<size_t>(search.k, rows), options.distance_max));
-  EHUB_RETURN_IF_ERROR(scan_parallel(search, heaps));
+  const size_t k = std::min<size_t>(search.k, rows.at_most);
+  std::vector<TopK> heaps(m, TopK(k, options.distance_max));
+  walk_graphs(search, heaps);
+  for (const auto& walk : search.walks) {
+    if (!walk->failed) continue;
+    walk->sealed->graph().reject(walk->graph.get());
+    return nearest(queries, m, options);
+  }
+  EHUB_RETURN_IF_ERROR(scan_runs(search, heaps));
   std::vector<std::vector<Neighbor>> answers(m);
   for (size_t q = 0; q < m; ++q) {
+    const bool short_of_rows = heaps[q].size() < search.k && options.distance_max == TopK::kUnlimited;
+    if (!search.walks.empty() && short_of_rows) EHUB_RETURN_IF_ERROR(scan_instead(search, q, heaps[q]));
     answers[q] = answer(heaps[q], options.k, options.excluded == nullptr ? kNoOrdinal : options.excluded[q]);
   }
   return answers;
+}
+
+Result<std::vector<std::vector<Neighbor>>> View::scan_all(const float* queries, size_t m,
+                                                          const SearchOptions& options) const {
+  SearchOptions exact = options;
+  exact.exact = true;
+  return nearest(queries, m, exact);
+}
+
+// A walk may miss rows that are there; a scan does not.
+Status View::scan_instead(const Search& search, size_t q, TopK& heap) const {
+  SearchOptions options = search.options;
+  options.k = search.k;
+  options.excluded = nullptr;
+  auto exact = scan_all(search.queries + q * schema_.dims, 1, options);
+  if (!exact.ok()) return exact.status();
+  heap = TopK(search.k, options.distance_max);
+  for (const Neighbor& neighbor : exact.value()[0]) heap.push(neighbor.distance, neighbor.row);
+  return {};
 }
 
 }  // namespace ehub

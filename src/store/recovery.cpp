@@ -103,7 +103,7 @@ Status Store::Impl::create_hub() {
 }
 
 Status Store::Impl::open_writer() {
-  for (const std::string& directory : {root, log_directory, segment_directory}) {
+  for (const std::string& directory : {root, log_directory, segment_directory, index_files_directory}) {
     EHUB_RETURN_IF_ERROR(fs.make_directory(directory));
   }
   EHUB_RETURN_IF_ERROR(lock_for_writing());
@@ -120,6 +120,7 @@ Status Store::Impl::open_writer() {
     EHUB_RETURN_IF_ERROR(recover(replayed));
   }
   start_background();
+  indexer.wake();
   return {};
 }
 
@@ -262,6 +263,17 @@ Status Store::Impl::follow() {
 
 Status Store::Impl::refresh() {
   const std::unique_lock lock(refresh_mutex);
+  EHUB_RETURN_IF_ERROR(follow_log());
+  // Graphs come without a new manifest.
+  for (const auto& table : all_tables()) {
+    for (const SealedRef& ref : table->sealed()) {
+      if (ref.segment->row_count() >= options.graph_rows_min) ref.segment->graph().look_again();
+    }
+  }
+  return {};
+}
+
+Status Store::Impl::follow_log() {
   const Result<uint64_t> number = read_current(fs, root);
   if (!number.ok()) return number.status();
   if (number.value() == manifest.number) {

@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "base/limits.h"
-#include "store/checked_mapping.h"
+#include "io/checked_mapping.h"
 
 namespace ehub {
 namespace {

@@ -8,7 +8,21 @@
 namespace ehub {
 
 SealedSegment::SealedSegment(FileSystem& fs, std::string directory, Schema schema, uint64_t hash_seed, SegmentInfo info)
-    : fs_(fs), directory_(std::move(directory)), schema_(schema), hash_seed_(hash_seed), info_(info) {}
+    : fs_(fs),
+      directory_(std::move(directory)),
+      schema_(schema),
+      hash_seed_(hash_seed),
+      info_(info),
+      graph_(fs, index_directory(directory_), {info.id, info.footer_crc, info.rows, schema.dims, schema.metric}) {}
+
+std::string index_directory(const std::string& segment_directory) {
+  return segment_directory.substr(0, segment_directory.rfind('/') + 1) + "index";
+}
+
+const float* SealedSegment::vector_memory() const {
+  const SegmentReader* reader = opened_.load(std::memory_order_acquire);
+  return reader == nullptr ? nullptr : reader->vector_memory();
+}
 
 SealedSegment::~SealedSegment() = default;
 

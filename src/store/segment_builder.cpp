@@ -4,7 +4,8 @@
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/limits.h"
-#include "store/checked_mapping.h"
+#include "io/block_writer.h"
+#include "io/checked_mapping.h"
 #include "store/key_table.h"
 #include "store/segment_file.h"
 #include "store/segment_format.h"
@@ -13,7 +14,6 @@ namespace ehub {
 namespace {
 
 constexpr size_t kIdDigits = 12;
-constexpr size_t kOutputBufferBytes = 512 << 10;
 
 std::string file_path(const std::string& directory, SegmentId id, const char* suffix) {
   const std::string digits = std::to_string(id);
@@ -26,30 +26,15 @@ std::string file_path(const std::string& directory, SegmentId id, const char* su
 std::string vector_path(const std::string& directory, SegmentId id) { return file_path(directory, id, ".f32"); }
 std::string segment_path(const std::string& directory, SegmentId id) { return file_path(directory, id, ".seg"); }
 
-// Writes a file from front to back and sums its blocks. The first failure is kept for close(), and nothing is written
-// after it.
+// The file, section by section.
 class SegmentBuilder::Output {
  public:
-  explicit Output(File& file) : file_(file) { buffer_.reserve(kOutputBufferBytes); }
+  explicit Output(File& file) : writer_(file) {}
 
-  void put(const void* data, size_t size) {
-    const auto* at = static_cast<const uint8_t*>(data);
-    while (size > 0) {
-      const size_t part = std::min(size, kOutputBufferBytes - buffer_.size());
-      buffer_.insert(buffer_.end(), at, at + part);
-      at += part;
-      size -= part;
-      if (buffer_.size() == kOutputBufferBytes) flush();
-    }
-  }
-  template <typename T>
-  void put_all(const std::vector<T>& values) {
-    put(values.data(), values.size() * sizeof(T));
-  }
+  void put(const void* data, size_t size) { writer_.put(data, size); }
 
   void begin(Section s) {
-    static constexpr uint8_t kZeros[kSectionAlignment] = {};
-    put(kZeros, section_offset(s, offset()) - offset());
+    writer_.put(kZeros, section_offset(s, offset()) - offset());
     footer.sections[static_cast<size_t>(s)].offset = offset();
   }
   void end(Section s) {
@@ -59,37 +44,20 @@ class SegmentBuilder::Output {
   template <typename T>
   void put_section(Section s, const std::vector<T>& values) {
     begin(s);
-    put_all(values);
+    put(values.data(), values.size() * sizeof(T));
     end(s);
   }
 
-  uint64_t offset() const { return flushed_bytes_ + buffer_.size(); }
-  // The sums of all blocks so far.
-  std::vector<uint32_t> block_crcs() {
-    flush();
-    return block_crcs_;
-  }
-  Status close() {
-    flush();
-    return status_.ok() ? file_.sync() : status_;
-  }
+  uint64_t offset() const { return writer_.offset(); }
+  std::vector<uint32_t> block_crcs() { return writer_.block_crcs(); }
+  Status close() { return writer_.close(); }
 
   SegmentFooter footer{};
 
  private:
-  void flush() {
-    if (status_.ok()) status_ = file_.write(flushed_bytes_, buffer_.data(), buffer_.size());
-    if (status_.ok()) file_.start_writeback(flushed_bytes_, buffer_.size());
-    add_block_checksums(block_crcs_, flushed_bytes_, buffer_.data(), buffer_.size());
-    flushed_bytes_ += buffer_.size();
-    buffer_.clear();
-  }
+  static constexpr uint8_t kZeros[kSectionAlignment] = {};
 
-  File& file_;
-  std::vector<uint8_t> buffer_;
-  uint64_t flushed_bytes_ = 0;
-  std::vector<uint32_t> block_crcs_;
-  Status status_;
+  BlockWriter writer_;
 };
 
 SegmentBuilder::SegmentBuilder(Schema schema, uint64_t hash_seed) : schema_(schema), hash_seed_(hash_seed) {}

@@ -21,6 +21,7 @@
 #include "io/file.h"
 #include "store/finding.h"
 #include "store/segment.h"
+#include "store/segment_graph.h"
 #include "store/types.h"
 
 namespace ehub {
@@ -36,6 +37,9 @@ struct SegmentInfo {
   Seq seq_min = 0;
   Seq seq_max = 0;
 };
+
+// The directory of index files, beside that of segments.
+std::string index_directory(const std::string& segment_directory);
 
 // "<directory>/<id, 12 digits>.f32" and ".seg".
 std::string vector_path(const std::string& directory, SegmentId id);
@@ -83,6 +87,11 @@ class SealedSegment final : public Segment {
   // The same in full: each damaged part of each file; none if all is well.
   std::vector<Finding> findings() const;
 
+  // The graph over its rows. Part of the segment in use, not of its value.
+  SegmentGraph& graph() const { return graph_; }
+  // Where its vectors are mapped, unchecked: for prefetching alone. Null if it was never opened.
+  const float* vector_memory() const;
+
   Row row_count() const override { return info_.rows; }
   Seq seq_max() const override { return info_.seq_max; }
   Result<const float*> vectors(Row row, Row rows_max, Row* n) const override;
@@ -110,6 +119,7 @@ class SealedSegment final : public Segment {
   Schema schema_;
   uint64_t hash_seed_;
   SegmentInfo info_;
+  mutable SegmentGraph graph_;
   mutable std::mutex open_mutex_;
   mutable std::shared_ptr<const SegmentReader> opened_owner_;
   mutable std::atomic<const SegmentReader*> opened_ = nullptr;

@@ -6,7 +6,7 @@
 
 #include "base/crc32c.h"
 #include "base/limits.h"
-#include "store/checked_mapping.h"
+#include "io/checked_mapping.h"
 #include "store/key_table.h"
 
 namespace ehub {

@@ -17,7 +17,7 @@
 #include "base/bytes.h"
 #include "base/status.h"
 #include "io/file.h"
-#include "store/checked_mapping.h"
+#include "io/checked_mapping.h"
 #include "store/key_table.h"
 #include "store/segment_file.h"
 #include "store/segment_format.h"
@@ -34,6 +34,8 @@ class SegmentReader {
   SegmentReader(CheckedMapping vectors, CheckedMapping sections, const SegmentFooter& footer);
 
   Result<const float*> vectors(Row row, Row n) const;
+  // The same of row 0, unchecked, for a prefetch.
+  const float* vector_memory() const { return reinterpret_cast<const float*>(vectors_.unchecked(0)); }
   Result<std::string_view> key(Row row) const;
   Result<Seq> born(Row row) const;
   Result<Row> rows_at(Seq seq) const;

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/limits.h"
 #include "kernels/dispatch.h"
@@ -68,6 +69,11 @@ uint64_t batch_bytes(const WriteBatch& batch) {
 
 }  // namespace
 
+int64_t steady_milliseconds() {
+  const auto since = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(since).count();
+}
+
 uint64_t current_fork_generation() { return fork_count.load(std::memory_order_relaxed); }
 
 TableId table_id(const Table& table) { return table.id; }
@@ -79,6 +85,7 @@ Store::Impl::Impl(FileSystem& fs_, const std::string& root_, const StoreOptions&
       root(root_),
       log_directory(root_ + "/wal"),
       segment_directory(root_ + "/segments"),
+      index_files_directory(index_directory(segment_directory)),
       options(options_),
       fork_generation(current_fork_generation()),
       queue([this](const CommitQueue::Group& group) { commit(group); }),
@@ -106,6 +113,7 @@ Status Store::Impl::close() {
     release();
     return {};
   }
+  indexer.stop();
   stop_background();
   const bool changed = log != nullptr || !manifest.clean;
   Status status;
@@ -143,6 +151,7 @@ Store::~Store() {
 Result<std::unique_ptr<Store>> Store::open(FileSystem& fs, const std::string& root, const StoreOptions& options) {
   auto impl = std::make_unique<Impl>(fs, root, options);
   if (Status status = options.read_only ? impl->open_reader() : impl->open_writer(); !status.ok()) {
+    impl->indexer.stop();
     impl->stop_background();
     return status;
   }
@@ -263,6 +272,62 @@ Status Store::compact(const Table& table) {
   EHUB_RETURN_IF_ERROR(impl_->checkpoint({}));
   for (bool more = true; more;) EHUB_RETURN_IF_ERROR(impl_->checkpoint({.compacted = &table}, &more));
   return {};
+}
+
+IndexStats Store::index_stats(const Table& table) const {
+  IndexStats stats;
+  stats.rows = table.row_count();
+  for (const SegmentRef& ref : table.state()->segments) {
+    const auto* sealed = dynamic_cast<const SealedSegment*>(ref.segment.get());
+    const auto graph = sealed == nullptr ? nullptr : sealed->graph().load();
+    if (graph == nullptr) {
+      stats.rows_scanned += ref.segment->row_count();
+      continue;
+    }
+    ++stats.segments;
+    stats.rows_indexed += ref.segment->row_count();
+    stats.bytes += graph->file_bytes();
+    stats.unreachable += graph->unreachable();
+    stats.ef = std::max(stats.ef, graph->view().calibration.ef);
+    stats.code_bits = std::max(stats.code_bits, static_cast<uint32_t>(graph->view().codes.width));
+  }
+  stats.rebuilds = impl_->indexer.rebuilds();
+  stats.rows_building = impl_->indexer.rows_done();
+  stats.rows_per_second = impl_->indexer.build_rate();
+  return stats;
+}
+
+// What a search has to scan for want of a graph is sealed soon, so that it gets one.
+void Store::note_search(const Table& table) const {
+  constexpr int64_t kNoteEveryMs = 100;
+  constexpr uint64_t kScannedBytesMax = 16 << 20;
+  const int64_t now = steady_milliseconds();
+  if (now - table.last_search_ms() < kNoteEveryMs || impl_->options.read_only) return;
+  table.set_last_search(now);
+  uint64_t fresh_bytes = 0;
+  for (const SegmentRef& ref : table.state()->segments) {
+    const bool sealed = dynamic_cast<const SealedSegment*>(ref.segment.get()) != nullptr;
+    if (!sealed) fresh_bytes += ref.segment->row_count() * table.schema.row_bytes();
+  }
+  if (fresh_bytes > kScannedBytesMax) impl_->want_checkpoint();
+}
+
+Status Store::wait_indexed(const Table& table) {
+  EHUB_RETURN_IF_ERROR(impl_->check_usable());
+  const std::shared_ptr<Table> shared = impl_->shared_table(table);
+  if (shared == nullptr) return not_found("space '" + table.space + "' was deleted");
+  if (impl_->options.read_only) return {};
+  EHUB_RETURN_IF_ERROR(impl_->check_writable());
+  EHUB_RETURN_IF_ERROR(impl_->checkpoint({}));
+  return impl_->indexer.settle(shared, false);
+}
+
+Status Store::optimize(const Table& table) {
+  EHUB_RETURN_IF_ERROR(impl_->check_writable());
+  const std::shared_ptr<Table> shared = impl_->shared_table(table);
+  if (shared == nullptr) return not_found("space '" + table.space + "' was deleted");
+  EHUB_RETURN_IF_ERROR(impl_->checkpoint({}));
+  return impl_->indexer.settle(shared, true);
 }
 
 Status Store::refresh() {

@@ -37,7 +37,8 @@ struct StoreOptions {
   uint64_t segment_bytes_max = 1 << 30;       // of vectors in one segment
   uint64_t carry_bytes_max = 256 << 10;       // a table with fewer fresh bytes stays in the log at a checkpoint
   uint64_t carry_total_bytes_max = 64 << 20;  // ... unless all such tables together have more than this
-  bool background = true;  // checkpoints in a thread of their own; false: within the call that needs one
+  Row graph_rows_min = 4096;                  // a segment with fewer rows is scanned, and needs no graph
+  bool background = true;  // checkpoints and graphs in threads of their own; false: within the call that needs them
 };
 
 // One atomic batch for one table. Another thread may change the values of `vectors` during write(): then some of the
@@ -68,6 +69,21 @@ struct SegmentStats {
 struct TableStats {
   uint64_t rows = 0;
   std::vector<SegmentStats> segments;
+};
+
+// How far the index is, and how large.
+struct IndexStats {
+  uint64_t rows = 0;          // visible ones
+  uint64_t rows_indexed = 0;  // of the segments with a graph, dead ones included
+  uint64_t rows_scanned = 0;  // of those without
+  uint64_t segments = 0;      // with a graph
+  uint64_t bytes = 0;         // of the graph files
+  uint64_t unreachable = 0;   // rows that no walk can come to
+  uint64_t rebuilds = 0;      // graphs of the hub built again because they were damaged
+  uint64_t rows_building = 0;  // of the graph that is being built for the hub now, so far
+  double rows_per_second = 0;  // of the last build
+  uint32_t ef = 0;             // the largest default of the graphs
+  uint32_t code_bits = 0;      // the widest of the graphs
 };
 
 struct VerifyReport {
@@ -119,6 +135,13 @@ class Store {
   Status checkpoint();
   // Rewrites the table's segments without dead rows, and small ones together.
   Status compact(const Table& table);
+  // Returns when every segment that should have a graph has one.
+  Status wait_indexed(const Table& table);
+  // Makes the table's segments as few as can be, each with its graph, on all cores.
+  Status optimize(const Table& table);
+  IndexStats index_stats(const Table& table) const;
+  // Notes that the table is searched: its index is worth being kept close behind the writing.
+  void note_search(const Table& table) const;
   // A reader: moves on to what the writer has acknowledged. A writer: nothing to do.
   Status refresh();
   // Reads and checks all files. For a hub with findings, repair() when it is closed.

@@ -5,6 +5,7 @@
 //   commit.cpp      a group of batches: log, memory, disk, visible
 //   checkpoint.cpp  folding the log into segments; compaction of segments
 //   background.cpp  the thread that does so, and writers that wait for it
+//   indexer.cpp     graphs for sealed segments, in a thread of its own
 //   cleanup.cpp     files that nothing refers to any more
 //   recovery.cpp    open, replay, refresh
 //   verify.cpp      reading everything and comparing
@@ -21,6 +22,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <shared_mutex>
 #include <string>
 #include <thread>
@@ -28,9 +30,11 @@
 
 #include "io/file.h"
 #include "store/commit_queue.h"
+#include "store/indexer.h"
 #include "store/log_file.h"
 #include "store/log_record.h"
 #include "store/manifest.h"
+#include "store/rewrite.h"
 #include "store/store.h"
 #include "store/table.h"
 
@@ -60,8 +64,17 @@ struct PendingBatch {
 
 class Replay;
 
+// Segments that were merged before a checkpoint puts the result in their place.
+struct PreparedMerge {
+  std::shared_ptr<Table> table;
+  std::vector<SealedRef> sources;
+  Rewritten rewritten;
+  bool was_taken = false;  // set by the checkpoint
+};
+
 struct CheckpointRequest {
-  const Table* compacted = nullptr;  // rewrite this table's segments, too, now
+  const Table* compacted = nullptr;   // rewrite this table's segments, too, now
+  PreparedMerge* prepared = nullptr;  // use this
   bool closing = false;              // leave a clean hub and refuse later writes
 };
 
@@ -75,6 +88,7 @@ struct Store::Impl {
   const std::string root;
   const std::string log_directory;
   const std::string segment_directory;
+  const std::string index_files_directory;
   const StoreOptions options;
   const uint64_t fork_generation;
   std::unique_ptr<File> lock_file;
@@ -118,6 +132,8 @@ struct Store::Impl {
   Manifest manifest;           // as last installed or read, without its tables
   std::string spare_log;       // a file whose blocks the next log may write over, or ""
   bool keeps_garbage = false;  // for repair
+  std::mutex unfinished_mutex;
+  std::set<SegmentId> unfinished;  // segments that are being made beside all checkpoints
 
   // --- the background thread ---
   std::thread background;
@@ -129,6 +145,9 @@ struct Store::Impl {
   uint64_t checkpoints_ended = 0;
   Status checkpoint_status;  // of the last one in the background
 
+  Indexer indexer{*this};
+  std::atomic<int64_t> last_commit_ms = 0;  // steady clock
+
   // --- a reader process ---
   std::unique_ptr<File> manifest_lock;  // its pin on the manifest that it reads
   std::unique_ptr<Replay> replay;       // where it stands in the log
@@ -137,6 +156,8 @@ struct Store::Impl {
   Status check_usable() const;
   Status check_writable() const;
   std::vector<std::shared_ptr<Table>> all_tables() const;
+  // The same table, shared; null if it was dropped.
+  std::shared_ptr<Table> shared_table(const Table& table) const;
   Status close();
   void release();
 
@@ -179,6 +200,8 @@ struct Store::Impl {
   void run_background();
   bool over_limit(uint64_t factor) const;
   void after_commit();
+  // Soon, in the background.
+  void want_checkpoint();
   Status wait_for_room();
 
   // cleanup.cpp
@@ -197,11 +220,15 @@ struct Store::Impl {
   Result<Manifest> pin_manifest();
   Result<Seq> acknowledged_by_writer();
   Status follow();
+  Status follow_log();
   Status refresh();
 
   // verify.cpp
   Result<VerifyReport> verify();
 };
+
+// Of the clock that never goes back.
+int64_t steady_milliseconds();
 
 // Counts forks that this process is the child of.
 uint64_t current_fork_generation();

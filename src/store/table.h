@@ -52,6 +52,9 @@ class Table {
   std::shared_ptr<const TableState> state() const { return state_.load(); }
   bool state_is(const TableState* state) const { return state_.is(state); }
   uint64_t row_count() const { return row_count_.load(std::memory_order_acquire); }
+  // When somebody last searched, in milliseconds of the steady clock; 0: never.
+  int64_t last_search_ms() const { return last_search_ms_.load(std::memory_order_relaxed); }
+  void set_last_search(int64_t milliseconds) const { last_search_ms_.store(milliseconds, std::memory_order_relaxed); }
   bool dropped() const { return dropped_.load(std::memory_order_acquire); }
   // Partition number - 1 -> name.
   std::vector<std::string> partition_names() const;
@@ -96,6 +99,7 @@ class Table {
   Published<TableState> state_;
   std::atomic<uint64_t> row_count_ = 0;
   std::atomic<bool> dropped_ = false;
+  mutable std::atomic<int64_t> last_search_ms_ = 0;
   mutable std::mutex partitions_mutex_;
   std::vector<std::string> partition_names_;
 };

@@ -8,7 +8,9 @@
 #include <string_view>
 
 #include "base/hash.h"
+#include "base/limits.h"
 #include "base/metric.h"
+#include "hnsw/parameters.h"
 
 namespace ehub {
 
@@ -43,8 +45,13 @@ struct Schema {
   uint32_t dims = 0;
   Metric metric = Metric::kL2;
   KeyType key_type = KeyType::kString;
+  hnsw::GraphParameters index = {};
 
   uint64_t row_bytes() const { return uint64_t{dims} * sizeof(float); }
+  bool is_sound() const {
+    return dims >= 1 && dims <= kDimsMax && metric <= Metric::kCosine && key_type <= KeyType::kInteger &&
+           index.is_sound();
+  }
 };
 
 // How much an acknowledgement promises after a power cut. A killed process loses nothing at any level.

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/limits.h"
-#include "store/checked_mapping.h"
+#include "io/checked_mapping.h"
 
 namespace ehub {
 namespace {

@@ -1,6 +1,6 @@
 // Reading everything and comparing: each checksum, each key, each count.
 
-#include "store/checked_mapping.h"
+#include "io/checked_mapping.h"
 #include "store/store_impl.h"
 
 namespace ehub {

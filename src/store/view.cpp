@@ -1,6 +1,7 @@
 #include "store/view.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "kernels/dispatch.h"
@@ -144,11 +145,21 @@ Result<std::vector<uint64_t>> View::visible_in(size_t s) const {
   const Result<Row> rows = ref.segment->rows_at(seq_);
   if (!rows.ok()) return rows.status();
   std::vector<uint64_t> bitmap = first_rows(rows.value());
-  if (ref.deaths->dead_count() == 0) return bitmap;
-  for (Row row = 0; row < rows.value(); ++row) {
-    if (ref.deaths->dead_at(row, seq_)) bitmap[row >> 6] &= ~(uint64_t{1} << (row & 63));
-  }
+  keep_visible(s, rows.value(), bitmap);
   return bitmap;
+}
+
+void View::keep_visible(size_t s, Row rows, std::vector<uint64_t>& bitmap) const {
+  const SegmentRef& ref = state_->segments[s];
+  bitmap.resize(words_for(rows));
+  if (rows % 64 != 0) bitmap.back() &= (uint64_t{1} << (rows % 64)) - 1;
+  if (ref.deaths->dead_count() == 0) return;
+  for (size_t w = 0; w < bitmap.size(); ++w) {
+    for (uint64_t word = bitmap[w]; word != 0; word &= word - 1) {
+      const auto bit = static_cast<Row>(std::countr_zero(word));
+      if (ref.deaths->dead_at(static_cast<Row>(w * 64) + bit, seq_)) bitmap[w] &= ~(uint64_t{1} << bit);
+    }
+  }
 }
 
 Result<Selection> View::visible() const {

@@ -46,11 +46,15 @@ struct Selection {
 
 struct SearchOptions {
   size_t k = 10;
+  size_t ef = 0;       // candidates that a walk over a graph keeps; 0: what suits the space
+  bool exact = false;  // scan all rows
   float distance_max = std::numeric_limits<float>::infinity();
   const Selection* filter = nullptr;  // only these rows
   const Ordinal* excluded = nullptr;  // per query, a row that is not an answer (or kNoOrdinal)
   unsigned threads = 0;               // 0: as many as the work and the machine are worth
 };
+
+struct Search;
 
 class View {
  public:
@@ -76,8 +80,9 @@ class View {
   // Those of the located rows that exist.
   Selection select(const Ordinal* rows, size_t n) const;
 
-  // The k nearest visible rows of each of `m` queries (float32[m][dims], finite), nearest first, by an exact scan.
-  // Neighbor::row is an Ordinal. Fewer than k only if fewer rows are visible, selected and near enough.
+  // The k nearest visible rows of each of `m` queries (float32[m][dims], finite), nearest first. Neighbor::row is an
+  // Ordinal. Segments that have a graph are walked, unless few of their rows are asked for; all others are scanned, so
+  // that their part of the answer is exact. Fewer than k only if fewer rows are visible, selected and near enough.
   Result<std::vector<std::vector<Neighbor>>> nearest(const float* queries, size_t m,
                                                      const SearchOptions& options) const;
 
@@ -93,6 +98,19 @@ class View {
   Result<Ordinal> find(const Key& key) const;
   Status locate_chunk(const Key* keys, size_t n, Ordinal* out) const;
   Result<std::vector<uint64_t>> visible_in(size_t s) const;
+  // Clears the bits of rows of segment `s` that are not visible; `rows` of them are born.
+  void keep_visible(size_t s, Row rows, std::vector<uint64_t>& bitmap) const;
+
+  // nearest.cpp
+  struct WantedRows {
+    uint64_t at_least = 0;
+    uint64_t at_most = 0;
+  };
+  Status plan_segment(Search& search, size_t s, WantedRows& all) const;
+  Status plan_scan(Search& search, size_t s, Row rows) const;
+  Result<std::vector<std::vector<Neighbor>>> scan_all(const float* queries, size_t m,
+                                                      const SearchOptions& options) const;
+  Status scan_instead(const Search& search, size_t q, TopK& heap) const;
 
   std::shared_ptr<const TableState> state_;
   Seq seq_;

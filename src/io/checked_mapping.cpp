@@ -1,4 +1,4 @@
-#include "store/checked_mapping.h"
+#include "io/checked_mapping.h"
 
 #include <algorithm>
 #include <utility>

@@ -1,0 +1,86 @@
+"""The index of a space: how far it is, how well it answers, and how fast."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ehub import _arrays
+
+if TYPE_CHECKING:
+    from ehub.view import View
+
+__all__ = ["IndexStats", "RecallReport", "measure_recall"]
+
+SAMPLE_MAX = 100_000
+SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStats:
+    """What the index of a space covers.
+
+    Rows without a graph are scanned, so they are found all the same.
+    """
+
+    rows: int  # visible ones
+    rows_indexed: int  # in segments that have a graph; dead ones count
+    rows_scanned: int  # in segments that have none (yet, or for want of rows)
+    segments: int  # that have a graph
+    bytes: int  # of the index files
+    unreachable: int  # rows that no walk can come to
+    rebuilds: int  # graphs of the hub that were damaged and built again
+    rows_building: int  # of the graph that is being built for the hub now, so far
+    rows_per_second: float  # of the hub's last build
+    ef: int  # what a search for 10 keeps by default: the largest of the graphs
+    code_bits: int  # of a dimension: 4, 8, 16, or 32 for float32; the widest of the graphs
+
+
+@dataclass(frozen=True, slots=True)
+class RecallReport:
+    """How the live index compares with an exact search for the same queries.
+
+    Latencies are of single queries in one thread, in milliseconds, Python included.
+    """
+
+    k: int
+    sample: int
+    recall: float
+    latency_p50_ms: float
+    latency_p95_ms: float
+    latency_p99_ms: float
+    exact_latency_p50_ms: float
+
+
+def measure_recall(view: View, k: int, sample: int, ef: int | None) -> RecallReport:
+    """Search around some of the stored rows, with the index and without."""
+    _arrays.as_integer(k, "k", 1, 10_000)
+    _arrays.as_integer(sample, "sample", 1, SAMPLE_MAX)
+    keys = view.keys()
+    if len(keys) < 2:
+        return RecallReport(k, 0, 1.0, 0.0, 0.0, 0.0, 0.0)
+    chosen = np.random.default_rng(SEED).permutation(len(keys))[:sample]
+    found, exact = 0, 0
+    walked: list[float] = []
+    scanned: list[float] = []
+    for key in keys[chosen].tolist():
+        began = time.perf_counter()
+        answer = view.nearest_neighbors(k, key=key, ef=ef)
+        between = time.perf_counter()
+        truth = view.nearest_neighbors(k, key=key, exact=True)
+        walked.append(between - began)
+        scanned.append(time.perf_counter() - between)
+        found += as_near(answer.distances, truth.distances)
+        exact += len(truth)
+    p50, p95, p99 = (float(value) * 1e3 for value in np.percentile(walked, [50, 95, 99]))
+    slow = float(np.median(scanned)) * 1e3
+    return RecallReport(k, len(chosen), found / max(1, exact), p50, p95, p99, slow)
+
+
+def as_near(distances: NDArray[np.float32], truth: NDArray[np.float32]) -> int:
+    """How many rows are as near as the farthest true neighbor: of equal ones any will do."""
+    return int((distances <= truth[-1]).sum()) if len(truth) else 0

@@ -1,0 +1,151 @@
+#include "hnsw/build.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "hnsw/build_distances.h"
+#include "hnsw/calibration.h"
+#include "hnsw/connect.h"
+#include "hnsw/inserter.h"
+#include "kernels/dispatch.h"
+
+namespace ehub::hnsw {
+namespace {
+
+constexpr size_t kTaskRows = 1024;
+
+// Deeper than this, the order of the codes is too far from the true one, and more bits are cheaper than more rows.
+constexpr size_t kDepthMax = 64;
+
+// A sampled row is an easier query than a stranger.
+constexpr size_t kDepthMargin = 2;
+
+Status cancelled() { return closed("the build of the index was cancelled"); }
+
+// For inner product: what brings every row to the length of the longest, as one more dimension.
+std::vector<float> lifts_of(const GraphInput& input, Team& team) {
+  if (input.metric != Metric::kInnerProduct) return {};
+  std::vector<float> lifts(input.rows);
+  team.run(input.rows, kTaskRows, [&](size_t begin, size_t end, unsigned) {
+    for (size_t row = begin; row < end; ++row) {
+      lifts[row] = squared_norm(input.vectors + row * input.dims, input.dims);
+    }
+  });
+  const float longest = *std::max_element(lifts.begin(), lifts.end());
+  for (float& lift : lifts) lift = std::sqrt(longest - lift);
+  return lifts;
+}
+
+// While a graph is built under inner product, rows have their norms; in the end they have none.
+void set_norms(const Encoder& encoder, const GraphInput& input, CodeTable& codes, Team& team) {
+  if (input.metric != Metric::kInnerProduct) return;
+  team.run(input.rows, kTaskRows, [&](size_t begin, size_t end, unsigned) {
+    std::vector<float> residual(encoder.residual_dims());
+    for (size_t row = begin; row < end; ++row) {
+      encoder.residual_of_row(input.vectors + row * input.dims, residual.data());
+      codes.set_norm(row, encoder.norm_of(residual.data()));
+    }
+  });
+}
+
+class GraphBuilder {
+ public:
+  GraphBuilder(const GraphInput& input, const GraphParameters& parameters, Team& team, BuildControl& control)
+      : input_(input),
+        parameters_(parameters),
+        team_(team),
+        control_(control),
+        sample_(kernels(), input, team),
+        graph_(std::make_unique<BuiltGraph>(
+            Encoder::learn(input.metric, input.vectors, input.rows, input.dims, team))) {
+    graph_->parameters = parameters;
+  }
+
+  Result<std::unique_ptr<BuiltGraph>> run() {
+    choose_codes();
+    if (!insert()) return cancelled();
+    view().rows = static_cast<uint32_t>(input_.rows);
+    encode_for_walk();
+    view().calibration.ef = static_cast<uint32_t>(
+        sample_.ef_for(kernels(), graph_->encoder, view(), parameters_.target_recall, team_));
+    return std::move(graph_);
+  }
+
+ private:
+  GraphView& view() { return graph_->view; }
+
+  // The fewest bits with which the true neighbours are near the top. graph_->codes are then those of the build.
+  void choose_codes() {
+    for (const CodeWidth width : {CodeWidth::k8, CodeWidth::k16}) {
+      graph_->codes = CodeTable(graph_->encoder, width, input_.vectors, input_.rows, team_);
+      const size_t depth = sample_.depth(kernels(), graph_->encoder, graph_->codes.set(), team_);
+      walk_width_ = width;
+      view().calibration.rerank_min = static_cast<uint32_t>(kDepthMargin * depth);
+      if (depth <= kDepthMax) return;
+    }
+    walk_width_ = CodeWidth::kNone;
+    view().calibration.rerank_min = 0;
+  }
+
+  bool insert() {
+    set_norms(graph_->encoder, input_, graph_->codes, team_);
+    const BuildDistances distances(kernels(), graph_->codes.set(), input_.rows, lifts_of(input_, team_), team_);
+    graph_->twins = Twins(input_.vectors, input_.rows, input_.dims);
+    view().twins = graph_->twins.view();
+    const std::vector<uint32_t> nodes = node_rows(input_.rows, view().twins);
+    Inserter inserter(distances, input_.rows, view().twins, parameters_, team_);
+    if (!inserter.insert_all(control_)) return false;
+    const size_t links_max = 2 * size_t{parameters_.M};
+    const size_t stride = align_up(links_max, 16);
+    graph_->links = Buffer(input_.rows * stride * sizeof(uint32_t));
+    auto* links = reinterpret_cast<uint32_t*>(graph_->links.data());
+    inserter.finish(links, stride);
+    GraphView built;
+    built.rows = static_cast<uint32_t>(input_.rows);
+    built.link_stride = static_cast<uint32_t>(stride);
+    built.links = links;
+    built.codes = graph_->codes.set();
+    built.router = router_rows(nodes, graph_->encoder.code_bytes(CodeWidth::k8));
+    graph_->unreachable = connect_rows(built, nodes, distances, parameters_.ef_construction, links, links_max);
+    view().link_stride = built.link_stride;
+    view().links = links;
+    view().router = std::move(built.router);
+    return true;
+  }
+
+  void encode_for_walk() {
+    if (walk_width_ == CodeWidth::kNone) {
+      graph_->codes = CodeTable();
+      view().codes.width = CodeWidth::kNone;
+      return;
+    }
+    if (input_.metric == Metric::kInnerProduct) {
+      for (size_t row = 0; row < input_.rows; ++row) graph_->codes.set_norm(row, 0);
+    }
+    view().codes = graph_->codes.set();
+    graph_->router_codes = CodeTable(graph_->codes, view().router);
+    view().router_codes = graph_->router_codes.set();
+  }
+
+  const GraphInput& input_;
+  const GraphParameters& parameters_;
+  Team& team_;
+  BuildControl& control_;
+  CalibrationSample sample_;
+  std::unique_ptr<BuiltGraph> graph_;
+  CodeWidth walk_width_ = CodeWidth::k8;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<BuiltGraph>> build_graph(const GraphInput& input, const GraphParameters& parameters, Team& team,
+                                                BuildControl& control) {
+  EHUB_ASSERT(input.rows >= 1);
+  return GraphBuilder(input, parameters, team, control).run();
+}
+
+}  // namespace ehub::hnsw

@@ -1,0 +1,337 @@
+#include "hnsw/code.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "hnsw/team.h"
+
+namespace ehub::hnsw {
+namespace {
+
+// Partial sums of a reduction. A compiler may not reorder additions of floats; written so, it need not, to use vectors,
+// and the result is the same whatever it uses.
+constexpr size_t kLanes = 16;
+
+// Rows of one task of the team; also the unit in which means are summed, so that the sum does not depend on the team.
+constexpr size_t kTaskRows = 1024;
+
+// Rows that decide whether to rotate.
+constexpr size_t kSampleRows = 1024;
+
+// An error that is lower by less is not worth rotating every query for.
+constexpr double kRotationGain = 0.9;
+
+constexpr uint64_t kRotationSeed = 0x6568756268756268;
+
+// Added to a float of a magnitude below 2^22 and subtracted again, this rounds it to the nearest integer, ties to even.
+constexpr float kRounder = 12582912.0F;  // 1.5 * 2^23
+
+template <typename Term>
+double reduce(size_t n, Term term) {
+  float lanes[kLanes] = {};
+  size_t d = 0;
+  for (; d + kLanes <= n; d += kLanes) {
+    for (size_t i = 0; i < kLanes; ++i) lanes[i] += term(d + i);
+  }
+  for (size_t i = 0; d + i < n; ++i) lanes[i] += term(d + i);
+  double sum = 0;
+  for (const float lane : lanes) sum += static_cast<double>(lane);
+  return sum;
+}
+
+double wide_squared_norm(const float* values, size_t n) {
+  return reduce(n, [&](size_t d) { return values[d] * values[d]; });
+}
+
+float magnitude_max(const float* values, size_t n) {
+  float lanes[kLanes] = {};
+  size_t d = 0;
+  for (; d + kLanes <= n; d += kLanes) {
+    for (size_t i = 0; i < kLanes; ++i) lanes[i] = std::max(lanes[i], std::fabs(values[d + i]));
+  }
+  for (size_t i = 0; d + i < n; ++i) lanes[i] = std::max(lanes[i], std::fabs(values[d + i]));
+  return *std::max_element(lanes, lanes + kLanes);
+}
+
+float rounded(float value) { return (value + kRounder) - kRounder; }
+
+// The factor that brings code * factor closest to the residual.
+float best_scale(const float* residual, const float* code, size_t n) {
+  const double square = wide_squared_norm(code, n);
+  if (square == 0) return 0;
+  const double product = reduce(n, [&](size_t d) { return residual[d] * code[d]; });
+  return static_cast<float>(product / square);
+}
+
+// Rounds to whole numbers of magnitude at most `limit`, in units of limit / `range`.
+void quantize(const float* residual, size_t n, float range, float limit, float* code) {
+  const float factor = range > 0 ? limit / range : 0;
+  for (size_t d = 0; d < n; ++d) code[d] = std::clamp(rounded(residual[d] * factor), -limit, limit);
+}
+
+// Rounds to the odd numbers from -15 to 15, in units of range / 15.
+void quantize4(const float* residual, size_t n, float range, float* code) {
+  const float factor = range > 0 ? 15.0F / range : 0;
+  for (size_t d = 0; d < n; ++d) {
+    const float level = rounded((residual[d] * factor + 15.0F) * 0.5F);
+    code[d] = 2.0F * std::clamp(level, 0.0F, 15.0F) - 15.0F;
+  }
+}
+
+double squared_error(const float* residual, const float* code, float scale, size_t n) {
+  return reduce(n, [&](size_t d) {
+    const float error = residual[d] - scale * code[d];
+    return error * error;
+  });
+}
+
+// Few levels are better spent when the largest values are cut: the best of some ranges.
+float fit4(const float* residual, size_t n, float* code, float* scratch) {
+  const float range = magnitude_max(residual, n);
+  float best = 0;
+  double best_error = std::numeric_limits<double>::infinity();
+  for (const float share : {1.0F, 0.85F, 0.7F, 0.55F, 0.4F}) {
+    quantize4(residual, n, range * share, scratch);
+    const float scale = best_scale(residual, scratch, n);
+    const double error = squared_error(residual, scratch, scale, n);
+    if (error >= best_error) continue;
+    best_error = error;
+    best = scale;
+    std::copy_n(scratch, n, code);
+  }
+  return best;
+}
+
+void pack4(const float* code, size_t n, uint8_t* out, size_t out_bytes) {
+  for (size_t b = 0; b < out_bytes; ++b) {
+    const size_t low = b / 64 * 128 + b % 64;
+    const auto level = [&](size_t d) { return d < n ? static_cast<unsigned>((code[d] + 15.0F) * 0.5F) : 7U; };
+    out[b] = static_cast<uint8_t>(level(low) | level(low + 64) << 4);
+  }
+}
+
+std::vector<float>& scratch_of(size_t n) {
+  thread_local std::vector<float> scratch;
+  if (scratch.size() < n) scratch.resize(n);
+  return scratch;
+}
+
+float inverse_norm(const float* row, size_t n) {
+  const double square = wide_squared_norm(row, n);
+  return square > 0 ? static_cast<float>(1.0 / std::sqrt(square)) : 0.0F;
+}
+
+std::vector<float> mean_of(Metric metric, const float* rows, size_t n, size_t dims, Team& team) {
+  const size_t tasks = (n + kTaskRows - 1) / kTaskRows;
+  std::vector<double> sums(tasks * dims, 0.0);
+  team.run(n, kTaskRows, [&](size_t begin, size_t end, unsigned) {
+    double* sum = sums.data() + begin / kTaskRows * dims;
+    for (size_t i = begin; i < end; ++i) {
+      const float* row = rows + i * dims;
+      const float factor = metric == Metric::kCosine ? inverse_norm(row, dims) : 1.0F;
+      for (size_t d = 0; d < dims; ++d) sum[d] += static_cast<double>(row[d] * factor);
+    }
+  });
+  std::vector<float> mean(dims);
+  for (size_t d = 0; d < dims; ++d) {
+    double sum = 0;
+    for (size_t task = 0; task < tasks; ++task) sum += sums[task * dims + d];
+    mean[d] = static_cast<float>(sum / static_cast<double>(n));
+  }
+  return mean;
+}
+
+// The share of the residuals' squared norm that 8-bit codes lose.
+double code_error(const Encoder& encoder, const float* rows, size_t n) {
+  const size_t width = encoder.residual_dims();
+  std::vector<float> residual(width);
+  std::vector<float> code(width);
+  double lost = 0;
+  double all = 0;
+  const size_t count = std::min(n, kSampleRows);
+  for (size_t i = 0; i < count; ++i) {
+    encoder.residual_of_row(rows + i * n / count * encoder.dims(), residual.data());
+    quantize(residual.data(), width, magnitude_max(residual.data(), width), 127, code.data());
+    lost += squared_error(residual.data(), code.data(), best_scale(residual.data(), code.data(), width), width);
+    all += wide_squared_norm(residual.data(), width);
+  }
+  return all > 0 ? lost / all : 0;
+}
+
+}  // namespace
+
+float squared_norm(const float* values, size_t n) { return static_cast<float>(wide_squared_norm(values, n)); }
+
+Encoder::Encoder(Metric metric, size_t dims, std::vector<float> mean, std::optional<uint64_t> rotation_seed)
+    : metric_(metric),
+      dims_(dims),
+      residual_dims_(align_up(dims, 64)),
+      mean_(std::move(mean)),
+      rotation_seed_(rotation_seed) {
+  EHUB_ASSERT(mean_.size() == dims_);
+  if (rotation_seed_) rotation_.emplace(residual_dims_, *rotation_seed_);
+}
+
+Encoder Encoder::learn(Metric metric, const float* rows, size_t n, size_t dims, Team& team) {
+  Encoder plain(metric, dims, mean_of(metric, rows, n, dims, team), std::nullopt);
+  Encoder rotated(metric, dims, plain.mean_, kRotationSeed);
+  const double gain = kRotationGain * kRotationGain;  // of squared errors
+  return code_error(rotated, rows, n) < gain * code_error(plain, rows, n) ? rotated : plain;
+}
+
+size_t Encoder::code_bytes(CodeWidth width, size_t dims) {
+  const size_t values = align_up(dims, 64);
+  switch (width) {
+    case CodeWidth::k4:
+      return align_up(values / 2, 64);
+    case CodeWidth::k8:
+      return values;
+    case CodeWidth::k16:
+      return 2 * values;
+    case CodeWidth::kNone:
+      return 0;
+  }
+  return 0;
+}
+
+// So that the products of a quarter of the dimensions fit an int32.
+int Encoder::limit16() const {
+  return static_cast<int>(std::sqrt(static_cast<double>(1U << 31U) * 4 / static_cast<double>(residual_dims_))) - 1;
+}
+
+void Encoder::rotate_and_pad(float* values) const {
+  std::fill(values + dims_, values + residual_dims_, 0.0F);
+  if (rotation_) rotation_->apply(values);
+}
+
+void Encoder::residual_of_row(const float* row, float* out) const {
+  const float factor = metric_ == Metric::kCosine ? inverse_norm(row, dims_) : 1.0F;
+  for (size_t d = 0; d < dims_; ++d) out[d] = row[d] * factor - mean_[d];
+  rotate_and_pad(out);
+}
+
+void Encoder::residual_of_query(const float* query, float* out) const {
+  if (metric_ != Metric::kInnerProduct) {
+    residual_of_row(query, out);
+    return;
+  }
+  std::copy_n(query, dims_, out);
+  rotate_and_pad(out);
+}
+
+float Encoder::norm_of(const float* residual) const {
+  return squared_norm(residual, residual_dims_);
+}
+
+RowMeta Encoder::encode(CodeWidth width, const float* residual, uint8_t* out) const {
+  const size_t n = residual_dims_;
+  RowMeta meta = {metric_ == Metric::kInnerProduct ? 0.0F : norm_of(residual), 0};
+  std::vector<float>& scratch = scratch_of(2 * n);
+  float* code = scratch.data();
+  switch (width) {
+    case CodeWidth::k4:
+      meta.scale = fit4(residual, n, code, code + n);
+      pack4(code, n, out, code_bytes(width));
+      return meta;
+    case CodeWidth::k8:
+      quantize(residual, n, magnitude_max(residual, n), 127, code);
+      for (size_t d = 0; d < n; ++d) out[d] = static_cast<uint8_t>(static_cast<int>(code[d]) + 128);
+      break;
+    case CodeWidth::k16:
+      quantize(residual, n, magnitude_max(residual, n), static_cast<float>(std::min(limit16(), 32767)), code);
+      for (size_t d = 0; d < n; ++d) store_le(out + 2 * d, static_cast<int16_t>(code[d]));
+      break;
+    case CodeWidth::kNone:
+      return meta;
+  }
+  meta.scale = best_scale(residual, code, n);
+  return meta;
+}
+
+void Encoder::encode_query(CodeWidth width, const float* residual, CodedQuery& out) const {
+  const size_t n = residual_dims_;
+  out.norm = metric_ == Metric::kInnerProduct ? 0.0F : norm_of(residual);
+  out.values.assign(std::max(n, 2 * code_bytes(CodeWidth::k4)), 0);
+  out.sum = 0;
+  float* code = scratch_of(n).data();
+  if (width == CodeWidth::k16) {
+    quantize(residual, n, magnitude_max(residual, n), static_cast<float>(std::min(limit16(), 32767)), code);
+    for (size_t d = 0; d < n; ++d) out.values[d] = static_cast<int16_t>(code[d]);
+  } else {
+    quantize(residual, n, magnitude_max(residual, n), 127, code);
+    for (size_t d = 0; d < n; ++d) {
+      out.bytes()[d] = static_cast<int8_t>(code[d]);
+      out.sum += static_cast<int32_t>(code[d]);
+    }
+  }
+  out.twice_scale = 2 * best_scale(residual, code, n);
+}
+
+CodeTable::CodeTable(const Encoder& encoder, CodeWidth width, const float* rows, size_t n, Team& team)
+    : width_(width), code_bytes_(encoder.code_bytes(width)), codes_(n * code_bytes_), metas_(n) {
+  team.run(n, kTaskRows, [&](size_t begin, size_t end, unsigned) {
+    std::vector<float> residual(encoder.residual_dims());
+    for (size_t i = begin; i < end; ++i) {
+      encoder.residual_of_row(rows + i * encoder.dims(), residual.data());
+      metas_[i] = encoder.encode(width, residual.data(), codes_.data() + i * code_bytes_);
+    }
+  });
+}
+
+CodeTable::CodeTable(const CodeTable& other, const std::vector<uint32_t>& rows)
+    : width_(other.width_), code_bytes_(other.code_bytes_), codes_(rows.size() * other.code_bytes_) {
+  for (size_t i = 0; i < rows.size(); ++i) {
+    std::memcpy(codes_.data() + i * code_bytes_, other.codes_.data() + rows[i] * code_bytes_, code_bytes_);
+    metas_.push_back(other.metas_[rows[i]]);
+  }
+}
+
+void code_distances(const KernelTable& kernels, const CodeSet& codes, const CodedQuery& query, const uint32_t* rows,
+                    size_t n, float* out) {
+  constexpr size_t kPart = 64;
+  for (; n > 0; rows += std::min(n, kPart), out += std::min(n, kPart), n -= std::min(n, kPart)) {
+    const size_t count = std::min(n, kPart);
+    int32_t products[kPart];
+    int64_t wide_products[kPart];
+    if (codes.width == CodeWidth::k16) {
+      kernels.codes.dot_s16(query.values.data(), codes.codes, codes.code_bytes, rows, count, wide_products);
+      for (size_t i = 0; i < count; ++i) out[i] = static_cast<float>(wide_products[i]);
+    } else {
+      const auto dot = codes.width == CodeWidth::k8 ? kernels.codes.dot_u8 : kernels.codes.dot_u4;
+      dot(query.bytes(), query.sum, codes.codes, codes.code_bytes, rows, count, products);
+      for (size_t i = 0; i < count; ++i) out[i] = static_cast<float>(products[i]);
+    }
+    for (size_t i = 0; i < count; ++i) {
+      const RowMeta meta = codes.metas[rows[i]];
+      out[i] = (query.norm + meta.norm) - query.twice_scale * meta.scale * out[i];
+    }
+  }
+}
+
+void query_of_row(const CodeSet& codes, uint32_t row, int32_t sum, CodedQuery& out) {
+  const uint8_t* code = codes.codes + row * codes.code_bytes;
+  const RowMeta meta = codes.metas[row];
+  if (out.values.size() < codes.code_bytes) out.values.resize(codes.code_bytes);
+  if (codes.width == CodeWidth::k16) {
+    std::memcpy(out.values.data(), code, codes.code_bytes);
+  } else {
+    int8_t* bytes = out.bytes();
+    for (size_t d = 0; d < codes.code_bytes; ++d) bytes[d] = static_cast<int8_t>(code[d] ^ 0x80);
+  }
+  out.sum = sum;
+  out.norm = meta.norm;
+  out.twice_scale = 2 * meta.scale;
+}
+
+int32_t sum_of_row(const CodeSet& codes, uint32_t row) {
+  if (codes.width == CodeWidth::k16) return 0;
+  const uint8_t* code = codes.codes + row * codes.code_bytes;
+  int32_t sum = 0;
+  for (size_t d = 0; d < codes.code_bytes; ++d) sum += code[d];
+  return sum - 128 * static_cast<int32_t>(codes.code_bytes);
+}
+
+}  // namespace ehub::hnsw

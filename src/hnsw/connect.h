@@ -1,0 +1,21 @@
+// No row without a way to it: rows that a walk cannot come to are linked from their nearest that it can.
+//
+// Thread-safety: pure, but for the links that are given.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "hnsw/build_distances.h"
+#include "hnsw/graph.h"
+
+namespace ehub::hnsw {
+
+// `links`: of `view`, to be changed. `nodes`: the rows that are in the graph. All of them are reached from the first row of
+// the router afterwards; the number of rows for which no place was found is returned (0 but for made-up graphs).
+uint64_t connect_rows(const GraphView& view, std::span<const uint32_t> nodes, const BuildDistances& distances, size_t ef, uint32_t* links,
+                      size_t links_max);
+
+}  // namespace ehub::hnsw

@@ -1,0 +1,112 @@
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "hnsw/graph_file.h"
+#include "hnsw/graph_format.h"
+#include "io/block_writer.h"
+
+namespace ehub::hnsw {
+namespace {
+
+class GraphWriter {
+ public:
+  explicit GraphWriter(File& file) : out_(file) {}
+
+  Status write(const GraphStamp& stamp, const BuiltGraph& graph) {
+    GraphHeader header{};
+    std::memcpy(header.magic, kGraphMagic, sizeof(kGraphMagic));
+    header.format = kGraphFormat;
+    out_.put(&header, sizeof(header));
+    put_sections(graph);
+    footer_.block_crcs = {out_.offset(), 0};
+    const std::vector<uint32_t> crcs = out_.block_crcs();
+    out_.put(crcs.data(), crcs.size() * sizeof(uint32_t));
+    footer_.block_crcs.length = crcs.size() * sizeof(uint32_t);
+    footer_.block_crcs_checksum = crc_mask(crc32c(0, crcs.data(), footer_.block_crcs.length));
+    describe(stamp, graph);
+    footer_.checksum = footer_checksum(footer_);
+    std::memcpy(footer_.magic, kGraphMagic, sizeof(kGraphMagic));
+    out_.put(&footer_, sizeof(footer_));
+    return out_.close();
+  }
+
+ private:
+  void put(GraphSection section, const void* data, size_t size) {
+    out_.align(kGraphAlignment);
+    footer_.sections[static_cast<size_t>(section)] = {out_.offset(), size};
+    out_.put(data, size);
+  }
+  template <typename T>
+  void put_array(GraphSection section, const T* values, size_t count) {
+    put(section, values, count * sizeof(T));
+  }
+
+  void put_sections(const BuiltGraph& graph) {
+    const GraphView& view = graph.view;
+    put_array(GraphSection::kMean, graph.encoder.mean().data(), graph.encoder.dims());
+    put_array(GraphSection::kRouter, view.router.data(), view.router.size());
+    const size_t coded = view.codes.width == CodeWidth::kNone ? 0 : 1;
+    put(GraphSection::kRouterCodes, view.router_codes.codes, coded * view.router.size() * view.codes.code_bytes);
+    put_array(GraphSection::kRouterMetas, view.router_codes.metas, coded * view.router.size());
+    put_array(GraphSection::kTwinNodes, view.twins.nodes.data(), view.twins.nodes.size());
+    put_array(GraphSection::kTwinBegins, view.twins.begins.data(), view.twins.begins.size());
+    put_array(GraphSection::kTwinRows, view.twins.rows.data(), view.twins.rows.size());
+    put_array(GraphSection::kHasTwins, view.twins.has_twins, view.twins.empty() ? 0 : bitmap_words(view.rows));
+    put_array(GraphSection::kMetas, view.codes.metas, coded * view.rows);
+    put(GraphSection::kCodes, view.codes.codes, coded * view.rows * view.codes.code_bytes);
+    put_array(GraphSection::kLinks, view.links, size_t{view.rows} * view.link_stride);
+  }
+
+  void describe(const GraphStamp& stamp, const BuiltGraph& graph) {
+    footer_.segment = stamp.segment;
+    footer_.segment_crc = stamp.segment_crc;
+    footer_.rows = stamp.rows;
+    footer_.dims = stamp.dims;
+    footer_.metric = static_cast<uint32_t>(stamp.metric);
+    footer_.M = graph.parameters.M;
+    footer_.ef_construction = graph.parameters.ef_construction;
+    footer_.target_recall = graph.parameters.target_recall;
+    footer_.ef = graph.view.calibration.ef;
+    footer_.rerank_min = graph.view.calibration.rerank_min;
+    footer_.width = static_cast<uint32_t>(graph.view.codes.width);
+    footer_.link_stride = graph.view.link_stride;
+    footer_.rotated = graph.encoder.rotation_seed() ? 1 : 0;
+    footer_.rotation_seed = graph.encoder.rotation_seed().value_or(0);
+    footer_.unreachable = graph.unreachable;
+  }
+
+  BlockWriter out_;
+  GraphFooter footer_{};
+};
+
+Status write_file(FileSystem& fs, const std::string& path, const GraphStamp& stamp, const BuiltGraph& graph) {
+  auto file = fs.open(path, FileSystem::Mode::kCreate);
+  if (!file.ok()) return file.status();
+  return GraphWriter(*file.value()).write(stamp, graph);
+}
+
+}  // namespace
+
+std::string graph_path(const std::string& directory, uint64_t segment) {
+  char name[40];
+  std::snprintf(name, sizeof(name), "/%012" PRIu64 ".hnsw", segment);
+  return directory + name;
+}
+
+std::string unfinished_graph_path(const std::string& directory, uint64_t segment) {
+  return graph_path(directory, segment) + ".tmp";
+}
+
+Status write_graph(FileSystem& fs, const std::string& directory, const GraphStamp& stamp, const BuiltGraph& graph) {
+  const std::string path = graph_path(directory, stamp.segment);
+  const std::string unfinished = unfinished_graph_path(directory, stamp.segment);
+  Status status = write_file(fs, unfinished, stamp, graph);
+  if (status.ok()) status = fs.rename(unfinished, path);
+  if (!status.ok()) (void)fs.remove(unfinished);
+  return status;
+}
+
+}  // namespace ehub::hnsw

@@ -1,0 +1,220 @@
+#include "hnsw/inserter.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/bytes.h"
+
+namespace ehub::hnsw {
+namespace {
+
+// Chunks grow with the graph: a row does not see the others of its chunk, which must not be missed.
+constexpr size_t kChunkRowsMin = 64;
+constexpr size_t kChunkRowsMax = 1024;
+constexpr size_t kChunkShare = 8;
+
+// Rows that a thread takes at a time.
+constexpr size_t kTaskRows = 8;
+constexpr size_t kTaskTargets = 64;
+
+// Codes of the router's rows, which are read with every query.
+constexpr size_t kRouterBytes = 48 << 10;
+constexpr size_t kRouterRowsMin = 32;
+constexpr size_t kRouterRowsMax = 128;
+
+// While it grows a row may have a quarter more links than in the end, so that it is pruned for several at once.
+size_t growing_links(size_t links_max) { return links_max + links_max / 4; }
+
+// All nodes, such that those of any chunk are spread evenly: rows that come one after the other are often alike, and
+// would not see each other in one chunk.
+std::vector<uint32_t> insertion_order(const std::vector<uint32_t>& nodes) {
+  size_t step = static_cast<size_t>(0.6180339887 * static_cast<double>(nodes.size())) | 1;
+  while (std::gcd(step, nodes.size()) != 1) step += 2;
+  std::vector<uint32_t> order;
+  for (size_t i = 0, at = 0; i < nodes.size(); ++i, at = (at + step) % nodes.size()) order.push_back(nodes[at]);
+  return order;
+}
+
+}  // namespace
+
+std::vector<uint32_t> router_rows(std::span<const uint32_t> rows, size_t code_bytes) {
+  const size_t wanted = std::clamp(kRouterBytes / code_bytes, kRouterRowsMin, kRouterRowsMax);
+  const size_t count = std::min(rows.size(), wanted);
+  std::vector<uint32_t> router(count);
+  for (size_t i = 0; i < count; ++i) router[i] = rows[i * rows.size() / count];
+  return router;
+}
+
+std::vector<uint32_t> node_rows(size_t rows, const TwinsView& twins) {
+  std::vector<bool> is_twin(rows, false);
+  for (const uint32_t row : twins.rows) is_twin[row] = true;
+  std::vector<uint32_t> nodes;
+  for (uint32_t row = 0; row < rows; ++row) {
+    if (!is_twin[row]) nodes.push_back(row);
+  }
+  return nodes;
+}
+
+Inserter::Inserter(const BuildDistances& distances, size_t rows, const TwinsView& twins,
+                   const GraphParameters& parameters, Team& team)
+    : distances_(distances),
+      rows_(rows),
+      links_max_(2 * size_t{parameters.M}),
+      ef_construction_(parameters.ef_construction),
+      team_(team),
+      stride_(align_up(growing_links(links_max_), 16)),
+      links_(rows * stride_ * sizeof(uint32_t)),
+      workers_(team.size(), Worker(distances)),
+      part_back_links_(team.size()),
+      order_(insertion_order(node_rows(rows, twins))) {
+  // Twins, and rows that are not inserted yet, have no links.
+  for (uint32_t row = 0; row < rows; ++row) set_links(row, nullptr, 0);
+  view_.rows = static_cast<uint32_t>(rows);
+  view_.link_stride = static_cast<uint32_t>(stride_);
+  view_.links = links();
+  view_.codes = distances.codes();
+}
+
+size_t Inserter::degree(uint32_t row) const {
+  const uint32_t* links = view_.links_of(row);
+  return static_cast<size_t>(std::find(links, links + stride_, row) - links);
+}
+
+void Inserter::set_links(uint32_t row, const uint32_t* chosen, size_t n) {
+  uint32_t* links = links_of(row);
+  std::copy_n(chosen, n, links);
+  std::fill(links + n, links + stride_, row);
+}
+
+bool Inserter::insert_all(BuildControl& control) {
+  size_t router_of = 0;
+  for (size_t begin = 0; begin < order_.size();) {
+    if (control.cancelled.load(std::memory_order_relaxed)) return false;
+    const size_t chunk = std::clamp(begin / kChunkShare, kChunkRowsMin, kChunkRowsMax);
+    const size_t end = std::min(order_.size(), begin + chunk);
+    if (begin >= 2 * router_of) {
+      view_.router = router_rows({order_.data(), begin}, distances_.codes().code_bytes);
+      router_of = begin;
+    }
+    insert_chunk(begin, end);
+    begin = end;
+    control.rows_done.store(begin, std::memory_order_relaxed);
+  }
+  return true;
+}
+
+void Inserter::insert_chunk(size_t begin, size_t end) {
+  team_.run(end - begin, kTaskRows, [&](size_t first, size_t last, unsigned w) {
+    for (size_t i = first; i < last; ++i) choose_links(workers_[w], order_[begin + i], begin, end);
+  });
+  add_back_links(begin, end);
+}
+
+void Inserter::choose_links(Worker& worker, uint32_t row, size_t begin, size_t end) {
+  worker.candidates.clear();
+  if (begin == 0) {
+    // The first chunk has no graph to search: everyone is a candidate.
+    std::vector<uint32_t> others;
+    for (size_t place = 0; place < end; ++place) {
+      if (order_[place] != row) others.push_back(order_[place]);
+    }
+    score_candidates(worker, row, others.data(), others.size());
+  } else {
+    find_candidates(worker, row);
+  }
+  worker.chosen.resize(links_max_);
+  const size_t n = worker.pruner.prune(worker.candidates.data(), worker.candidates.size(), links_max_,
+                                       worker.chosen.data());
+  set_links(row, worker.chosen.data(), n);
+}
+
+void Inserter::find_candidates(Worker& worker, uint32_t row) {
+  worker.distances.set_row(row);
+  worker.walker.reset(rows_, std::min<size_t>(ef_construction_, rows_));
+  // No source of distances between rows fails.
+  (void)worker.walker.seed(worker.distances, view_.router.data(), view_.router.size());
+  (void)worker.walker.walk(view_, worker.distances);
+  // All that was expanded, the way there included: it leads out of a crowd of rows that are all alike.
+  worker.candidates = worker.walker.expanded();
+  std::sort(worker.candidates.begin(), worker.candidates.end());
+}
+
+void Inserter::score_candidates(Worker& worker, uint32_t row, const uint32_t* rows, size_t n) {
+  std::vector<float> scores(n);
+  worker.distances.set_row(row);
+  (void)worker.distances.score(rows, n, scores.data());
+  for (size_t i = 0; i < n; ++i) worker.candidates.push_back(make_candidate(scores[i], rows[i]));
+  std::sort(worker.candidates.begin(), worker.candidates.end());
+}
+
+// Every thread collects the links back to its own targets and sorts them: by target, then by source.
+void Inserter::add_back_links(size_t begin, size_t end) {
+  const size_t parts = workers_.size();
+  team_.run(parts, 1, [&](size_t part, size_t, unsigned w) {
+    Worker& worker = workers_[w];
+    worker.back_links.clear();
+    for (size_t place = begin; place < end; ++place) {
+      const uint32_t row = order_[place];
+      const uint32_t* links = links_of(row);
+      for (size_t i = 0; i < stride_ && links[i] != row; ++i) {
+        if (links[i] / kTaskTargets % parts == part) worker.back_links.push_back(uint64_t{links[i]} << 32 | row);
+      }
+    }
+    std::sort(worker.back_links.begin(), worker.back_links.end());
+    part_back_links_[part].swap(worker.back_links);
+  });
+  team_.run(parts, 1, [&](size_t part, size_t, unsigned w) {
+    const std::vector<uint64_t>& links = part_back_links_[part];
+    for (size_t i = 0; i < links.size();) {
+      const auto target = static_cast<uint32_t>(links[i] >> 32);
+      size_t group_end = i + 1;
+      while (group_end < links.size() && links[group_end] >> 32 == target) ++group_end;
+      link_back(workers_[w], target, links.data() + i, group_end - i);
+      i = group_end;
+    }
+  });
+}
+
+void Inserter::link_back(Worker& worker, uint32_t target, const uint64_t* sources, size_t n) {
+  uint32_t* links = links_of(target);
+  const size_t present = degree(target);
+  std::vector<uint32_t>& all = worker.chosen;
+  all.assign(links, links + present);
+  for (size_t i = 0; i < n; ++i) {
+    const auto source = static_cast<uint32_t>(sources[i]);
+    // Of two rows of the first chunk each may have chosen the other.
+    if (std::find(links, links + present, source) == links + present) all.push_back(source);
+  }
+  if (all.size() <= growing_links(links_max_)) {
+    std::copy(all.begin(), all.end(), links);
+    return;
+  }
+  worker.candidates.clear();
+  const std::vector<uint32_t> candidates = all;
+  score_candidates(worker, target, candidates.data(), candidates.size());
+  all.resize(links_max_);
+  const size_t kept = worker.pruner.prune(worker.candidates.data(), worker.candidates.size(), links_max_, all.data());
+  set_links(target, all.data(), kept);
+}
+
+void Inserter::finish(uint32_t* out, size_t link_stride) {
+  team_.run(rows_, kTaskTargets, [&](size_t begin, size_t end, unsigned w) {
+    Worker& worker = workers_[w];
+    for (size_t i = begin; i < end; ++i) {
+      const auto row = static_cast<uint32_t>(i);
+      const uint32_t* links = links_of(row);
+      const size_t n = degree(row);
+      worker.candidates.clear();
+      score_candidates(worker, row, links, n);
+      worker.chosen.assign(link_stride, row);
+      if (n > links_max_) {
+        worker.pruner.prune(worker.candidates.data(), n, links_max_, worker.chosen.data());
+      } else {
+        for (size_t j = 0; j < n; ++j) worker.chosen[j] = row_of(worker.candidates[j]);
+      }
+      std::copy_n(worker.chosen.data(), link_stride, out + i * link_stride);
+    }
+  });
+}
+
+}  // namespace ehub::hnsw

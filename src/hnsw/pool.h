@@ -1,0 +1,97 @@
+// The candidates of a walk: the nearest rows found so far, sorted, each expanded once.
+//
+// A candidate is one integer: its distance as bits that sort like the number, then its row, then whether it has been
+// expanded. So candidates are compared in one instruction, and ties go to the smaller row everywhere.
+//
+// Thread-safety: belongs to one thread.
+
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+namespace ehub::hnsw {
+
+using Candidate = uint64_t;
+
+// Bits that are ordered as the floats are. Not for NaN.
+inline uint32_t ordered_bits(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  return bits ^ ((bits >> 31) != 0 ? 0xffffffffU : 0x80000000U);
+}
+inline float from_ordered_bits(uint32_t bits) {
+  return std::bit_cast<float>(bits ^ ((bits >> 31) != 0 ? 0x80000000U : 0xffffffffU));
+}
+
+// Requires: row < 2^31.
+inline Candidate make_candidate(float distance, uint32_t row) {
+  return uint64_t{ordered_bits(distance)} << 32 | row << 1;
+}
+inline uint32_t row_of(Candidate candidate) { return static_cast<uint32_t>(candidate) >> 1; }
+inline float distance_of(Candidate candidate) { return from_ordered_bits(static_cast<uint32_t>(candidate >> 32)); }
+
+class Pool {
+ public:
+  static constexpr Candidate kNoCandidate = std::numeric_limits<Candidate>::max();
+  static constexpr uint32_t kNone = std::numeric_limits<uint32_t>::max();
+
+  // Empties it. Requires: capacity >= 1.
+  void reset(size_t capacity) {
+    if (candidates_.size() < capacity + 1) candidates_.resize(capacity + 1);
+    capacity_ = capacity;
+    size_ = 0;
+    cursor_ = 0;
+  }
+  size_t size() const { return size_; }
+  size_t capacity() const { return capacity_; }
+  Candidate operator[](size_t i) const { return candidates_[i] & ~Candidate{1}; }
+
+  // Candidates from this one on cannot enter.
+  Candidate limit() const { return size_ == capacity_ ? candidates_[size_ - 1] : std::numeric_limits<Candidate>::max(); }
+
+  // Requires: its row is not in the pool.
+  void insert(Candidate candidate) {
+    if (candidate >= limit()) return;
+    Candidate* begin = candidates_.data();
+    Candidate* at = begin;
+    for (size_t left = size_; left > 0;) {
+      const size_t half = left / 2;
+      const bool after = at[half] < candidate;
+      at = after ? at + half + 1 : at;
+      left = after ? left - half - 1 : half;
+    }
+    std::memmove(at + 1, at, static_cast<size_t>(begin + size_ - at) * sizeof(Candidate));
+    *at = candidate;
+    size_ = std::min(size_ + 1, capacity_);
+    cursor_ = std::min(cursor_, static_cast<size_t>(at - begin));
+  }
+
+  // Takes the nearest candidate that was not expanded yet, or kNoCandidate.
+  Candidate expand() {
+    while (cursor_ < size_ && (candidates_[cursor_] & 1) != 0) ++cursor_;
+    if (cursor_ == size_) return kNoCandidate;
+    const Candidate candidate = candidates_[cursor_];
+    candidates_[cursor_++] |= 1;
+    return candidate;
+  }
+  // The one that expand() would take, if that is among the next few places; else kNone. For prefetching.
+  uint32_t next() const {
+    for (size_t i = cursor_; i < std::min(cursor_ + 4, size_); ++i) {
+      if ((candidates_[i] & 1) == 0) return row_of(candidates_[i]);
+    }
+    return kNone;
+  }
+
+ private:
+  std::vector<Candidate> candidates_;
+  size_t capacity_ = 0;
+  size_t size_ = 0;
+  size_t cursor_ = 0;  // candidates before it are expanded
+};
+
+}  // namespace ehub::hnsw

@@ -1,0 +1,52 @@
+#include "hnsw/prune.h"
+
+#include <algorithm>
+
+namespace ehub::hnsw {
+namespace {
+
+constexpr float kAlpha = 1.1F;
+
+}  // namespace
+
+// Moves from left_ to refused_ what is nearer to `taken` than to the row.
+void Pruner::refuse_near(uint32_t taken, size_t after) {
+  const size_t count = left_.size() - after;
+  if (count == 0) return;
+  rows_.resize(count);
+  scores_.resize(count);
+  for (size_t i = 0; i < count; ++i) rows_[i] = row_of(left_[after + i]);
+  distances_.set_query(taken, query_);
+  distances_.score(taken, query_, rows_.data(), count, scores_.data());
+  size_t kept = after;
+  for (size_t i = 0; i < count; ++i) {
+    const Candidate candidate = left_[after + i];
+    if (kAlpha * scores_[i] <= distance_of(candidate)) {
+      refused_.push_back(candidate);
+    } else {
+      left_[kept++] = candidate;
+    }
+  }
+  left_.resize(kept);
+}
+
+size_t Pruner::prune(const Candidate* candidates, size_t n, size_t links_max, uint32_t* out) {
+  left_.assign(candidates, candidates + n);
+  taken_.clear();
+  refused_.clear();
+  for (size_t i = 0; i < left_.size() && taken_.size() < links_max; ++i) {
+    taken_.push_back(left_[i]);
+    if (taken_.size() < links_max) refuse_near(row_of(left_[i]), i + 1);
+  }
+  const size_t wanted = links_max / 2;
+  if (taken_.size() < wanted) {
+    std::sort(refused_.begin(), refused_.end());
+    const size_t missing = std::min(wanted - taken_.size(), refused_.size());
+    taken_.insert(taken_.end(), refused_.begin(), refused_.begin() + static_cast<ptrdiff_t>(missing));
+    std::sort(taken_.begin(), taken_.end());
+  }
+  for (size_t i = 0; i < taken_.size(); ++i) out[i] = row_of(taken_[i]);
+  return taken_.size();
+}
+
+}  // namespace ehub::hnsw

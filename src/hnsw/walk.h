@@ -1,0 +1,78 @@
+// The walk over a graph: from a few rows to the rows nearest to a query, link by link.
+//
+// Time goes where memory is waited for, so the loop is arranged around that: the nearest two candidates are expanded
+// together, the neighbours that were not seen are collected first and their codes asked for all at once, and the links
+// of the candidates that will be next are asked for before the codes are scored.
+//
+// Thread-safety: a Walker belongs to one thread; it keeps its memory, so that a walk allocates nothing.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "base/status.h"
+#include "hnsw/bitmap.h"
+#include "hnsw/graph.h"
+#include "hnsw/pool.h"
+#include "hnsw/visited.h"
+
+namespace ehub::hnsw {
+
+// The distance of one query to rows of one segment.
+class Distances {
+ public:
+  virtual ~Distances() = default;
+  // out[i] to rows[i].
+  virtual Status score(const uint32_t* rows, size_t n, float* out) = 0;
+  // Asks for the memory that score() will read of `row`.
+  void prefetch(uint32_t row) const {
+    const uint8_t* at = memory + row * stride;
+    for (size_t line = 0; line < lines; ++line) __builtin_prefetch(at + line * 64);
+    if (metas != nullptr) __builtin_prefetch(metas + row);
+  }
+
+ protected:
+  const uint8_t* memory = nullptr;
+  size_t stride = 0;
+  size_t lines = 0;
+  const RowMeta* metas = nullptr;
+};
+
+class Walker {
+ public:
+  // Forgets all; at most `ef` candidates are kept. `rows`: of the segment.
+  void reset(size_t rows, size_t ef) {
+    visited_.reset(rows);
+    pool_.reset(ef);
+    expanded_.clear();
+  }
+  // Scores rows as candidates to begin at; those that were seen are left out.
+  Status seed(Distances& distances, const uint32_t* rows, size_t n);
+  // Adds a candidate whose distance is known; nothing if it was seen.
+  void seed(uint32_t row, float distance) {
+    if (visited_.insert(row)) pool_.insert(make_candidate(distance, row));
+  }
+  // Walks until all candidates are expanded.
+  Status walk(const GraphView& graph, Distances& distances);
+  // The same among the rows of `wanted` alone: others are not scored and do not become candidates, but the walk goes
+  // through them to their neighbours.
+  Status walk_among(const GraphView& graph, Distances& distances, const uint64_t* wanted);
+
+  const Pool& pool() const { return pool_; }
+  // What walk() expanded, in that order: the pool, and the way there.
+  const std::vector<Candidate>& expanded() const { return expanded_; }
+
+ private:
+  Status score_found(Distances& distances);
+
+  Pool pool_;
+  Visited visited_;
+  std::vector<uint32_t> found_;    // to be scored
+  std::vector<Candidate> expanded_;
+  std::vector<uint32_t> detours_;  // not wanted, to be walked through
+  std::vector<float> scores_;
+};
+
+}  // namespace ehub::hnsw

@@ -1,0 +1,27 @@
+// Which sealed segments of a table are worth being rewritten as one.
+//
+// Thread-safety: as the writer side of a table.
+
+#pragma once
+
+#include <vector>
+
+#include "store/table.h"
+
+namespace ehub {
+
+// Segments whose rewriting is the work of a checkpoint have fewer rows than this; larger ones have graphs, and are
+// merged together with them, beside the writing (indexer.h).
+struct CompactionLimits {
+  Row segment_rows_max = 0;
+  Row graph_rows_min = 0;
+};
+
+// What a checkpoint rewrites unasked: one segment with many dead rows, or a tier that is full.
+std::vector<SealedRef> due_for_compaction(const std::vector<SealedRef>& sealed, const CompactionLimits& limits);
+// The same of segments with graphs.
+std::vector<SealedRef> due_for_merge(const std::vector<SealedRef>& sealed, const CompactionLimits& limits);
+// What a user who asks for it wants rewritten: all with dead rows, and all that are not full.
+std::vector<SealedRef> all_compactable(const std::vector<SealedRef>& sealed, Row segment_rows_max);
+
+}  // namespace ehub

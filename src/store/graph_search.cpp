@@ -1,0 +1,99 @@
+// The part of a search that walks over graphs, query by query.
+
+#include <algorithm>
+#include <atomic>
+
+#include "hnsw/search.h"
+#include "kernels/dispatch.h"
+#include "store/search.h"
+
+namespace ehub {
+namespace {
+
+// Queries that a thread takes at a time.
+constexpr size_t kShareQueries = 8;
+
+// Multiplications that a walk for one candidate is worth, for each dimension.
+constexpr uint64_t kRowsPerCandidate = 24;
+
+// The rows of a segment as a view sees them.
+class VisibleRows final : public hnsw::RowSource {
+ public:
+  VisibleRows(const Search& search, const Walk& walk)
+      : walk_(walk),
+        deaths_(*search.view.state()->segments[walk.segment].deaths),
+        seq_(search.view.seq()),
+        any_dead_(deaths_.dead_count() != 0) {}
+
+  Status fetch(const uint32_t* rows, size_t n, const float** out) const override {
+    for (size_t i = 0; i < n; ++i) {
+      Row run = 0;
+      const Result<const float*> vector = walk_.sealed->vectors(rows[i], 1, &run);
+      if (!vector.ok()) return vector.status();
+      out[i] = vector.value();
+    }
+    return {};
+  }
+  const float* memory() const override { return walk_.sealed->vector_memory(); }
+  bool visible(uint32_t row) const override {
+    return row < walk_.rows && (!any_dead_ || !deaths_.dead_at(row, seq_));
+  }
+
+ private:
+  const Walk& walk_;
+  const DeletionVector& deaths_;
+  const Seq seq_;
+  const bool any_dead_;
+};
+
+// A wider answer needs a wider search: calibration was for 10.
+size_t ef_for(const Search& search, const Walk& walk) {
+  constexpr size_t kCalibratedFor = 10;
+  if (search.options.ef != 0) return std::max(search.options.ef, search.k);
+  const uint32_t fixed = search.view.schema().index.ef;
+  const size_t base = fixed != 0 ? fixed : walk.graph->view().calibration.ef;
+  const size_t more = search.k > kCalibratedFor ? (search.k - kCalibratedFor) * 3 / 2 : 0;
+  return std::max(base + more, search.k);
+}
+
+void walk_for(const Search& search, Walk& walk, size_t q, hnsw::Searcher& searcher, TopK& heap) {
+  const Schema& schema = search.view.schema();
+  const std::vector<uint64_t>& wanted = search.wanted[walk.segment];
+  const VisibleRows source(search, walk);
+  hnsw::GraphQuery query;
+  query.vector = search.queries + q * schema.dims;
+  if (!search.norms_squared.empty()) query.norm_squared = search.norms_squared[q];
+  query.k = search.k;
+  query.ef = ef_for(search, walk);
+  query.wanted = wanted.empty() ? nullptr : wanted.data();
+  query.wanted_count = walk.wanted_count;
+  query.wanted_sample = walk.sample.data();
+  query.wanted_sample_count = walk.sample.size();
+  const Status status = searcher.search(kernels(), walk.graph->encoder(), walk.graph->view(), source, query,
+                                        make_ordinal(walk.segment, 0), heap);
+  if (!status.ok()) walk.failed = true;
+}
+
+}  // namespace
+
+void walk_graphs(const Search& search, std::vector<TopK>& heaps) {
+  if (search.walks.empty()) return;
+  uint64_t work = 0;
+  for (const auto& walk : search.walks) {
+    work += search.m * ef_for(search, *walk) * kRowsPerCandidate * search.view.schema().dims;
+  }
+  std::atomic<size_t> next = 0;
+  const size_t shares = (search.m + kShareQueries - 1) / kShareQueries;
+  run_threads(threads_for(search.options, work, shares), [&](unsigned) {
+    thread_local hnsw::Searcher searcher;
+    for (size_t begin = next.fetch_add(kShareQueries); begin < search.m; begin = next.fetch_add(kShareQueries)) {
+      for (size_t q = begin; q < std::min(begin + kShareQueries, search.m); ++q) {
+        for (const auto& walk : search.walks) {
+          if (!walk->failed) walk_for(search, *walk, q, searcher, heaps[q]);
+        }
+      }
+    }
+  });
+}
+
+}  // namespace ehub

@@ -1,0 +1,218 @@
+#include "store/indexer.h"
+
+#include <sched.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/check.h"
+#include "hnsw/graph_file.h"
+#include "hnsw/team.h"
+#include "store/compaction.h"
+#include "store/rewrite.h"
+#include "store/store_impl.h"
+
+namespace ehub {
+namespace {
+
+// A table is worth indexing at once for so long after a search.
+constexpr int64_t kSearchedMs = 10'000;
+
+// Writing has paused when nothing was committed for so long.
+constexpr int64_t kPauseMs = 500;
+
+// How often work that is not due yet is looked at again.
+constexpr auto kPatience = std::chrono::milliseconds(200);
+
+// The thread gives way to those that write and search.
+constexpr int kNiceness = 10;
+
+std::vector<SealedRef> sealed_of(const Table& table) {
+  std::vector<SealedRef> sealed;
+  for (const SegmentRef& ref : table.state()->segments) {
+    auto segment = std::dynamic_pointer_cast<const SealedSegment>(ref.segment);
+    if (segment != nullptr) sealed.push_back({std::move(segment), ref.deaths});
+  }
+  return sealed;
+}
+
+// Every vector of the segment, its checksums checked.
+Result<const float*> all_vectors(const SealedSegment& segment) {
+  Row n = 0;
+  auto vectors = segment.vectors(0, segment.row_count(), &n);
+  EHUB_ASSERT(!vectors.ok() || n == segment.row_count());
+  return vectors;
+}
+
+unsigned usable_cores() { return std::max(1U, std::thread::hardware_concurrency()); }
+
+}  // namespace
+
+void Indexer::wake() {
+  if (store_.options.read_only) return;
+  if (!store_.options.background) {
+    Job job;
+    while (!performing_ && find_job(&job)) (void)perform(job, 1);
+    return;
+  }
+  const std::lock_guard lock(mutex_);
+  if (stopping_) return;
+  woken_ = true;
+  wakes_.notify_one();
+  if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
+}
+
+void Indexer::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  control_.cancelled = true;
+  wakes_.notify_all();
+  if (thread_.joinable()) thread_.join();
+  const std::lock_guard work(work_mutex_);  // a settle() in another thread
+}
+
+void Indexer::run() {
+  (void)setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNiceness);
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    woken_ = false;
+    lock.unlock();
+    Job job;
+    const bool found = find_job(&job);
+    const bool due = found && is_due(*job.table);
+    if (due) (void)perform(job, 1);
+    lock.lock();
+    if (due || woken_ || stopping_) continue;
+    if (found) {
+      wakes_.wait_for(lock, kPatience);
+    } else {
+      wakes_.wait(lock, [this] { return woken_ || stopping_; });
+    }
+  }
+}
+
+bool Indexer::is_due(const Table& table) const {
+  const int64_t now = steady_milliseconds();
+  const int64_t searched = table.last_search_ms();
+  return (searched != 0 && now - searched < kSearchedMs) || now - store_.last_commit_ms.load() > kPauseMs;
+}
+
+bool Indexer::given_up(SegmentId id) const {
+  const std::lock_guard lock(mutex_);
+  return std::find(given_up_.begin(), given_up_.end(), id) != given_up_.end();
+}
+
+// Graphs come before merges: what is searched now before what will be searched better.
+bool Indexer::find_job(Job* job) {
+  const std::vector<std::shared_ptr<Table>> tables = store_.all_tables();
+  for (const auto& table : tables) {
+    for (const SealedRef& ref : sealed_of(*table)) {
+      if (ref.segment->row_count() < store_.options.graph_rows_min || given_up(ref.segment->info().id)) continue;
+      if (ref.segment->graph().state() == SegmentGraph::State::kReady) continue;
+      *job = {table, {}, ref.segment};
+      return true;
+    }
+  }
+  for (const auto& table : tables) {
+    const CompactionLimits limits = {store_.segment_rows_max(table->schema), store_.options.graph_rows_min};
+    std::vector<SealedRef> merged = due_for_merge(sealed_of(*table), limits);
+    const auto hopeless = [this](const SealedRef& ref) { return given_up(ref.segment->info().id); };
+    if (merged.empty() || std::any_of(merged.begin(), merged.end(), hopeless)) continue;
+    *job = {table, std::move(merged), nullptr};
+    return true;
+  }
+  return false;
+}
+
+Status Indexer::perform(const Job& job, unsigned threads) {
+  const std::lock_guard work(work_mutex_);
+  if (control_.cancelled) return closed("the hub is closed");
+  performing_ = true;
+  const Status status = perform_alone(job, threads);
+  performing_ = false;
+  if (status.ok() || control_.cancelled) return status;
+  const std::lock_guard lock(mutex_);
+  if (job.segment != nullptr) given_up_.push_back(job.segment->info().id);
+  for (const SealedRef& ref : job.merged) given_up_.push_back(ref.segment->info().id);
+  return status;
+}
+
+Status Indexer::perform_alone(const Job& job, unsigned threads) {
+  if (job.segment != nullptr) {
+    const SegmentGraph::State before = job.segment->graph().state();
+    if (before == SegmentGraph::State::kReady) return {};
+    if (before == SegmentGraph::State::kDamaged) rebuilds_.fetch_add(1);
+    return build(job.table->schema, *job.segment, threads);
+  }
+  return merge(job, threads);
+}
+
+Status Indexer::build(const Schema& schema, const SealedSegment& segment, unsigned threads) {
+  const Result<const float*> vectors = all_vectors(segment);
+  if (!vectors.ok()) return vectors.status();
+  const auto began = std::chrono::steady_clock::now();
+  control_.rows_done = 0;
+  hnsw::Team team(threads);
+  const hnsw::GraphInput input = {schema.metric, vectors.value(), segment.row_count(), schema.dims};
+  auto built = hnsw::build_graph(input, schema.index, team, control_);
+  control_.rows_done = 0;
+  if (!built.ok()) return built.status();
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
+  build_rate_ = segment.row_count() / seconds.count();
+  SegmentGraph& graph = segment.graph();
+  EHUB_RETURN_IF_ERROR(hnsw::write_graph(store_.fs, graph.directory(), graph.stamp(), *built.value()));
+  EHUB_RETURN_IF_ERROR(store_.fs.sync_directory(graph.directory()));
+  graph.look_again();
+  const auto opened = graph.load();
+  return opened == nullptr ? corruption(hnsw::graph_path(graph.directory(), segment.info().id), 0, "cannot be read back")
+                           : opened->verify();
+}
+
+Status Indexer::merge(const Job& job, unsigned threads) {
+  const SegmentId id = store_.next_segment.fetch_add(1);
+  {
+    const std::lock_guard lock(store_.unfinished_mutex);
+    store_.unfinished.insert(id);
+  }
+  const RewriteTarget target = {store_.fs, store_.segment_directory, job.table->schema, store_.hash_seed, id};
+  std::vector<SegmentRef> sources;
+  for (const SealedRef& ref : job.merged) sources.push_back({ref.segment, ref.deaths});
+  PreparedMerge prepared = {job.table, job.merged, {}, false};
+  Status status;
+  Result<Rewritten> rewritten = rewrite_segments(target, sources, store_.visible_seq.load(), nullptr);
+  if (rewritten.ok()) {
+    prepared.rewritten = std::move(rewritten.value());
+    const auto& segment = prepared.rewritten.segment;
+    if (segment != nullptr && segment->row_count() >= store_.options.graph_rows_min) {
+      status = build(job.table->schema, *segment, threads);
+    }
+    if (status.ok()) status = store_.fs.sync_directory(store_.segment_directory);
+    if (status.ok()) status = store_.checkpoint({.prepared = &prepared});
+  } else {
+    status = rewritten.status();
+  }
+  const std::lock_guard lock(store_.unfinished_mutex);
+  store_.unfinished.erase(id);
+  return status;
+}
+
+Status Indexer::settle(const std::shared_ptr<Table>& table, bool merging) {
+  const unsigned threads = store_.options.background ? usable_cores() : 1;
+  const Row rows_max = store_.segment_rows_max(table->schema);
+  while (merging) {
+    std::vector<SealedRef> merged = all_compactable(sealed_of(*table), rows_max);
+    if (merged.empty()) break;
+    EHUB_RETURN_IF_ERROR(perform({table, std::move(merged), nullptr}, threads));
+  }
+  for (const SealedRef& ref : sealed_of(*table)) {
+    if (ref.segment->row_count() < store_.options.graph_rows_min) continue;
+    EHUB_RETURN_IF_ERROR(perform({table, {}, ref.segment}, threads));
+  }
+  return {};
+}
+
+}  // namespace ehub

@@ -1,0 +1,85 @@
+// The thread that gives sealed segments their graphs, and keeps the segments few.
+//
+// It follows what checkpoints seal: a segment with enough rows gets a graph file, and segments of one size are merged
+// when there are many, the merged one coming into use together with its graph. It works at once where somebody searches
+// or waits, else when no writes come in, because what is written in one go is better indexed in one piece. What it has
+// not done yet is scanned; whatever goes wrong in it costs speed and nothing else.
+//
+// Thread-safety: all calls from any thread.
+
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "base/status.h"
+#include "hnsw/build.h"
+#include "store/store.h"
+#include "store/table.h"
+
+namespace ehub {
+
+// A segment needs so many rows for a graph to be worth having.
+inline constexpr Row kGraphRowsMin = 4096;
+
+class Indexer {
+ public:
+  explicit Indexer(Store::Impl& store) : store_(store) {}
+  ~Indexer() { stop(); }
+  Indexer(const Indexer&) = delete;
+  Indexer& operator=(const Indexer&) = delete;
+
+  // Segments may have come, or somebody searches. Starts the thread if there is something to do.
+  void wake();
+  // Ends the thread; a build that is under way is given up.
+  void stop();
+
+  // Returns when every sealed segment of the table that should have a graph has one. Works in the caller's thread, with
+  // all cores. `merging`: also makes the table's segments as few as they can be. kClosed if the hub is closed meanwhile.
+  Status settle(const std::shared_ptr<Table>& table, bool merging);
+
+  // Rows that are in the graph being built now, and graphs that had to be built again because they were damaged.
+  uint64_t rows_done() const { return control_.rows_done.load(std::memory_order_relaxed); }
+  uint64_t rebuilds() const { return rebuilds_.load(std::memory_order_relaxed); }
+  // Rows a second of the last build; 0 if there was none.
+  double build_rate() const { return build_rate_.load(std::memory_order_relaxed); }
+
+ private:
+  // What is to be done for one table next.
+  struct Job {
+    std::shared_ptr<Table> table;
+    std::vector<SealedRef> merged;                   // to become one segment, or
+    std::shared_ptr<const SealedSegment> segment;    // to get a graph
+  };
+
+  void run();
+  bool find_job(Job* job);
+  bool is_due(const Table& table) const;
+  Status perform(const Job& job, unsigned threads);
+  Status perform_alone(const Job& job, unsigned threads);
+  Status merge(const Job& job, unsigned threads);
+  Status build(const Schema& schema, const SealedSegment& segment, unsigned threads);
+  bool given_up(SegmentId id) const;
+
+  Store::Impl& store_;
+  hnsw::BuildControl control_;
+  std::atomic<uint64_t> rebuilds_ = 0;
+  std::atomic<double> build_rate_ = 0;
+
+  mutable std::mutex mutex_;
+  std::condition_variable wakes_;
+  std::thread thread_;
+  bool stopping_ = false;
+  bool woken_ = false;
+  std::vector<SegmentId> given_up_;  // whose build failed; tried again when the hub is opened anew
+
+  std::mutex work_mutex_;  // one job at a time
+  std::atomic<bool> performing_ = false;
+};
+
+}  // namespace ehub

@@ -1,0 +1,64 @@
+// One call of View::nearest(): what its parts share.
+//
+// nearest.cpp decides which segments are walked and which are scanned, and joins the answers; graph_search.cpp walks,
+// exact_search.cpp scans.
+//
+// Thread-safety: belongs to one call; the parts share it with the threads that they start.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/status.h"
+#include "hnsw/graph_file.h"
+#include "kernels/scan.h"
+#include "store/segment_file.h"
+#include "store/view.h"
+
+namespace ehub {
+
+// Some rows of one segment that are scanned together.
+struct Run {
+  size_t segment;
+  Row begin;
+  Row end;
+};
+
+// A segment that is walked.
+struct Walk {
+  size_t segment;
+  const SealedSegment* sealed;
+  std::shared_ptr<const hnsw::GraphFile> graph;
+  Row rows;                          // of those that are born
+  uint64_t wanted_count;             // visible and selected ones
+  std::vector<uint32_t> sample;      // of the selected ones, to begin at
+  std::atomic<bool> failed = false;  // its graph is damaged, or a row that it found
+};
+
+struct Search {
+  const View& view;
+  const float* queries;
+  size_t m;
+  const SearchOptions& options;
+  size_t k;                                   // with room for an excluded row
+  std::vector<float> norms_squared;           // of the queries, for cosine
+  std::vector<std::vector<uint64_t>> wanted;  // per segment a bitmap; empty: all rows that are visible
+  std::vector<Run> runs;
+  std::vector<std::unique_ptr<Walk>> walks;
+};
+
+// How many threads work of this much (in multiplications) is worth, at most `pieces`.
+unsigned threads_for(const SearchOptions& options, uint64_t work, size_t pieces);
+// Runs work(thread) in so many threads, the caller's among them; fewer if they cannot be had.
+void run_threads(unsigned thread_count, const std::function<void(unsigned thread)>& work);
+
+// Offers the rows of search.runs to heaps[m].
+Status scan_runs(const Search& search, std::vector<TopK>& heaps);
+// Offers what the walks find to heaps[m]; marks those that failed.
+void walk_graphs(const Search& search, std::vector<TopK>& heaps);
+
+}  // namespace ehub
