@@ -164,8 +164,13 @@ class Repair {
 
   Status move_garbage() {
     const std::string away = impl_.root + "/lost+found";
-    std::set<std::string> kept = {"CURRENT", "LOCK",     "lost+found",
-                                  "wal",     "segments", manifest_path("", impl_.manifest.number).substr(1)};
+    std::set<std::string> kept = {"CURRENT",
+                                  "LOCK",
+                                  "RESERVE",
+                                  "lost+found",
+                                  "wal",
+                                  "segments",
+                                  manifest_path("", impl_.manifest.number).substr(1)};
     EHUB_RETURN_IF_ERROR(move_others(impl_.root, kept, away));
     EHUB_RETURN_IF_ERROR(move_others(impl_.log_directory, {log_path("", impl_.log_number).substr(1)}, away));
     kept.clear();
