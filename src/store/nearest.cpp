@@ -77,11 +77,13 @@ Status scan_run(const Search& search, const Run& run, std::vector<uint64_t>& scr
 
 // One thread's share: runs are taken from a common counter, so a slow thread holds nobody up.
 Status scan_runs(const Search& search, std::atomic<size_t>& next, std::vector<TopK>& heaps) {
-  std::vector<uint64_t> scratch;
-  for (size_t i = next.fetch_add(1); i < search.runs.size(); i = next.fetch_add(1)) {
-    EHUB_RETURN_IF_ERROR(scan_run(search, search.runs[i], scratch, heaps.data()));
-  }
-  return {};
+  return guarded([&]() -> Status {
+    std::vector<uint64_t> scratch;
+    for (size_t i = next.fetch_add(1); i < search.runs.size(); i = next.fetch_add(1)) {
+      EHUB_RETURN_IF_ERROR(scan_run(search, search.runs[i], scratch, heaps.data()));
+    }
+    return {};
+  });
 }
 
 unsigned threads_for(const Search& search) {
@@ -100,9 +102,14 @@ Status scan_parallel(const Search& search, std::vector<TopK>& heaps) {
   std::atomic<size_t> next = 0;
   {
     std::vector<std::jthread> threads;
-    for (unsigned t = 1; t < thread_count; ++t) {
-      threads.emplace_back([&, t] { statuses[t] = scan_runs(search, next, others[t - 1]); });
-    }
+    threads.reserve(thread_count - 1);
+    // If no more threads can be had, those that are there do the work.
+    (void)guarded([&]() -> Status {
+      for (unsigned t = 1; t < thread_count; ++t) {
+        threads.emplace_back([&, t] { statuses[t] = scan_runs(search, next, others[t - 1]); });
+      }
+      return {};
+    });
     statuses[0] = scan_runs(search, next, heaps);
   }
   for (const Status& status : statuses) EHUB_RETURN_IF_ERROR(status);
