@@ -58,7 +58,7 @@ def test_an_error_is_of_the_family_and_of_a_built_in(name):
 def test_each_status_code_has_an_error_of_its_own():
     classes = list(_store._ERRORS.values())
     assert len(set(classes)) == len(classes)
-    assert sorted(_store._ERRORS) == list(range(1, 13))  # all but kOk and kIo
+    assert sorted(_store._ERRORS) == list(range(1, 13))  # all but kOk, kIo, kOutOfMemory
     assert all(issubclass(kind, ehub.EhubError) for kind in classes)
 
 

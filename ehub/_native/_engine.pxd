@@ -1,7 +1,7 @@
 # The C++ API that _store.pyx binds.
 #
-# Engine calls are declared as they are: they throw nothing and return a Status or a Result. `take`
-# moves a Result's value out and hands back its Status; it alone carries `except +`, for the one
+# Engine calls are declared as they are: they return a Status or a Result. `take` moves a Result's
+# value out and hands back its Status; it carries `except +` for the call within it, too, for the one
 # thing that the C++ library throws: bad_alloc.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -36,6 +36,7 @@ cdef extern from "base/status.h" namespace "ehub" nogil:
         kFormat
         kClosed
         kIo
+        kOutOfMemory
 
     cppclass Status:
         cbool ok()

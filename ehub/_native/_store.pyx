@@ -131,6 +131,8 @@ cdef int fail(const Status& status) except -1:
     message = status.message().decode("utf-8", "backslashreplace")
     if status.code() == Code.kIo:
         raise StorageError(status.error_number(), message)
+    if status.code() == Code.kOutOfMemory:
+        raise MemoryError(message)
     raise _ERRORS.get(<int>status.code(), EhubError)(message)
 
 

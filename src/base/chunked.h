@@ -13,9 +13,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <new>
 #include <type_traits>
-
-#include "base/check.h"
 
 namespace ehub {
 
@@ -32,16 +31,21 @@ class ChunkedArray {
   ChunkedArray(const ChunkedArray&) = delete;
   ChunkedArray& operator=(const ChunkedArray&) = delete;
 
-  // The element, its chunk allocated if need be. Writer only. Aborts when memory is exhausted.
+  // The element, its chunk allocated if need be. Writer only. Throws bad_alloc and changes nothing when memory is
+  // exhausted.
   T* grow(uint64_t index) {
     const unsigned chunk = chunk_of(index);
     T* base = chunks_[chunk].load(std::memory_order_relaxed);
     if (base == nullptr) {
       base = static_cast<T*>(std::calloc(chunk_size(chunk) * width_, sizeof(T)));
-      EHUB_ASSERT(base != nullptr);
+      if (base == nullptr) throw std::bad_alloc();
       chunks_[chunk].store(base, std::memory_order_release);
     }
     return base + (index - chunk_start(chunk)) * width_;
+  }
+  // Allocates what elements below `size` need, so that grow() of them does not throw.
+  void reserve(uint64_t size) {
+    for (uint64_t index = 0; index < size; index += run_length(index)) grow(index);
   }
   // The element, or null if its chunk was never allocated.
   T* peek(uint64_t index) const {

@@ -1,8 +1,10 @@
 // The one way an engine call reports failure.
 //
-// The engine throws nothing and prints nothing. A call that can fail returns a Status by value (or a Result: a value or
-// a Status); the binding layer turns it into the Python exception of the same name, in one place. Messages say what was
-// given, what was expected and, where it helps, what to do.
+// The engine throws nothing of its own and prints nothing; but the standard library throws when memory or threads run
+// out. That is caught by guarded() where work would be left half done, and else passes on to the binding. A call that
+// can fail returns a Status by value (or a Result: a value or a Status); the binding layer turns it into the Python
+// exception of the same name, in one place. Messages say what was given, what was expected and, where it helps, what to
+// do.
 //
 // Thread-safety: values; copy them freely.
 
@@ -17,7 +19,8 @@
 
 namespace ehub {
 
-// Codes are a closed set; each is one exception class of `ehub.errors`. `kIo` carries an errno.
+// Codes are a closed set; each is one exception class of `ehub.errors`, but kOutOfMemory, which is Python's
+// MemoryError. `kIo` carries an errno.
 enum class Code : uint8_t {
   kOk = 0,
   kNotFound,
@@ -33,6 +36,7 @@ enum class Code : uint8_t {
   kFormat,
   kClosed,
   kIo,
+  kOutOfMemory,
 };
 
 class [[nodiscard]] Status {
@@ -46,6 +50,10 @@ class [[nodiscard]] Status {
   // errno of the failed system call for `kIo`, else 0.
   int error_number() const { return errno_; }
   const std::string& message() const { return message_; }
+  // No room on the disk, or none that this user may have.
+  bool is_full_disk() const;
+  // Room on the disk, memory or descriptors are lacking: nothing is broken, and the same call may succeed later.
+  bool is_shortage() const;
 
  private:
   Code code_ = Code::kOk;
@@ -68,6 +76,20 @@ Status missing(const std::string& path);
 Status of_making(Status status);
 // A failed system call: "<operation> <path>: <strerror>".
 Status io_error(const std::string& operation, const std::string& path, int error_number);
+
+// The exception in flight: no memory, or a failed system call. Of no other kind: that is a bug. Needs no memory to say
+// that there is none. Requires: an exception is being handled.
+Status status_of_exception();
+
+// What `work` returns, a Status, or what the exception says that it ended with.
+template <typename Work>
+Status guarded(Work&& work) {
+  try {
+    return std::forward<Work>(work)();
+  } catch (...) {
+    return status_of_exception();
+  }
+}
 
 // A value, or the reason why there is none. Requires: ok() before value().
 template <typename T>

@@ -202,7 +202,7 @@ Status FaultFileSystem::State::OpenFile::write(uint64_t offset, const void* data
 Status FaultFileSystem::State::OpenFile::sync() {
   const std::lock_guard guard(state_->mutex);
   EHUB_RETURN_IF_ERROR(check_handle("sync"));
-  return state_->sync(node_, path_);
+  return self().is_directory ? state_->sync_directory(node_, path_) : state_->sync(node_, path_);
 }
 
 Status FaultFileSystem::State::OpenFile::truncate(uint64_t size) {
@@ -273,6 +273,15 @@ Result<std::unique_ptr<File>> FaultFileSystem::open(const std::string& path, Mod
   const NodeId node = makes_new ? state_->disk.create(place.directory, place.name, false) : place.node;
   if (mode == Mode::kCreate) state_->disk.truncate(node, 0);
   return std::unique_ptr<File>(std::make_unique<State::OpenFile>(state_, path, node, mode != Mode::kRead));
+}
+
+Result<std::unique_ptr<File>> FaultFileSystem::open_directory(const std::string& directory) {
+  const std::lock_guard guard(state_->mutex);
+  EHUB_RETURN_IF_ERROR(state_->plan.check(Call::kReading, "open directory", directory));
+  const PathPlace place = locate(state_->disk, directory);
+  const int error = directory_error(state_->disk, place);
+  if (error != 0) return failure("open directory", directory, error);
+  return std::unique_ptr<File>(std::make_unique<State::OpenFile>(state_, directory, place.node, false));
 }
 
 Status FaultFileSystem::make_directory(const std::string& path) {

@@ -39,6 +39,7 @@ class FaultFileSystem : public FileSystem {
   ~FaultFileSystem() override;
 
   Result<std::unique_ptr<File>> open(const std::string& path, Mode mode) override;
+  Result<std::unique_ptr<File>> open_directory(const std::string& directory) override;
   Status make_directory(const std::string& path) override;
   Result<std::vector<std::string>> list(const std::string& directory) override;
   Status rename(const std::string& from, const std::string& to) override;

@@ -7,7 +7,7 @@
 //
 // Thread-safety: a FileSystem may be used from any thread. A File may be read and mapped from any thread; calls that
 // change it are ordered by the caller.
-// Failure: Status kIo with the errno of the call, kNotFound if a path does not exist.
+// Failure: Status kIo with the errno of the call, kNotFound if a path does not exist, kOutOfMemory for ENOMEM.
 
 #pragma once
 
@@ -47,7 +47,7 @@ class File {
   virtual void start_writeback(uint64_t offset, uint64_t size) = 0;
   virtual Status truncate(uint64_t size) = 0;
   // Allocates blocks so that writes below `size` need no more of them; the file grows to `size`, new bytes read as
-  // zeros.
+  // zeros. After a failure it has the size and the blocks that it had before.
   virtual Status reserve(uint64_t size) { return truncate_up(size); }
   virtual Result<uint64_t> size() = 0;
   // Maps the first `size` bytes, which may reach beyond the present end so that a growing file is mapped once.
@@ -79,6 +79,9 @@ class FileSystem {
     kOpenOrCreate,  // for reading and writing; made if missing, kept as it is otherwise
   };
   virtual Result<std::unique_ptr<File>> open(const std::string& path, Mode mode) = 0;
+  // A directory as something to sync, which needs no further descriptor: its sync() is sync_directory(). Of the other
+  // calls none is of use.
+  virtual Result<std::unique_ptr<File>> open_directory(const std::string& directory) = 0;
   // Makes the directory, and its parents, if missing; existing ones are fine. Durable after the parents are synced,
   // which this call does.
   virtual Status make_directory(const std::string& path) = 0;

@@ -20,7 +20,8 @@ namespace {
 
 Status failure(const char* operation, const std::string& path, int error_number) {
   if (error_number == ENOENT) return not_found(std::string(operation) + " " + path + ": no such file or directory");
-  return io_error(operation, path, error_number);
+  Status failed = io_error(operation, path, error_number);
+  return error_number == ENOMEM ? Status(Code::kOutOfMemory, failed.message(), ENOMEM) : failed;
 }
 
 template <typename Call>
@@ -75,7 +76,8 @@ void unregister_locked(Descriptor* descriptor) {
 
 class PosixFile : public File {
  public:
-  PosixFile(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
+  PosixFile(std::string path, int descriptor, bool directory = false)
+      : path_(std::move(path)), directory_(directory), descriptor_(descriptor) {}
 
   ~PosixFile() override {
     if (locked_) unlock();
@@ -99,6 +101,7 @@ class PosixFile : public File {
   Status fail(const char* operation) const { return failure(operation, path_, errno); }
 
   const std::string path_;
+  const bool directory_;
   Descriptor descriptor_;  // -1 in a child that was forked while the file was locked
   bool locked_ = false;
 };
@@ -129,7 +132,7 @@ Status PosixFile::write(uint64_t offset, const void* data, size_t size) {
 }
 
 Status PosixFile::sync() {
-  if (sync_descriptor(descriptor_, false) != 0) return fail("sync");
+  if (sync_descriptor(descriptor_, directory_) != 0) return fail(directory_ ? "sync directory" : "sync");
   return {};
 }
 
@@ -156,8 +159,15 @@ Status PosixFile::reserve(uint64_t size) {
 #if defined(__linux__)
   // Not posix_fallocate(): where the file system cannot reserve, that writes zeros over the whole range.
   if (size == 0) return {};
+  const Result<uint64_t> before = this->size();
+  if (!before.ok()) return before.status();
   if (retry_interrupted([&] { return ::fallocate(descriptor_, 0, 0, static_cast<off_t>(size)); }) == 0) return {};
-  if (errno != EOPNOTSUPP) return fail("reserve");
+  if (errno != EOPNOTSUPP) {
+    const Status failed = fail("reserve");
+    // Some file systems keep what they could find before the disk was full, and that was all of it.
+    (void)truncate(before.value());
+    return failed;
+  }
 #endif
   return File::reserve(size);
 }
@@ -270,6 +280,13 @@ Result<std::unique_ptr<File>> PosixFileSystem::open(const std::string& path, Mod
   return std::unique_ptr<File>(std::move(file));
 }
 
+Result<std::unique_ptr<File>> PosixFileSystem::open_directory(const std::string& directory) {
+  const int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+  const int descriptor = retry_interrupted([&] { return ::open(directory.c_str(), flags); });
+  if (descriptor < 0) return failure("open directory", directory, errno);
+  return std::unique_ptr<File>(std::make_unique<PosixFile>(directory, descriptor, true));
+}
+
 Status PosixFileSystem::make_directory(const std::string& given) {
   std::vector<std::string> missing;  // deepest first
   std::string path = without_trailing_slashes(given);
@@ -317,13 +334,8 @@ Status PosixFileSystem::remove(const std::string& path) {
 }
 
 Status PosixFileSystem::sync_directory(const std::string& directory) {
-  const int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
-  const int descriptor = retry_interrupted([&] { return ::open(directory.c_str(), flags); });
-  if (descriptor < 0) return failure("sync directory", directory, errno);
-  const int error = sync_descriptor(descriptor, true) == 0 ? 0 : errno;
-  ::close(descriptor);
-  if (error != 0) return failure("sync directory", directory, error);
-  return {};
+  const auto opened = open_directory(directory);
+  return opened.ok() ? opened.value()->sync() : opened.status();
 }
 
 FileSystem& posix_file_system() {

@@ -34,6 +34,7 @@ inline constexpr size_t kLockedFilesMax = 1024;
 class PosixFileSystem : public FileSystem {
  public:
   Result<std::unique_ptr<File>> open(const std::string& path, Mode mode) override;
+  Result<std::unique_ptr<File>> open_directory(const std::string& directory) override;
   // Makes and syncs one level at a time from the top, so that a process that dies in between leaves at most one
   // directory that is not durable: the deepest. The next call syncs it, too.
   Status make_directory(const std::string& path) override;

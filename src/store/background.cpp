@@ -16,8 +16,12 @@ constexpr uint64_t kBackPressureFactor = 2;
 
 }  // namespace
 
-void Store::Impl::start_background() {
-  if (options.background) background = std::thread([this] { run_background(); });
+Status Store::Impl::start_background() {
+  if (!options.background) return {};
+  return guarded([this]() -> Status {
+    background = std::thread([this] { run_background(); });
+    return {};
+  });
 }
 
 void Store::Impl::stop_background() {
@@ -39,7 +43,7 @@ void Store::Impl::run_background() {
         background_wakes.wait(lock, woken);
       } else if (!background_wakes.wait_for(lock, kInterval, woken)) {
         lock.unlock();
-        (void)queue.run_alone([this] { return sync_files(); });
+        (void)guarded([this] { return queue.run_alone([this] { return sync_files(); }); });
         lock.lock();
       }
       continue;
@@ -60,7 +64,7 @@ bool Store::Impl::over_limit(uint64_t factor) const {
   const uint64_t base = fresh_base.load();
   const uint64_t rows = fresh_rows.load();
   const uint64_t rows_growth = rows - std::min(rows, base);
-  return log_growth.load() > factor * growth_max.load() ||
+  return log_growth.load() > factor * growth_max.load() || fresh_files.load() > factor * options.fresh_files_max ||
          rows_growth > factor * std::max(options.fresh_rows_max, base);
 }
 

@@ -68,12 +68,16 @@ Result<std::shared_ptr<Table>> Store::Impl::create(const std::string& name, cons
   op.space = name;
   op.version = kFirstVersion;
   op.schema = schema;
+  // All memory is taken before the log has the space.
+  auto table = std::make_shared<Table>(next_table, name, kFirstVersion, schema, last_seq + 1);
+  std::map<std::string, std::shared_ptr<Table>> by_name = {{name, table}};
+  std::map<TableId, std::shared_ptr<Table>> by_id = {{table->id, table}};
   EHUB_RETURN_IF_ERROR(commit_op(op));
-  auto table = std::make_shared<Table>(next_table++, name, kFirstVersion, schema, last_seq);
+  ++next_table;
   {
     const std::lock_guard lock(catalog_mutex);
-    spaces[name] = table;
-    tables[table->id] = table;
+    spaces.merge(by_name);
+    tables.merge(by_id);
   }
   publish();
   return table;
@@ -83,12 +87,15 @@ Status Store::Impl::drop(const std::string& name) {
   Result<std::shared_ptr<Table>> found = find_space(name);
   if (!found.ok()) return found.status();
   Table& table = *found.value();
+  // A view may outlive the space, but the next checkpoint removes its files: map them while they have names.
+  for (const SealedRef& sealed : table.sealed()) (void)sealed.segment->born(0);
   LogOp op;
   op.kind = LogOp::Kind::kDropTable;
   op.table = table.id;
-  EHUB_RETURN_IF_ERROR(commit_op(op));
-  // A view may outlive the space, but the next checkpoint removes its files: map them while they have names.
-  for (const SealedRef& sealed : table.sealed()) (void)sealed.segment->born(0);
+  Status logged = commit_op(op);
+  // To drop a space is how a full disk gets room.
+  if (logged.is_full_disk() && reserve.give_up()) logged = commit_op(op);
+  EHUB_RETURN_IF_ERROR(logged);
   table.set_dropped();
   {
     const std::lock_guard lock(catalog_mutex);

@@ -22,7 +22,9 @@ namespace ehub {
 struct TableWork {
   std::shared_ptr<Table> table;
   std::vector<FreshRef> frozen;        // to be sealed
+  std::vector<FreshRef> dead;          // frozen, too, but nothing in them lives
   std::vector<SealedRef> compacted;    // to be rewritten together
+  bool compacted_dead = false;         // nothing in them lives, so there is nothing to read and to write
   std::vector<Rewritten> from_memory;  // per frozen memory segment
   std::vector<SealedRef> sealed;       // from frozen file segments
   Rewritten merged;                    // of `compacted`
@@ -32,6 +34,7 @@ struct TableWork {
 struct CheckpointPlan {
   CheckpointRequest request;
   bool compacts_requested = false;  // there was something to rewrite in the table that the request names
+  Status compaction;                // ... and how that ended
   Seq cut = 0;
   SegmentId first_new = 0;  // segments from this one on may be needed by the new log
   LogNumber first_log = 0;
@@ -53,6 +56,8 @@ std::vector<SegmentRef> as_refs(const std::vector<SealedRef>& sealed) {
   for (const SealedRef& ref : sealed) refs.push_back({ref.segment, ref.deaths});
   return refs;
 }
+
+bool is_dead(const FreshRef& ref) { return ref.deaths->dead_count() == ref.segment->row_count(); }
 
 // The memory segment that takes rows now, if there is one.
 const FreshRef* memory_of(const Table& table) {
@@ -170,10 +175,9 @@ Result<SealedRef> seal_file(const RewriteTarget& target, const FreshRef& frozen)
   return SealedRef{std::move(sealed), frozen.deaths};
 }
 
-Status do_work(TableWork& work, Seq cut, RewriteTarget target, std::atomic<SegmentId>& next_segment) {
+Status seal(TableWork& work, Seq cut, RewriteTarget target, std::atomic<SegmentId>& next_segment) {
   for (const FreshRef& frozen : work.frozen) {
     if (frozen.segment->file() != nullptr) {
-      if (frozen.segment->row_count() == 0) continue;
       Result<SealedRef> sealed = seal_file(target, frozen);
       if (!sealed.ok()) return sealed.status();
       work.sealed.push_back(std::move(sealed.value()));
@@ -184,11 +188,6 @@ Status do_work(TableWork& work, Seq cut, RewriteTarget target, std::atomic<Segme
     if (!rewritten.ok()) return rewritten.status();
     work.from_memory.push_back(std::move(rewritten.value()));
   }
-  if (work.compacted.empty() || work.is_prepared) return {};
-  target.id = next_segment.fetch_add(1);
-  Result<Rewritten> merged = rewrite_segments(target, as_refs(work.compacted), cut, nullptr);
-  if (!merged.ok()) return merged.status();
-  work.merged = std::move(merged.value());
   return {};
 }
 
@@ -208,6 +207,7 @@ uint64_t put_in_place(TableWork& work) {
     if (std::none_of(work.compacted.begin(), work.compacted.end(), same)) sealed.push_back(ref);
   }
   uint64_t rows = 0;
+  for (const FreshRef& dead : work.dead) rows += dead.segment->row_count();
   auto from_memory = work.from_memory.begin();
   for (const FreshRef& frozen : work.frozen) {
     rows += frozen.segment->row_count();
@@ -236,15 +236,34 @@ ManifestTable describe_table(const Table& table, Seq cut) {
 }  // namespace
 
 Status Store::Impl::checkpoint(const CheckpointRequest& request, bool* compacted_some) {
+  EHUB_RETURN_IF_ERROR(checkpoint_unindexed(request, compacted_some));
+  // Without a thread of its own the indexer works here, and its merges end in a checkpoint.
+  indexer.wake();
+  return {};
+}
+
+Status Store::Impl::checkpoint_unindexed(const CheckpointRequest& request, bool* compacted_some) {
   const std::lock_guard maintenance(maintenance_mutex);
   CheckpointPlan plan;
+  Status status = guarded([&] { return try_checkpoint(request, plan); });
+  if (status.is_full_disk() && reserve.give_up()) {
+    status = guarded([&] { return try_checkpoint(request, plan); });
+  }
+  EHUB_RETURN_IF_ERROR(status);
+  reserve.refill(checkpoint_bytes());
+  if (compacted_some != nullptr) *compacted_some = plan.compacts_requested;
+  return plan.compaction;
+}
+
+Status Store::Impl::try_checkpoint(const CheckpointRequest& request, CheckpointPlan& plan) {
+  plan = CheckpointPlan();
   plan.request = request;
   EHUB_RETURN_IF_ERROR(queue.run_alone([&] { return begin_checkpoint(plan); }));
-  if (compacted_some != nullptr) *compacted_some = plan.compacts_requested;
   for (TableWork& work : plan.work) {
     const RewriteTarget target = {fs, segment_directory, work.table->schema, hash_seed, 0};
-    EHUB_RETURN_IF_ERROR(do_work(work, plan.cut, target, next_segment));
+    EHUB_RETURN_IF_ERROR(seal(work, plan.cut, target, next_segment));
   }
+  for (TableWork& work : plan.work) EHUB_RETURN_IF_ERROR(merge(plan, work));
   if (!plan.work.empty()) EHUB_RETURN_IF_ERROR(fs.sync_directory(segment_directory));
   EHUB_RETURN_IF_ERROR(queue.run_alone([&] {
     finish_checkpoint(plan);
@@ -254,12 +273,11 @@ Status Store::Impl::checkpoint(const CheckpointRequest& request, bool* compacted
   // find either; but nothing may be removed, and no later manifest may bear this number.
   manifest.number = plan.manifest.number;
   if (Status status = install_manifest(fs, root, plan.manifest); !status.ok()) {
-    return status.error_number() == ENOSPC ? status : queue.run_alone([&] { return poison_with(status); });
+    return status.is_shortage() ? status : queue.run_alone([&] { return poison_with(status); });
   }
   manifest = std::move(plan.manifest);
   manifest.tables.clear();
   collect_garbage(plan.kept, plan.first_new);
-  indexer.wake();
   return {};
 }
 
@@ -283,7 +301,7 @@ void Store::Impl::plan_table(CheckpointPlan& plan, const std::shared_ptr<Table>&
   TableWork work;
   work.table = table;
   for (const FreshRef& fresh : table->fresh()) {
-    if (fresh.frozen) work.frozen.push_back(fresh);
+    if (fresh.frozen) (is_dead(fresh) ? work.dead : work.frozen).push_back(fresh);
   }
   const Row rows_max = segment_rows_max(table->schema);
   if (table.get() == plan.request.compacted) {
@@ -292,9 +310,10 @@ void Store::Impl::plan_table(CheckpointPlan& plan, const std::shared_ptr<Table>&
   } else if (PreparedMerge* prepared = plan.request.prepared; prepared != nullptr && prepared->table == table) {
     take_prepared(*prepared, work);
   } else {
-    work.compacted = due_for_compaction(table->sealed(), {rows_max, options.graph_rows_min});
+    work.compacted = due_for_compaction(table->sealed(), {rows_max, options.graph_rows_min, &unmergeable});
   }
-  if (!work.frozen.empty() || !work.compacted.empty()) plan.work.push_back(std::move(work));
+  work.compacted_dead = std::none_of(work.compacted.begin(), work.compacted.end(), live_rows);
+  if (!work.frozen.empty() || !work.dead.empty() || !work.compacted.empty()) plan.work.push_back(std::move(work));
 }
 
 // Requires: everything is synced. If it fails, the old log goes on, or a new one that continues it.
@@ -304,12 +323,12 @@ Status Store::Impl::rotate_log(CheckpointPlan& plan) {
   // A recovery's log must not vouch for what the old logs hold: only its manifest will make that so.
   const Seq synced = log_continues ? last_seq : 0;
   EHUB_RETURN_IF_ERROR(ensure_log());
-  for (const auto& table : plan.carried) {
-    const ByteWriter payload = encode_carried(*table);
-    log->add(LogRecordType::kCarried, last_seq, synced, payload.data(), payload.size());
-  }
-  if (const Status status = log->write(); !status.ok())
-    return status.code() == Code::kReadOnly ? poison_with(status) : status;
+  EHUB_RETURN_IF_ERROR(write_group([&] {
+    for (const auto& table : plan.carried) {
+      const ByteWriter payload = encode_carried(*table);
+      log->add(LogRecordType::kCarried, last_seq, synced, payload.data(), payload.size());
+    }
+  }));
   if (const Status status = log->sync(); !status.ok()) return poison_with(status);
   uint64_t carried_rows = 0;
   for (const auto& table : plan.carried) {
@@ -323,13 +342,45 @@ Status Store::Impl::rotate_log(CheckpointPlan& plan) {
   return {};
 }
 
+// A merge is not worth a checkpoint: damage in one space must not stop the writes to all, nor may want of room for a
+// copy. The segments stay as they are.
+Status Store::Impl::merge(CheckpointPlan& plan, TableWork& work) {
+  if (work.compacted.empty() || work.compacted_dead || work.is_prepared) return {};
+  const RewriteTarget target = {fs, segment_directory, work.table->schema, hash_seed, next_segment.fetch_add(1)};
+  const Status status = guarded([&]() -> Status {
+    Result<Rewritten> merged = rewrite_segments(target, as_refs(work.compacted), plan.cut, nullptr);
+    if (merged.ok()) work.merged = std::move(merged.value());
+    return merged.status();
+  });
+  if (status.ok()) return {};
+  for (const auto& path : {vector_path, segment_path}) (void)fs.remove(path(segment_directory, target.id));
+  const bool damaged = status.code() == Code::kCorruption || status.code() == Code::kNotFound;
+  if (!damaged && !status.is_shortage()) return status;
+  if (damaged) {
+    for (const SealedRef& ref : work.compacted) unmergeable.insert(ref.segment->info().id);
+  }
+  work.compacted.clear();
+  if (work.table.get() == plan.request.compacted) plan.compaction = status;
+  return {};
+}
+
 void Store::Impl::finish_checkpoint(CheckpointPlan& plan) {
   for (TableWork& work : plan.work) {
     const uint64_t rows = put_in_place(work);
     if (!work.table->dropped()) fresh_rows.fetch_sub(rows);
   }
+  fresh_files = count_fresh_files();
   plan.manifest = describe(plan);
   plan.kept = segments_in_use();
+}
+
+uint64_t Store::Impl::count_fresh_files() const {
+  uint64_t count = 0;
+  for (const auto& table : all_tables()) {
+    count += static_cast<uint64_t>(std::count_if(table->fresh().begin(), table->fresh().end(),
+                                                 [](const FreshRef& ref) { return ref.segment->file() != nullptr; }));
+  }
+  return count;
 }
 
 Manifest Store::Impl::describe(const CheckpointPlan& plan) const {

@@ -9,6 +9,9 @@
 namespace ehub {
 namespace {
 
+// What a `.seg` takes for a row beside its key, amply.
+constexpr uint64_t kSealedRowBytes = 32;
+
 bool is_large(const PendingBatch& pending) {
   const WriteBatch& batch = *pending.batch;
   return batch.kind == WriteBatch::Kind::kSet &&
@@ -27,13 +30,11 @@ LogOp::Kind op_kind(WriteBatch::Kind kind) {
   return LogOp::Kind::kSet;
 }
 
-// The last `n` rows of a file segment. Taken right after they were appended: the sum of a block changes when the next
+// Sums of the rows from `first_row` on. Taken right after they were appended: the sum of a block changes when the next
 // batch fills it up.
-Extent extent_of(const FreshSegment& segment, Row n, uint64_t row_bytes) {
-  const VectorFile& file = *segment.file();
-  const Row first_row = file.rows() - n;
+std::vector<uint32_t> crcs_from(const VectorFile& file, Row first_row, uint64_t row_bytes) {
   const auto first_block = static_cast<ptrdiff_t>(first_row * row_bytes / kChecksumBlockBytes);
-  return {segment.id(), first_row, n, {file.block_crcs().begin() + first_block, file.block_crcs().end()}};
+  return {file.block_crcs().begin() + first_block, file.block_crcs().end()};
 }
 
 // Index of the row's partition name plus one, or 0.
@@ -71,16 +72,46 @@ ByteWriter encode_batch(PendingBatch& pending) {
 void Store::Impl::commit(const CommitQueue::Group& group) {
   std::vector<PendingBatch*> batches;
   CommitQueue::Group accepted;
+  batches.reserve(group.size());
+  accepted.reserve(group.size());
   for (QueuedWork* work : group) {
     auto* pending = static_cast<PendingBatch*>(work->item);
-    work->status = prepare(*pending);
-    if (!work->status.ok()) continue;
+    work->status = guarded([&] { return prepare(*pending); });
+    if (!work->status.ok()) {
+      take_back(*pending);
+      continue;
+    }
     batches.push_back(pending);
     accepted.push_back(work);
   }
   if (batches.empty()) return;
-  const Status status = commit_batches(batches);
+  Status status = commit_batches(batches);
+  if (status.is_full_disk()) {
+    refuse_sets(batches, accepted, status);
+    // Deletes lead to room, so they may use what is kept for that.
+    if (!batches.empty() && reserve.give_up()) status = commit_batches(batches);
+  }
   for (QueuedWork* work : accepted) work->status = status;
+}
+
+// Takes the sets out of a group that was refused.
+void Store::Impl::refuse_sets(std::vector<PendingBatch*>& batches, CommitQueue::Group& works, const Status& status) {
+  for (size_t i = batches.size(); i-- > 0;) {
+    if (batches[i]->batch->kind != WriteBatch::Kind::kSet) continue;
+    works[i]->status = status;
+    works.erase(works.begin() + static_cast<ptrdiff_t>(i));
+    batches.erase(batches.begin() + static_cast<ptrdiff_t>(i));
+  }
+}
+
+Status Store::Impl::whole_or_poisoned(const std::function<Status()>& work) {
+  const Seq before = last_seq;
+  try {
+    return work();
+  } catch (...) {
+    const Status status = status_of_exception();
+    return last_seq == before ? status : poison_with(status);
+  }
 }
 
 // The order matters: sealed segments are read while the disk already writes the vectors.
@@ -91,10 +122,7 @@ Status Store::Impl::prepare(PendingBatch& pending) {
   if (table.dropped()) return not_found("space '" + table.space + "' was deleted");
   if (is_large(pending)) EHUB_RETURN_IF_ERROR(place_rows(pending));
   Result<SealedRows> located = table.locate_sealed(pending.keys);
-  if (!located.ok()) {
-    take_back(pending);
-    return located.status();
-  }
+  if (!located.ok()) return located.status();
   pending.located = std::move(located.value());
   return {};
 }
@@ -108,17 +136,28 @@ Result<std::shared_ptr<FreshSegment>> Store::Impl::file_for(Table& table) {
   const Row rows_max = segment_rows_max(table.schema);
   std::shared_ptr<FreshSegment> active = table.active_file();
   if (active != nullptr && active->file()->rows() < rows_max) return active;
+  EHUB_RETURN_IF_ERROR(open_once(opened_segment_directory, segment_directory));
   const SegmentId id = next_segment.fetch_add(1);
   auto file = VectorFile::create(fs, vector_path(segment_directory, id), table.schema.row_bytes(), rows_max);
   if (!file.ok()) return file.status();
   segment_directory_dirty = true;
   auto segment = std::make_shared<FreshSegment>(table.schema, id, std::move(file.value()));
   table.add_fresh(segment);
+  fresh_files.fetch_add(1);
   return segment;
 }
 
-// Appends as many of the rows from `row` on as the active file has room for.
-Result<Placed> Store::Impl::place_some(const WriteBatch& batch, size_t row) {
+Status Store::Impl::open_once(std::unique_ptr<File>& opened, const std::string& directory) {
+  if (opened != nullptr) return {};
+  auto file = fs.open_directory(directory);
+  if (file.ok()) opened = std::move(file.value());
+  return file.status();
+}
+
+// Appends as many of the rows from `row` on as the active file has room for. What is in `placed` before it is in the
+// file can be taken back wherever this ends.
+Status Store::Impl::place_some(PendingBatch& pending, size_t row) {
+  const WriteBatch& batch = *pending.batch;
   Result<std::shared_ptr<FreshSegment>> segment = file_for(*batch.table);
   if (!segment.ok()) return segment.status();
   VectorFile& file = *segment.value()->file();
@@ -126,19 +165,17 @@ Result<Placed> Store::Impl::place_some(const WriteBatch& batch, size_t row) {
   const Row room = segment_rows_max(schema) - file.rows();
   const Row n = static_cast<Row>(std::min<size_t>(room, batch.keys.size() - row));
   const uint32_t tail_crc = file.block_crcs().empty() ? 0 : file.block_crcs().back();
+  Extent& extent =
+      pending.placed.emplace_back(segment.value(), Extent{segment.value()->id(), file.rows(), n, {}}, tail_crc).extent;
   EHUB_RETURN_IF_ERROR(file.append(batch.vectors + row * schema.dims, n));
-  return Placed{segment.value(), extent_of(*segment.value(), n, schema.row_bytes()), tail_crc};
+  extent.block_crcs = crcs_from(file, extent.first_row, schema.row_bytes());
+  return {};
 }
 
 Status Store::Impl::place_rows(PendingBatch& pending) {
   for (size_t row = 0; row < pending.keys.size();) {
-    Result<Placed> placed = place_some(*pending.batch, row);
-    if (!placed.ok()) {
-      take_back(pending);
-      return placed.status();
-    }
-    row += placed.value().extent.rows;
-    pending.placed.push_back(std::move(placed.value()));
+    EHUB_RETURN_IF_ERROR(place_some(pending, row));
+    row += pending.placed.back().extent.rows;
   }
   return {};
 }
@@ -150,16 +187,45 @@ void Store::Impl::take_back(PendingBatch& pending) {
   }
 }
 
+// Takes what apply() needs while it can still be refused: rows, keys, and deaths in sealed segments.
+void Store::Impl::reserve_memory(const std::vector<PendingBatch*>& batches) {
+  std::map<FreshSegment*, std::pair<size_t, uint64_t>> needs;  // rows, bytes of keys
+  for (const PendingBatch* pending : batches) {
+    Table& table = *pending->batch->table;
+    table.reserve_deaths(pending->located);
+    if (pending->batch->kind == WriteBatch::Kind::kDeleteAll) table.reserve_all_deaths();
+    if (pending->batch->kind != WriteBatch::Kind::kSet) continue;
+    auto key = pending->keys.begin();
+    const auto need = [&](FreshSegment& segment, size_t n) {
+      auto& [rows, key_bytes] = needs[&segment];
+      rows += n;
+      for (const auto end = key + static_cast<ptrdiff_t>(n); key != end; ++key) key_bytes += key->bytes.size();
+    };
+    for (const Placed& placed : pending->placed) need(*placed.segment, placed.extent.rows);
+    if (pending->placed.empty()) need(table.memory(), pending->keys.size());
+  }
+  for (const auto& [segment, need] : needs) segment->reserve(need.first, need.second);
+}
+
 Status Store::Impl::commit_batches(const std::vector<PendingBatch*>& batches) {
+  const Seq before = last_seq;
+  const Status status = whole_or_poisoned([&] { return log_and_apply(batches); });
+  if (last_seq == before) {
+    for (auto pending = batches.rbegin(); pending != batches.rend(); ++pending) take_back(**pending);
+  }
+  return status;
+}
+
+Status Store::Impl::log_and_apply(const std::vector<PendingBatch*>& batches) {
+  reserve_memory(batches);
+  std::vector<int64_t> row_deltas;
+  row_deltas.reserve(batches.size());
   std::vector<ByteWriter> payloads;
   payloads.reserve(batches.size());
   for (PendingBatch* pending : batches) payloads.push_back(encode_batch(*pending));
-  if (const Status status = append_to_log(payloads); !status.ok()) {
-    for (auto pending = batches.rbegin(); pending != batches.rend(); ++pending) take_back(**pending);
-    return status;
-  }
-  // The group counts from here on: what follows cannot fail but for the sync, and a failed sync ends all writing.
-  std::vector<int64_t> row_deltas;
+  EHUB_RETURN_IF_ERROR(append_to_log(payloads));
+  // The group counts from here on: what follows cannot fail but for the sync, or where a row that is not sealed dies
+  // and memory is exhausted. Either ends all writing.
   Seq seq = last_seq - batches.size();
   for (PendingBatch* pending : batches) {
     const uint64_t killed = apply(*pending, ++seq);
@@ -173,14 +239,23 @@ Status Store::Impl::commit_batches(const std::vector<PendingBatch*>& batches) {
 Status Store::Impl::append_to_log(const std::vector<ByteWriter>& payloads) {
   EHUB_RETURN_IF_ERROR(ensure_log());
   Seq seq = last_seq;
-  for (const ByteWriter& payload : payloads) {
-    log->add(LogRecordType::kBatch, ++seq, synced_seq, payload.data(), payload.size());
-  }
-  if (const Status status = log->write(); !status.ok())
-    return status.code() == Code::kReadOnly ? poison_with(status) : status;
+  EHUB_RETURN_IF_ERROR(write_group([&] {
+    for (const ByteWriter& payload : payloads) {
+      log->add(LogRecordType::kBatch, ++seq, synced_seq, payload.data(), payload.size());
+    }
+  }));
   last_seq = seq;
   unsynced = true;
   return {};
+}
+
+Status Store::Impl::write_group(const std::function<void()>& add) {
+  const Status status = guarded([&] {
+    add();
+    return log->write(reserve.held());
+  });
+  log->discard();
+  return status.code() == Code::kReadOnly ? poison_with(status) : status;
 }
 
 uint64_t Store::Impl::apply(PendingBatch& pending, Seq seq) {
@@ -218,13 +293,14 @@ uint64_t Store::Impl::apply(PendingBatch& pending, Seq seq) {
 
 Status Store::Impl::ensure_log() {
   if (log != nullptr) return {};
+  EHUB_RETURN_IF_ERROR(open_once(opened_log_directory, log_directory));
   const LogStart start = {log_continues ? log_number : 0, log_continues ? log_end : 0, last_seq};
-  auto created = LogWriter::create(fs, log_directory, log_number + 1, start, spare_log);
+  auto created = LogWriter::create(fs, log_directory, log_number + 1, start, spare_log, reserve.held());
   if (!created.ok()) {
     return created.status().code() == Code::kReadOnly ? poison_with(created.status()) : created.status();
   }
   spare_log.clear();
-  if (const Status status = fs.sync_directory(log_directory); !status.ok()) return poison_with(status);
+  if (const Status status = opened_log_directory->sync(); !status.ok()) return poison_with(status);
   log = std::move(created.value());
   log_number = log->number();
   log_continues = true;
@@ -235,7 +311,7 @@ Status Store::Impl::ensure_log() {
 Status Store::Impl::sync_files() {
   if (poisoned) return read_only(poison);
   if (segment_directory_dirty) {
-    if (const Status status = fs.sync_directory(segment_directory); !status.ok()) return poison_with(status);
+    if (const Status status = opened_segment_directory->sync(); !status.ok()) return poison_with(status);
     segment_directory_dirty = false;
   }
   for (const auto& segment : unsynced_files) {
@@ -263,11 +339,21 @@ void Store::Impl::publish() {
   // For reader processes. If it fails they lag behind, nothing else.
   const uint64_t progress[2] = {last_seq, ~last_seq};
   (void)lock_file->write(kLockProgressOffset, progress, sizeof(progress));
+  reserve.extend(checkpoint_bytes());
+}
+
+uint64_t Store::Impl::checkpoint_bytes() const {
+  const uint64_t rows = fresh_rows.load();
+  return log_growth.load() + (rows - std::min(rows, fresh_base.load())) * kSealedRowBytes;
 }
 
 Status Store::Impl::poison_with(const Status& status) {
   if (!poisoned) {
-    poison = "the hub is read-only since a failure of the disk (" + status.message() + "); close it and open it again";
+    // If there is no memory for the reason, there is none given.
+    (void)guarded([&]() -> Status {
+      poison = "the hub is read-only since a failure (" + status.message() + "); close it and open it again";
+      return {};
+    });
     poisoned.store(true, std::memory_order_release);
   }
   return status.code() == Code::kReadOnly ? status : Status(Code::kReadOnly, poison);

@@ -1,5 +1,7 @@
 #include "store/commit_queue.h"
 
+#include <algorithm>
+
 namespace ehub {
 namespace {
 
@@ -52,15 +54,22 @@ CommitQueue::Group CommitQueue::take_group() {
 }
 
 void CommitQueue::lead(QueuedWork& leader) {
-  const Group group = take_group();
-  if (leader.exclusive) {
-    leader.status = leader.exclusive();
-  } else {
+  Group group;
+  // Whatever happens, the line must move on: nobody else can make it.
+  const Status ended = guarded([&]() -> Status {
+    group = take_group();
+    if (leader.exclusive) return leader.exclusive();
     commit_(group);
+    return {};
+  });
+  if (leader.exclusive || group.empty()) leader.status = ended;
+  if (!ended.ok()) {
+    for (QueuedWork* work : group) work->status = ended;
   }
   {
     const std::lock_guard lock(mutex_);
-    line_.erase(line_.begin(), line_.begin() + static_cast<ptrdiff_t>(group.size()));
+    // If there was not even memory for a group, the leader leaves alone.
+    line_.erase(line_.begin(), line_.begin() + static_cast<ptrdiff_t>(std::max<size_t>(1, group.size())));
     if (!line_.empty()) line_.front()->turn.store(QueuedWork::Turn::kLeads, std::memory_order_release);
   }
   // From here on the others may be gone: their turn is the last that is touched of them.

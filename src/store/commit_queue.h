@@ -5,6 +5,7 @@
 // checkpoint's short critical sections, creating and dropping spaces) stands in the same line and is done by itself.
 //
 // Thread-safety: all calls from any thread. `commit` and exclusive work never run at the same time as each other.
+// Failure: an exception that ends the work becomes the status of all that were part of it, and the line moves on.
 
 #pragma once
 

@@ -12,8 +12,6 @@ constexpr uint32_t kDeadPercentMax = 25;
 // So many segments of about the same size are merged into one.
 constexpr size_t kMergeSegments = 8;
 
-uint64_t live_rows(const SealedRef& ref) { return ref.segment->row_count() - ref.deaths->dead_count(); }
-
 bool has_many_dead(const SealedRef& ref) {
   return uint64_t{ref.deaths->dead_count()} * 100 > uint64_t{ref.segment->row_count()} * kDeadPercentMax;
 }
@@ -21,9 +19,13 @@ bool has_many_dead(const SealedRef& ref) {
 // Segments of one tier differ in size by less than a factor of eight.
 int size_tier(const SealedRef& ref) { return std::bit_width(ref.segment->row_count()) / 3; }
 
-// Of `candidates`, oldest first, as many as fit into one segment.
+// Of `candidates`, oldest first, as many as fit into one segment. Those in which nothing lives go first and alone: that
+// takes no room on the disk, and makes some.
 std::vector<SealedRef> that_fit(const std::vector<SealedRef>& candidates, Row rows_max) {
   std::vector<SealedRef> fitting;
+  std::copy_if(candidates.begin(), candidates.end(), std::back_inserter(fitting),
+               [](const SealedRef& ref) { return live_rows(ref) == 0; });
+  if (!fitting.empty()) return fitting;
   uint64_t rows = 0;
   for (const SealedRef& ref : candidates) {
     if (rows + live_rows(ref) > rows_max && !fitting.empty()) break;
@@ -54,15 +56,25 @@ std::vector<SealedRef> those(const std::vector<SealedRef>& sealed, Condition con
   return chosen;
 }
 
+bool is_mergeable(const SealedRef& ref, const CompactionLimits& limits) {
+  return limits.unmergeable == nullptr || !limits.unmergeable->contains(ref.segment->info().id);
+}
+
 }  // namespace
 
+uint64_t live_rows(const SealedRef& ref) { return ref.segment->row_count() - ref.deaths->dead_count(); }
+
 std::vector<SealedRef> due_for_compaction(const std::vector<SealedRef>& sealed, const CompactionLimits& limits) {
-  const auto is_small = [&](const SealedRef& ref) { return ref.segment->row_count() < limits.graph_rows_min; };
+  const auto is_small = [&](const SealedRef& ref) {
+    return ref.segment->row_count() < limits.graph_rows_min && is_mergeable(ref, limits);
+  };
   return due_among(those(sealed, is_small), limits.segment_rows_max);
 }
 
 std::vector<SealedRef> due_for_merge(const std::vector<SealedRef>& sealed, const CompactionLimits& limits) {
-  const auto is_large = [&](const SealedRef& ref) { return ref.segment->row_count() >= limits.graph_rows_min; };
+  const auto is_large = [&](const SealedRef& ref) {
+    return ref.segment->row_count() >= limits.graph_rows_min && is_mergeable(ref, limits);
+  };
   return due_among(those(sealed, is_large), limits.segment_rows_max);
 }
 

@@ -4,6 +4,7 @@
 
 #pragma once
 
+#include <set>
 #include <vector>
 
 #include "store/table.h"
@@ -15,7 +16,11 @@ namespace ehub {
 struct CompactionLimits {
   Row segment_rows_max = 0;
   Row graph_rows_min = 0;
+  const std::set<SegmentId>* unmergeable = nullptr;  // left alone; null: none
 };
+
+// Rows that are not dead.
+uint64_t live_rows(const SealedRef& ref);
 
 // What a checkpoint rewrites unasked: one segment with many dead rows, or a tier that is full.
 std::vector<SealedRef> due_for_compaction(const std::vector<SealedRef>& sealed, const CompactionLimits& limits);

@@ -21,6 +21,9 @@ namespace ehub {
 
 class DeletionVector {
  public:
+  // Takes the memory for deaths of this row, or of all below `rows`: kill() of them throws nothing. Throws bad_alloc.
+  void reserve_row(Row row) { deaths_.grow(row); }
+  void reserve(Row rows) { deaths_.reserve(rows); }
   // Marks `row` dead from `seq` on. False, and nothing changes, if it was dead before. Requires: seq > 0.
   bool kill(Row row, Seq seq);
   // The seq of the row's death, 0 while it lives.

@@ -40,11 +40,13 @@ Status scan_run(const Search& search, const Run& run, std::vector<uint64_t>& scr
 
 // One thread's share: runs are taken from a common counter, so a slow thread holds nobody up.
 Status scan_share(const Search& search, std::atomic<size_t>& next, std::vector<TopK>& heaps) {
-  std::vector<uint64_t> scratch;
-  for (size_t i = next.fetch_add(1); i < search.runs.size(); i = next.fetch_add(1)) {
-    EHUB_RETURN_IF_ERROR(scan_run(search, search.runs[i], scratch, heaps.data()));
-  }
-  return {};
+  return guarded([&]() -> Status {
+    std::vector<uint64_t> scratch;
+    for (size_t i = next.fetch_add(1); i < search.runs.size(); i = next.fetch_add(1)) {
+      EHUB_RETURN_IF_ERROR(scan_run(search, search.runs[i], scratch, heaps.data()));
+    }
+    return {};
+  });
 }
 
 }  // namespace

@@ -27,10 +27,18 @@ FreshSegment::FreshSegment(const Schema& schema, SegmentId id, std::unique_ptr<V
   index_.store(indexes_.back().get(), std::memory_order_release);
 }
 
+void FreshSegment::reserve(size_t rows, uint64_t key_bytes) {
+  const uint64_t end = row_count_.load(std::memory_order_relaxed) + uint64_t{rows};
+  rows_.reserve(end);
+  if (file_ == nullptr) vectors_.reserve(end);
+  reserve_keys(key_bytes);
+  reserve_index(end);
+}
+
 Row FreshSegment::append(const Key& key, Seq born, uint32_t partition, const void* vector) {
   const Row row = row_count_.load(std::memory_order_relaxed);
   EHUB_ASSERT(row < kSegmentRowsMax);
-  if (uint64_t{row} * 2 >= indexes_.back()->mask) grow_index();
+  reserve_index(uint64_t{row} + 1);
   std::atomic<uint64_t>* slot = slot_of(*indexes_.back(), key);
   const uint64_t taken = slot->load(std::memory_order_relaxed);
   const Row older = taken == 0 ? kNoRow : static_cast<Row>(taken) - 1;
@@ -101,9 +109,13 @@ std::atomic<uint64_t>* FreshSegment::slot_of(const Index& index, const Key& key)
   }
 }
 
-void FreshSegment::grow_index() {
+// At most half of the slots are taken.
+void FreshSegment::reserve_index(uint64_t rows) {
   const Index& old = *indexes_.back();
-  auto index = std::make_unique<Index>((old.mask + 1) * 4);
+  uint64_t slot_count = old.mask + 1;
+  while (rows * 2 > slot_count) slot_count *= 4;
+  if (slot_count == old.mask + 1) return;
+  auto index = std::make_unique<Index>(slot_count);
   for (uint64_t at = 0; at <= old.mask; ++at) {
     const uint64_t taken = old.slots[at].load(std::memory_order_relaxed);
     if (taken == 0) continue;
@@ -115,13 +127,17 @@ void FreshSegment::grow_index() {
   index_.store(indexes_.back().get(), std::memory_order_release);
 }
 
+void FreshSegment::reserve_keys(uint64_t bytes) {
+  if (bytes <= key_block_left_) return;
+  const size_t doubled = kKeyBlockBytesFirst << std::min<size_t>(key_blocks_.size(), 16);
+  const size_t block_bytes = std::max<size_t>(bytes, std::min(doubled, kKeyBlockBytesMax));
+  key_blocks_.push_back(std::make_unique<char[]>(block_bytes));
+  key_block_left_ = block_bytes;
+  key_block_end_ = key_blocks_.back().get() + block_bytes;
+}
+
 const char* FreshSegment::store_key(std::string_view key) {
-  if (key.size() > key_block_left_ || key_blocks_.empty()) {
-    const size_t doubled = kKeyBlockBytesFirst << std::min<size_t>(key_blocks_.size(), 16);
-    key_block_left_ = std::max(key.size(), std::min(doubled, kKeyBlockBytesMax));
-    key_blocks_.push_back(std::make_unique<char[]>(key_block_left_));
-    key_block_end_ = key_blocks_.back().get() + key_block_left_;
-  }
+  reserve_keys(key.size());
   char* at = key_block_end_ - key_block_left_;
   std::memcpy(at, key.data(), key.size());
   key_block_left_ -= key.size();

@@ -28,6 +28,9 @@ class FreshSegment final : public Segment {
   // A file segment over `file`, which holds or will hold the vectors.
   FreshSegment(const Schema& schema, SegmentId id, std::unique_ptr<VectorFile> file);
 
+  // Takes the memory for so many more rows, whose keys have so many bytes together: append() of them throws nothing.
+  // Throws bad_alloc, and then nothing that counts has changed.
+  void reserve(size_t rows, uint64_t key_bytes);
   // Adds a row and leads from it to the youngest older one with its key. `vector`: copied by a memory segment; ignored
   // by a file segment, whose file must have the row by now.
   Row append(const Key& key, Seq born, uint32_t partition, const void* vector);
@@ -72,7 +75,8 @@ class FreshSegment final : public Segment {
 
   const char* store_key(std::string_view key);
   std::atomic<uint64_t>* slot_of(const Index& index, const Key& key) const;
-  void grow_index();
+  void reserve_index(uint64_t rows);
+  void reserve_keys(uint64_t bytes);
 
   const Schema schema_;
   const SegmentId id_ = 0;

@@ -74,6 +74,12 @@ void walk_for(const Search& search, Walk& walk, size_t q, hnsw::Searcher& search
   if (!status.ok()) walk.failed = true;
 }
 
+void walk_all(const Search& search, size_t q, hnsw::Searcher& searcher, TopK& heap) {
+  for (const auto& walk : search.walks) {
+    if (!walk->failed) walk_for(search, *walk, q, searcher, heap);
+  }
+}
+
 }  // namespace
 
 void walk_graphs(const Search& search, std::vector<TopK>& heaps) {
@@ -85,14 +91,16 @@ void walk_graphs(const Search& search, std::vector<TopK>& heaps) {
   std::atomic<size_t> next = 0;
   const size_t shares = (search.m + kShareQueries - 1) / kShareQueries;
   run_threads(threads_for(search.options, work, shares), [&](unsigned) {
-    thread_local hnsw::Searcher searcher;
-    for (size_t begin = next.fetch_add(kShareQueries); begin < search.m; begin = next.fetch_add(kShareQueries)) {
-      for (size_t q = begin; q < std::min(begin + kShareQueries, search.m); ++q) {
-        for (const auto& walk : search.walks) {
-          if (!walk->failed) walk_for(search, *walk, q, searcher, heaps[q]);
+    const Status status = guarded([&]() -> Status {
+      thread_local hnsw::Searcher searcher;
+      for (size_t begin = next.fetch_add(kShareQueries); begin < search.m; begin = next.fetch_add(kShareQueries)) {
+        for (size_t q = begin; q < std::min(begin + kShareQueries, search.m); ++q) {
+          walk_all(search, q, searcher, heaps[q]);
         }
       }
-    }
+      return {};
+    });
+    if (!status.ok()) search.walks.front()->failed = true;
   });
 }
 

@@ -64,16 +64,20 @@ std::string log_path(const std::string& directory, LogNumber number);
 class LogWriter {
  public:
   // Begins log `number` with its start record, unsynced. `spare`: path of a file whose blocks may be written over and
-  // which is renamed; if it is "" or missing, the log gets a new file. The caller syncs the directory before it writes
-  // anything else.
+  // which is renamed; if it is "" or missing, the log gets a new file. `ahead`: as of write(). The caller syncs the
+  // directory before it writes anything else.
   static Result<std::unique_ptr<LogWriter>> create(FileSystem& fs, const std::string& directory, LogNumber number,
-                                                   const LogStart& start, const std::string& spare);
+                                                   const LogStart& start, const std::string& spare, bool ahead = true);
 
-  // Adds a record to the group that write() will write. The payload is copied.
+  // Adds a record to the group that write() will write. The payload is copied. If this or write() throws bad_alloc, the
+  // caller calls discard().
   void add(LogRecordType type, Seq seq, Seq synced_seq, const void* payload, size_t size);
-  // Writes the group with one call. On failure the group is dropped and nothing of it will ever be replayed; a failure
+  // Writes the group with one call. `ahead`: the file may grow by a whole step, if the disk has room for that; false
+  // where room is scarce. On failure the group is dropped and nothing of it will ever be replayed; a failure
   // to ensure that is reported as kReadOnly: then write no more.
-  Status write();
+  Status write(bool ahead = true);
+  // Forgets the group.
+  void discard();
   Status sync();
   // Cuts what was allocated beyond the last record, and syncs. Write no more.
   Status finish();
@@ -87,10 +91,10 @@ class LogWriter {
  private:
   LogWriter(LogNumber number, std::unique_ptr<File> file, uint64_t allocated);
   static Result<std::unique_ptr<LogWriter>> begin(FileSystem& fs, const std::string& path, LogNumber number,
-                                                  const LogStart& start, const std::string& spare);
+                                                  const LogStart& start, const std::string& spare, bool ahead);
+  Status write_to_file(uint64_t group_bytes);
   // Makes sure that nothing of a group whose write failed can be read; gives the failure back, or kReadOnly.
   Status undo(uint64_t group_bytes, const Status& failure);
-  void drop_group();
 
   LogNumber number_;
   std::unique_ptr<File> file_;

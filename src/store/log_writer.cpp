@@ -49,23 +49,23 @@ LogWriter::LogWriter(LogNumber number, std::unique_ptr<File> file, uint64_t allo
     : number_(number), file_(std::move(file)), allocated_(allocated) {}
 
 Result<std::unique_ptr<LogWriter>> LogWriter::create(FileSystem& fs, const std::string& directory, LogNumber number,
-                                                     const LogStart& start, const std::string& spare) {
+                                                     const LogStart& start, const std::string& spare, bool ahead) {
   const std::string path = log_path(directory, number);
-  Result<std::unique_ptr<LogWriter>> log = begin(fs, path, number, start, spare);
+  Result<std::unique_ptr<LogWriter>> log = begin(fs, path, number, start, spare, ahead);
   // The log before may go on instead, and then a start record that says where it ended would be a lie.
   if (!log.ok()) (void)fs.remove(path);
   return log;
 }
 
 Result<std::unique_ptr<LogWriter>> LogWriter::begin(FileSystem& fs, const std::string& path, LogNumber number,
-                                                    const LogStart& start, const std::string& spare) {
+                                                    const LogStart& start, const std::string& spare, bool ahead) {
   Result<std::unique_ptr<File>> file = open_for_log(fs, path, spare);
   if (!file.ok()) return of_making(file.status());
   Result<uint64_t> size = file.value()->size();
   if (!size.ok()) return size.status();
   std::unique_ptr<LogWriter> log(new LogWriter(number, std::move(file.value()), size.value()));
   log->add(LogRecordType::kStart, start.previous_seq, 0, &start, sizeof(start));
-  EHUB_RETURN_IF_ERROR(log->write());
+  EHUB_RETURN_IF_ERROR(log->write(ahead));
   return log;
 }
 
@@ -86,19 +86,28 @@ void LogWriter::add(LogRecordType type, Seq seq, Seq synced_seq, const void* pay
   group_.resize(align_up(group_.size(), kLogAlignment));
 }
 
-Status LogWriter::write() {
+Status LogWriter::write(bool ahead) {
   if (group_.empty()) return {};
   const uint64_t group_bytes = group_.size();
-  if (end_ + group_bytes > allocated_) group_.resize(grown_size(end_ + group_bytes) - end_);
-  Status status = file_->write(end_, group_.data(), group_.size());
+  if (ahead && end_ + group_bytes > allocated_) group_.resize(grown_size(end_ + group_bytes) - end_);
+  Status status = write_to_file(group_bytes);
   if (status.ok()) {
     allocated_ = std::max<uint64_t>(allocated_, end_ + group_.size());
     end_ += group_bytes;
   } else {
     status = undo(group_bytes, status);
   }
-  drop_group();
+  discard();
   return status;
+}
+
+// A step that does not fit is not needed. What there was room for is zeros behind the group, or the group's beginning,
+// which is written again.
+Status LogWriter::write_to_file(uint64_t group_bytes) {
+  Status status = file_->write(end_, group_.data(), group_.size());
+  if (!status.is_full_disk() || group_.size() == group_bytes) return status;
+  group_.resize(group_bytes);
+  return file_->write(end_, group_.data(), group_bytes);
 }
 
 Status LogWriter::undo(uint64_t group_bytes, const Status& failure) {
@@ -114,7 +123,7 @@ Status LogWriter::undo(uint64_t group_bytes, const Status& failure) {
   return undone.ok() ? failure : cannot_undo(failure, undone);
 }
 
-void LogWriter::drop_group() {
+void LogWriter::discard() {
   group_.clear();
   if (group_.capacity() > kKeptGroupBytes) group_.shrink_to_fit();
 }

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <system_error>
 #include <thread>
 
 #include "kernels/dispatch.h"
@@ -90,13 +89,12 @@ unsigned threads_for(const SearchOptions& options, uint64_t work, size_t pieces)
 
 void run_threads(unsigned thread_count, const std::function<void(unsigned thread)>& work) {
   std::vector<std::jthread> threads;
-  for (unsigned t = 1; t < thread_count; ++t) {
-    try {
-      threads.emplace_back([&work, t] { work(t); });
-    } catch (const std::system_error&) {
-      break;  // no more threads to be had: those that there are do all of it
-    }
-  }
+  threads.reserve(thread_count - 1);
+  // If no more threads can be had, those that are there do the work.
+  (void)guarded([&]() -> Status {
+    for (unsigned t = 1; t < thread_count; ++t) threads.emplace_back([&work, t] { work(t); });
+    return {};
+  });
   work(0);
 }
 

@@ -107,6 +107,7 @@ Status Store::Impl::open_writer() {
     EHUB_RETURN_IF_ERROR(fs.make_directory(directory));
   }
   EHUB_RETURN_IF_ERROR(lock_for_writing());
+  reserve.refill(0);
   const Result<uint64_t> number = read_current(fs, root);
   if (number.status().code() == Code::kNotFound) {
     EHUB_RETURN_IF_ERROR(create_hub());
@@ -119,7 +120,7 @@ Status Store::Impl::open_writer() {
     EHUB_RETURN_IF_ERROR(replayed.run(kSeqMax));
     EHUB_RETURN_IF_ERROR(recover(replayed));
   }
-  start_background();
+  EHUB_RETURN_IF_ERROR(start_background());
   indexer.wake();
   return {};
 }

@@ -88,6 +88,7 @@ Store::Impl::Impl(FileSystem& fs_, const std::string& root_, const StoreOptions&
       index_files_directory(index_directory(segment_directory)),
       options(options_),
       fork_generation(current_fork_generation()),
+      reserve(fs_, root_),
       queue([this](const CommitQueue::Group& group) { commit(group); }),
       growth_max(options_.log_bytes_max) {}
 
@@ -134,6 +135,9 @@ void Store::Impl::release() {
   log.reset();
   replay.reset();
   manifest_lock.reset();
+  opened_log_directory.reset();
+  opened_segment_directory.reset();
+  reserve.release();
   lock_file.reset();
 }
 
@@ -145,7 +149,7 @@ Store::~Store() {
     [[maybe_unused]] const Impl* leaked = impl_.release();
     return;
   }
-  (void)close();
+  (void)guarded([this] { return close(); });
 }
 
 Result<std::unique_ptr<Store>> Store::open(FileSystem& fs, const std::string& root, const StoreOptions& options) {
@@ -161,10 +165,12 @@ Result<std::unique_ptr<Store>> Store::open(FileSystem& fs, const std::string& ro
 Result<std::shared_ptr<Table>> Store::create_space(const std::string& name, const Schema& schema) {
   EHUB_RETURN_IF_ERROR(impl_->check_writable());
   std::shared_ptr<Table> table;
-  EHUB_RETURN_IF_ERROR(impl_->queue.run_alone([&]() -> Status {
-    Result<std::shared_ptr<Table>> created = impl_->create(name, schema);
-    if (created.ok()) table = created.value();
-    return created.status();
+  EHUB_RETURN_IF_ERROR(impl_->queue.run_alone([&] {
+    return impl_->whole_or_poisoned([&] {
+      Result<std::shared_ptr<Table>> created = impl_->create(name, schema);
+      if (created.ok()) table = created.value();
+      return created.status();
+    });
   }));
   impl_->after_commit();
   return table;
@@ -184,7 +190,7 @@ std::vector<std::string> Store::spaces() const {
 
 Status Store::drop_space(const std::string& name) {
   EHUB_RETURN_IF_ERROR(impl_->check_writable());
-  return impl_->queue.run_alone([&] { return impl_->drop(name); });
+  return impl_->queue.run_alone([&] { return impl_->whole_or_poisoned([&] { return impl_->drop(name); }); });
 }
 
 Result<WriteResult> Store::write(const WriteBatch& batch) {

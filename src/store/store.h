@@ -34,6 +34,7 @@ struct StoreOptions {
   // What follows has the right value for nearly all; tests shrink it to meet every boundary.
   uint64_t log_bytes_max = 32 << 20;          // a checkpoint begins when the log has grown by this much
   uint64_t fresh_rows_max = 1 << 20;          // ... or when so many rows are not sealed yet
+  uint64_t fresh_files_max = 256;             // ... or when so many files, each with a descriptor, are not
   uint64_t segment_bytes_max = 1 << 30;       // of vectors in one segment
   uint64_t carry_bytes_max = 256 << 10;       // a table with fewer fresh bytes stays in the log at a checkpoint
   uint64_t carry_total_bytes_max = 64 << 20;  // ... unless all such tables together have more than this

@@ -30,6 +30,7 @@
 
 #include "io/file.h"
 #include "store/commit_queue.h"
+#include "store/disk_reserve.h"
 #include "store/indexer.h"
 #include "store/log_file.h"
 #include "store/log_record.h"
@@ -79,6 +80,7 @@ struct CheckpointRequest {
 };
 
 struct CheckpointPlan;
+struct TableWork;
 
 struct Store::Impl {
   Impl(FileSystem& fs, const std::string& root, const StoreOptions& options);
@@ -92,6 +94,7 @@ struct Store::Impl {
   const StoreOptions options;
   const uint64_t fork_generation;
   std::unique_ptr<File> lock_file;
+  DiskReserve reserve;
   uint64_t hash_seed = 0;
 
   std::atomic<bool> closed = false;
@@ -116,16 +119,20 @@ struct Store::Impl {
   bool unsynced = false;
   std::vector<std::shared_ptr<FreshSegment>> unsynced_files;
   bool segment_directory_dirty = false;
+  // Opened when they are first needed, so that a sync, which cannot be taken back, wants no descriptor.
+  std::unique_ptr<File> opened_log_directory;
+  std::unique_ptr<File> opened_segment_directory;
   bool closed_for_writes = false;
   std::string poison;  // why; written before `poisoned` is set
 
   // Written by the leader, read by anyone.
   std::atomic<bool> poisoned = false;
   std::atomic<SegmentId> next_segment = 1;
-  std::atomic<uint64_t> log_growth = 0;  // bytes that a checkpoint would remove from the log
-  std::atomic<uint64_t> growth_max = 0;  // ... and from how many on it should
-  std::atomic<uint64_t> fresh_rows = 0;  // not sealed yet
-  std::atomic<uint64_t> fresh_base = 0;  // carried ones among them: no checkpoint makes them fewer
+  std::atomic<uint64_t> log_growth = 0;   // bytes that a checkpoint would remove from the log
+  std::atomic<uint64_t> growth_max = 0;   // ... and from how many on it should
+  std::atomic<uint64_t> fresh_rows = 0;   // not sealed yet
+  std::atomic<uint64_t> fresh_base = 0;   // carried ones among them: no checkpoint makes them fewer
+  std::atomic<uint64_t> fresh_files = 0;  // not sealed yet, each with a descriptor; some may be gone with their space
 
   // --- maintenance ---
   std::mutex maintenance_mutex;
@@ -134,6 +141,8 @@ struct Store::Impl {
   bool keeps_garbage = false;  // for repair
   std::mutex unfinished_mutex;
   std::set<SegmentId> unfinished;  // segments that are being made beside all checkpoints
+  // Segments in a merge that met damage: not worth trying again while the hub is open.
+  std::set<SegmentId> unmergeable;
 
   // --- the background thread ---
   std::thread background;
@@ -163,20 +172,31 @@ struct Store::Impl {
 
   // commit.cpp
   void commit(const CommitQueue::Group& group);
+  // Runs `work` so that an exception in it cannot part the log from memory: once the log has grown, it ends all
+  // writing.
+  Status whole_or_poisoned(const std::function<Status()>& work);
+  void refuse_sets(std::vector<PendingBatch*>& batches, CommitQueue::Group& works, const Status& status);
+  Status open_once(std::unique_ptr<File>& opened, const std::string& directory);
   Status commit_batches(const std::vector<PendingBatch*>& batches);
   Status prepare(PendingBatch& pending);
   Status place_rows(PendingBatch& pending);
-  Result<Placed> place_some(const WriteBatch& batch, size_t row);
+  Status place_some(PendingBatch& pending, size_t row);
+  void reserve_memory(const std::vector<PendingBatch*>& batches);
+  Status log_and_apply(const std::vector<PendingBatch*>& batches);
   void take_back(PendingBatch& pending);
   Result<std::shared_ptr<FreshSegment>> file_for(Table& table);
   Row segment_rows_max(const Schema& schema) const;
   Status append_to_log(const std::vector<ByteWriter>& payloads);
+  // As log->write(), of what `add` adds.
+  Status write_group(const std::function<void()>& add);
   uint64_t apply(PendingBatch& pending, Seq seq);
   // Syncs if the durability asks for it, then lets readers see everything up to last_seq.
   Status acknowledge();
   Status ensure_log();
   Status sync_files();
   void publish();
+  // What a checkpoint now might have to write.
+  uint64_t checkpoint_bytes() const;
   Status poison_with(const Status& status);
 
   // catalog.cpp; create and drop run in a turn of their own
@@ -188,14 +208,19 @@ struct Store::Impl {
   // checkpoint.cpp
   // `compacted_some`, if given, says whether there was something to rewrite in the table that the request names.
   Status checkpoint(const CheckpointRequest& request, bool* compacted_some = nullptr);
+  Status checkpoint_unindexed(const CheckpointRequest& request, bool* compacted_some);
+  Status try_checkpoint(const CheckpointRequest& request, CheckpointPlan& plan);
   Status begin_checkpoint(CheckpointPlan& plan);
   void plan_table(CheckpointPlan& plan, const std::shared_ptr<Table>& table) const;
   Status rotate_log(CheckpointPlan& plan);
+  uint64_t count_fresh_files() const;
+  Status merge(CheckpointPlan& plan, TableWork& work);
   void finish_checkpoint(CheckpointPlan& plan);
   Manifest describe(const CheckpointPlan& plan) const;
 
   // background.cpp
-  void start_background();
+  // kIo with EAGAIN if there are too many threads.
+  Status start_background();
   void stop_background();
   void run_background();
   bool over_limit(uint64_t factor) const;

@@ -65,6 +65,17 @@ Result<SealedRows> Table::locate_sealed(const std::vector<Key>& keys) const {
   return located;
 }
 
+void Table::reserve_deaths(const SealedRows& located) {
+  for (const Ordinal row : located) {
+    if (row != kNoOrdinal) sealed_[row >> 32].deaths->reserve_row(static_cast<Row>(row));
+  }
+}
+
+void Table::reserve_all_deaths() {
+  for (const SealedRef& sealed : sealed_) sealed.deaths->reserve(sealed.segment->row_count());
+  for (const FreshRef& fresh : fresh_) fresh.deaths->reserve(fresh.segment->row_count());
+}
+
 bool Table::kill_located(Ordinal located, Seq seq) {
   if (located == kNoOrdinal) return false;
   return sealed_[located >> 32].deaths->kill(static_cast<Row>(located), seq);
@@ -129,28 +140,25 @@ std::shared_ptr<FreshSegment> Table::find_file(SegmentId segment_id) const {
 }
 
 void Table::add_fresh(std::shared_ptr<FreshSegment> segment) {
-  fresh_.push_back({std::move(segment), std::make_shared<DeletionVector>(), false});
-  publish();
+  std::vector<FreshRef> fresh = fresh_;
+  fresh.push_back({std::move(segment), std::make_shared<DeletionVector>(), false});
+  replace(sealed_, std::move(fresh));
 }
 
 void Table::replace(std::vector<SealedRef> sealed, std::vector<FreshRef> fresh) {
+  auto state = std::make_shared<TableState>();
+  state->segments.reserve(sealed.size() + fresh.size());
+  for (const SealedRef& ref : sealed) state->segments.push_back({ref.segment, ref.deaths});
+  for (const FreshRef& ref : fresh) state->segments.push_back({ref.segment, ref.deaths});
   sealed_ = std::move(sealed);
   fresh_ = std::move(fresh);
-  publish();
+  state_.store(std::move(state));
 }
 
 void Table::freeze(bool memory_too) {
   for (FreshRef& fresh : fresh_) {
     if (fresh.segment->file() != nullptr || memory_too) fresh.frozen = true;
   }
-}
-
-void Table::publish() {
-  auto state = std::make_shared<TableState>();
-  state->segments.reserve(sealed_.size() + fresh_.size());
-  for (const SealedRef& sealed : sealed_) state->segments.push_back({sealed.segment, sealed.deaths});
-  for (const FreshRef& fresh : fresh_) state->segments.push_back({fresh.segment, fresh.deaths});
-  state_.store(std::move(state));
 }
 
 }  // namespace ehub

@@ -1,7 +1,8 @@
 // One version's rows: the segments that readers see, and the side on which the one writer works.
 //
 // Writing is in two steps, so that nothing can fail once a batch is in the log: locate_sealed() finds, by reading
-// files, the rows that a batch will kill in sealed segments; apply_*() then changes memory only. Rows and deaths carry
+// files, the rows that a batch will kill in sealed segments, and reserve_deaths() takes the memory for that; apply_*()
+// then changes memory only, and throws bad_alloc at worst where a row that is not sealed dies. Rows and deaths carry
 // the seq of their batch and stay invisible until the hub publishes it.
 //
 // Thread-safety: the const accessors and view states from any thread; everything under "writer side" only from the
@@ -65,6 +66,8 @@ class Table {
   const std::vector<FreshRef>& fresh() const { return fresh_; }
 
   Result<SealedRows> locate_sealed(const std::vector<Key>& keys) const;
+  void reserve_deaths(const SealedRows& located);
+  void reserve_all_deaths();
   // The live rows killed, for the count of rows.
   uint64_t apply_delete(const std::vector<Key>& keys, const SealedRows& located, Seq seq);
   uint64_t apply_delete_all(Seq seq);
@@ -84,13 +87,12 @@ class Table {
   std::shared_ptr<FreshSegment> active_file() const;
   std::shared_ptr<FreshSegment> find_file(SegmentId segment_id) const;
   void add_fresh(std::shared_ptr<FreshSegment> segment);
-  // Replaces the segment lists and publishes them as the new state.
+  // Replaces the segment lists and publishes them as the new state; both or, if memory runs out, neither.
   void replace(std::vector<SealedRef> sealed, std::vector<FreshRef> fresh);
   // Marks fresh segments as frozen: file segments always, the memory segment if `memory_too`.
   void freeze(bool memory_too);
 
  private:
-  void publish();
   bool kill_fresh(const Key& key, Seq seq);
   bool kill_located(Ordinal located, Seq seq);
 

@@ -1,7 +1,6 @@
 #include "store/vector_file.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <utility>
 
 #include "base/limits.h"
@@ -111,7 +110,7 @@ Status VectorFile::reserve_for(uint64_t end) {
     reserved_bytes_ = target;
     return {};
   }
-  if (reserved.error_number() != ENOSPC || target == end) return reserved;
+  if (!reserved.is_full_disk() || target == end) return reserved;
   EHUB_RETURN_IF_ERROR(file_->reserve(end));
   reserved_bytes_ = end;
   return {};

@@ -1,12 +1,14 @@
-// The n-th call fails: for n = 0, 1, 2, ... until a run passes untouched. (The shape of SQLite's I/O error tests.)
+// The n-th call to the disk fails, or the n-th allocation: for n = 0, 1, 2, ... until a run passes untouched. (The
+// shape of SQLite's I/O error tests.)
 //
 // A run is a workload of the alphabet of small_workload.h on a base, while call n meets a fault, once or from then on
-// for ever. A step that fails must say so with a typed Status, and the hub must then hold what it held before it, by
-// every way of reading. A hub that became read-only must refuse every write as kReadOnly. Afterwards the process dies,
-// or the power fails, and everything acknowledged must be there; of what failed, at most the step that made the hub
-// read-only.
+// for ever, or allocation n throws. A step that fails must say so with a typed Status, and the hub must then hold what
+// it held before it, by every way of reading. A hub that became read-only must refuse every write as kReadOnly.
+// Afterwards the process dies, or the power fails, and everything acknowledged must be there; of what failed, at most
+// the step that made the hub read-only.
 //
-// A run is written as "failure:<base>:<letters>:<fault>:<forever>:<reads counted>:<n>".
+// A run is written as "failure:<base>:<letters>:<fault>:<forever>:<reads counted>:<n>", or
+// "allocation:<base>:<letters>:<n>".
 //
 // Thread-safety: one thread.
 
@@ -20,6 +22,7 @@
 #include "child.h"
 #include "history.h"
 #include "io/fault_file.h"
+#include "nth_allocation.h"
 #include "small_workload.h"
 #include "survivor.h"
 
@@ -30,19 +33,22 @@ struct FaultPlan {
   Fault fault = Fault::kEio;
   bool forever = false;
   bool reads_too = false;
+  bool allocations = false;  // instead of calls: the n-th allocation of the store fails, once
 };
 
 class FailureRun {
  public:
   // `n` may be beyond the last call.
   FailureRun(const Base& base, std::string base_name, std::string letters, FaultPlan plan, uint64_t n)
-      : line_("failure:" + base_name + ":" + letters + ":" + std::to_string(static_cast<int>(plan.fault)) + ":" +
-              std::to_string(plan.forever) + ":" + std::to_string(plan.reads_too) + ":" + std::to_string(n)),
+      : line_((plan.allocations ? "allocation:" : "failure:") + base_name + ":" + letters + ":" + named(plan) +
+              std::to_string(n)),
+        plan_(plan),
         n_(n),
         letters_(std::move(letters)),
         options_(base.options),
         fs_(base.fs->clone()),
         history_(Durability::kFull, base.model) {
+    if (plan.allocations) return;
     fs_->count_reads(plan.reads_too);
     fs_->fail_at(n, plan.fault, plan.forever);
   }
@@ -53,8 +59,9 @@ class FailureRun {
 
   // "" or what went wrong.
   std::string run() {
+    allocation_counter = {false, 0, n_};
     live();
-    met_ = fs_->calls() > n_;
+    met_ = (plan_.allocations ? allocation_counter.made : fs_->calls()) > n_;
     fs_->clear_plan();
     if (!wrong_.empty()) return wrong_;
     const std::unique_ptr<FaultFileSystem> cut = fs_->clone();
@@ -70,27 +77,48 @@ class FailureRun {
     if (wrong_.empty()) wrong_ = what;
   }
 
+  static std::string named(const FaultPlan& plan) {
+    if (plan.allocations) return "";
+    return std::to_string(static_cast<int>(plan.fault)) + ":" + std::to_string(plan.forever) + ":" +
+           std::to_string(plan.reads_too) + ":";
+  }
+
+  // A call of the store's, in which allocations count.
+  template <typename Call>
+  Status attempt(Call call) {
+    const Counting counting(plan_.allocations);
+    return guarded(call);
+  }
+
   void live() {
-    auto opened = Store::open(*fs_, kRoot, options_);
-    if (!opened.ok()) return check_type(opened.status(), "open");
+    CalmFileSystem calm(*fs_);
+    FileSystem& fs = plan_.allocations ? static_cast<FileSystem&>(calm) : *fs_;
+    std::unique_ptr<Store> store;
+    const Status status = attempt([&] {
+      auto opened = Store::open(fs, kRoot, options_);
+      if (opened.ok()) store = std::move(opened.value());
+      return opened.status();
+    });
+    if (!status.ok()) return check_type(status, "open");
     for (size_t i = 0; i < letters_.size() && wrong_.empty(); ++i) {
       for (const Step& step : steps_of(letters_[i], i, history_.now())) {
-        if (!take(*opened.value(), step)) break;
+        if (!take(*store, step)) break;
       }
     }
-    if (const Status status = opened.value()->close(); !status.ok()) check_type(status, "close");
+    if (const Status closed = attempt([&] { return store->close(); }); !closed.ok()) check_type(closed, "close");
   }
 
   // What a fault may become.
   void check_type(const Status& status, const std::string& call) {
-    const bool typed = status.code() == Code::kIo || status.code() == Code::kReadOnly;
+    const bool typed =
+        status.code() == (plan_.allocations ? Code::kOutOfMemory : Code::kIo) || status.code() == Code::kReadOnly;
     if (!typed) fail(call + " fails as code " + std::to_string(int(status.code())) + ": " + status.message());
   }
 
   // False if the step failed.
   bool take(Store& store, const Step& step) {
     if (!refusing_) history_.begin(step);
-    const Status status = perform(store, step);
+    const Status status = attempt([&] { return perform(store, step); });
     if (status.ok()) {
       if (refusing_ && writes(step)) fail("a read-only hub took a write");
       if (!refusing_) history_.acknowledge(step);
@@ -137,6 +165,7 @@ class FailureRun {
   }
 
   std::string line_;
+  FaultPlan plan_;
   uint64_t n_;
   std::string letters_;
   StoreOptions options_;

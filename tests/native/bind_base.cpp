@@ -20,9 +20,10 @@ using ehub::ByteWriter;
 using ehub::testing::StatusError;
 
 const char* code_name(ehub::Code code) {
-  constexpr std::array kNames = {"Ok",         "NotFound", "Exists",   "InvalidArgument", "Dimension",  "InvalidVector",
-                                 "InvalidKey", "Frozen",   "ReadOnly", "Locked",          "Corruption", "Format",
-                                 "Closed",     "Io"};
+  constexpr std::array kNames = {
+      "Ok",         "NotFound", "Exists",     "InvalidArgument", "Dimension",  "InvalidVector",
+      "InvalidKey", "Frozen",   "ReadOnly",   "Locked",          "Corruption", "Format",
+      "Closed",     "Io",       "OutOfMemory"};
   return kNames.at(static_cast<size_t>(code));
 }
 

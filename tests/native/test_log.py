@@ -336,7 +336,12 @@ def test_nothing_of_a_group_whose_write_failed_is_ever_replayed(fault, size, spa
         log = LogWriter(fs, "", NUMBER, spare="" if spare_bytes is None else "/spare")
         write_group(log, before := batches(2))
         end = log.bytes
-        fail_next_write(fs, fault)
+        if size == GROWING and fault != Fault.EIO:
+            # Where a step does not fit, the group is tried without: only a full disk refuses both.
+            used = sum(len(fs.contents(path)) for path in fs.paths())
+            fs.set_disk_bytes_max(used + (0 if fault == Fault.ENOSPC else 100_000))
+        else:
+            fail_next_write(fs, fault)
         with pytest.raises(native.StatusError) as caught:
             write_group(log, batches(4, first_seq=3, size=lambda _: size, fill=200))
         assert caught.value.code == "Io"
@@ -344,6 +349,7 @@ def test_nothing_of_a_group_whose_write_failed_is_ever_replayed(fault, size, spa
         assert (log.bytes, log.pending_bytes) == (end, 0)
         assert read_batches(fs) == before
         survivors_of_a_failed_write(fs.clone(), before, seed)
+        fs.set_disk_bytes_max(1 << 30)
         # The next group ends where the second record of the failed one began.
         write_group(log, after := batches(1, first_seq=3, size=lambda _: size))
         assert read_batches(fs) == before + after
@@ -379,12 +385,22 @@ def test_a_failed_write_whose_undoing_cannot_be_synced_makes_the_log_read_only()
     expect_read_only(log, batches(2, size=lambda _: GROWING))
 
 
+@pytest.mark.parametrize("spare_bytes", [0, 1, 5000])
+def test_a_group_that_fits_is_written_although_a_whole_step_does_not(spare_bytes):
+    fs, log = open_log()
+    group = batches(2, size=lambda _: len(fs.contents(PATH)))  # beyond what is allocated
+    group_bytes = sum(len(record(NUMBER, *fields)) for fields in group)
+    fs.set_disk_bytes_max(len(start_record()) + group_bytes + spare_bytes)
+    write_group(log, group)
+    assert read_batches(fs) == group
+
+
 def test_a_full_disk_refuses_a_group_and_takes_it_when_there_is_room_again():
     fs, log = open_log()
     used = sum(len(fs.contents(path)) for path in fs.paths())
     write_group(log, small := batches(3))
     big = batches(8, first_seq=4, size=lambda _: 100_000)
-    for room in (0, 1, 8, 47, 48, 49, 4096, 300_000):
+    for room in (0, 1, 8, 47, 48, 49, 4096, 200_000):
         fs.set_disk_bytes_max(used + room)
         with pytest.raises(native.StatusError) as caught:
             write_group(log, big)
@@ -414,8 +430,9 @@ def test_a_log_that_could_not_be_made_is_not_there(fault, spare):
                 LogWriter(fs, "", NUMBER, (6, 4096, 12), "" if spare is None else "/spare")
             except native.StatusError:
                 survivors_of_a_failed_create(fs)
-            else:
-                assert fs.faults_injected() == 0
+            else:  # at most the step ahead did not fit
+                assert fs.faults_injected() == 0 or fault != Fault.EIO
+                assert native.read_log(fs, "", NUMBER)[0][0][0] == START
 
 
 def survivors_of_a_failed_create(fs):
