@@ -60,8 +60,8 @@ class GraphBuilder {
         team_(team),
         control_(control),
         sample_(kernels(), input, team),
-        graph_(std::make_unique<BuiltGraph>(
-            Encoder::learn(input.metric, input.vectors, input.rows, input.dims, team))) {
+        graph_(
+            std::make_unique<BuiltGraph>(Encoder::learn(input.metric, input.vectors, input.rows, input.dims, team))) {
     graph_->parameters = parameters;
   }
 
@@ -70,8 +70,8 @@ class GraphBuilder {
     if (!insert()) return cancelled();
     view().rows = static_cast<uint32_t>(input_.rows);
     encode_for_walk();
-    view().calibration.ef = static_cast<uint32_t>(
-        sample_.ef_for(kernels(), graph_->encoder, view(), parameters_.target_recall, team_));
+    view().calibration.ef =
+        static_cast<uint32_t>(sample_.ef_for(kernels(), graph_->encoder, view(), parameters_.target_recall, team_));
     return std::move(graph_);
   }
 
@@ -111,6 +111,7 @@ class GraphBuilder {
     built.codes = graph_->codes.set();
     built.router = router_rows(nodes, graph_->encoder.code_bytes(CodeWidth::k8));
     graph_->unreachable = connect_rows(built, nodes, distances, parameters_.ef_construction, links, links_max);
+    make_findable(built, nodes, distances, team_, links, links_max);
     view().link_stride = built.link_stride;
     view().links = links;
     view().router = std::move(built.router);

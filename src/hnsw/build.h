@@ -46,7 +46,7 @@ struct BuiltGraph {
   CodeTable router_codes;
   Buffer links;
   Twins twins;
-  GraphView view;  // of the above
+  GraphView view;            // of the above
   uint64_t unreachable = 0;  // rows that no walk can come to
 };
 

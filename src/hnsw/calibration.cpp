@@ -21,7 +21,7 @@ constexpr double kDepthShare = 0.999;
 // Sampled rows are found more easily than strangers: of the error that is allowed, they may have this part.
 constexpr double kErrorMargin = 4;
 
-constexpr size_t kLadder[] = {10,  12,  14,  16,  20,  24,  28,  32,  40,  48,  56,  64,   80,   96,
+constexpr size_t kLadder[] = {10,  12,  14,  16,  20,  24,  28,  32,  40,  48,  56,   64,   80,   96,
                               112, 128, 160, 192, 224, 256, 320, 384, 512, 768, 1024, 1536, 2048, 4096};
 
 class ContiguousRows final : public RowSource {

@@ -36,8 +36,7 @@ class CalibrationSample {
     uint32_t row;
     std::vector<uint32_t> neighbors;
   };
-  size_t found(const KernelTable& kernels, const Encoder& encoder, const GraphView& graph, size_t ef,
-               Team& team) const;
+  size_t found(const KernelTable& kernels, const Encoder& encoder, const GraphView& graph, size_t ef, Team& team) const;
 
   const GraphInput input_;
   std::vector<Query> queries_;

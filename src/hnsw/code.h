@@ -6,8 +6,8 @@
 //     norm(query) + norm(row) - 2 scale(query) scale(row) * (an exact integer product),
 //
 // an estimate of the squared Euclidean distance of the two (of their directions, for cosine); for inner product the
-// norms are 0, and it is -2 times the product but for a constant of the query. Encoding uses plain arithmetic in a fixed
-// order, so that the same rows give the same codes on every machine and instruction set.
+// norms are 0, and it is -2 times the product but for a constant of the query. Encoding uses plain arithmetic in a
+// fixed order, so that the same rows give the same codes on every machine and instruction set.
 //
 // Thread-safety: an Encoder is constant once learned.
 

@@ -1,8 +1,9 @@
 // The graph of one sealed segment: which rows are near which, in the words of HNSW, of which it is the lowest layer.
 //
-// Nodes are the rows of the segment, by number (of equal rows the first: twins.h). A row of links has room for 2 M of them, nearest first; the rest is
-// filled with the row's own number. In place of HNSW's upper layers there is a router: a sample of rows, scored one
-// after the other, the nearest of which a walk begins at (as good for 64 to 256 of them, and nothing to build or keep).
+// Nodes are the rows of the segment, by number (of equal rows the first: twins.h). A row of links has room for 2 M of
+// them, nearest first; the rest is filled with the row's own number. In place of HNSW's upper layers there is a router:
+// a sample of rows, scored one after the other, the nearest of which a walk begins at (as good for 64 to 256 of them,
+// and nothing to build or keep).
 //
 // A GraphView is what a search reads, wherever it lies: in memory just built, or in a mapped file.
 //
@@ -27,6 +28,9 @@ struct Calibration {
   uint32_t ef = 0;          // reaches the target recall at k = 10
   uint32_t rerank_min = 0;  // candidates whose exact distance is looked at in any case
 };
+
+// Of the router's rows, the nearest so many begin a walk.
+inline constexpr size_t kEntries = 4;
 
 struct GraphView {
   uint32_t rows = 0;

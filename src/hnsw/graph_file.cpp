@@ -87,13 +87,11 @@ class GraphFileReader {
     const bool known_width = width() == CodeWidth::k4 || width() == CodeWidth::k8 || width() == CodeWidth::k16 ||
                              width() == CodeWidth::kNone;
     if (!known_width || footer_.rows == 0 || footer_.rows > kSegmentRowsMax || footer_.dims == 0 ||
-        footer_.dims > kDimsMax || footer_.link_stride == 0 || footer_.link_stride > kLinksMax ||
-        footer_.ef == 0) {
+        footer_.dims > kDimsMax || footer_.link_stride == 0 || footer_.link_stride > kLinksMax || footer_.ef == 0) {
       return damaged("a number is out of range");
     }
     const uint64_t end = footer_.block_crcs.offset;
-    if (end > mapping_.size_bytes ||
-        end + footer_.block_crcs.length + sizeof(GraphFooter) != mapping_.size_bytes ||
+    if (end > mapping_.size_bytes || end + footer_.block_crcs.length + sizeof(GraphFooter) != mapping_.size_bytes ||
         footer_.block_crcs.length != checksum_blocks(end) * sizeof(uint32_t)) {
       return damaged("the block checksums are out of place");
     }

@@ -123,8 +123,8 @@ void Inserter::choose_links(Worker& worker, uint32_t row, size_t begin, size_t e
     find_candidates(worker, row);
   }
   worker.chosen.resize(links_max_);
-  const size_t n = worker.pruner.prune(worker.candidates.data(), worker.candidates.size(), links_max_,
-                                       worker.chosen.data());
+  const size_t n =
+      worker.pruner.prune(worker.candidates.data(), worker.candidates.size(), links_max_, worker.chosen.data());
   set_links(row, worker.chosen.data(), n);
 }
 

@@ -67,7 +67,7 @@ class Inserter {
   GraphView view_;  // of the rows inserted so far
   std::vector<Worker> workers_;
   std::vector<std::vector<uint64_t>> part_back_links_;  // per thread
-  const std::vector<uint32_t> order_;                    // of insertion
+  const std::vector<uint32_t> order_;                   // of insertion
 };
 
 }  // namespace ehub::hnsw

@@ -52,7 +52,9 @@ class Pool {
   Candidate operator[](size_t i) const { return candidates_[i] & ~Candidate{1}; }
 
   // Candidates from this one on cannot enter.
-  Candidate limit() const { return size_ == capacity_ ? candidates_[size_ - 1] : std::numeric_limits<Candidate>::max(); }
+  Candidate limit() const {
+    return size_ == capacity_ ? candidates_[size_ - 1] : std::numeric_limits<Candidate>::max();
+  }
 
   // Requires: its row is not in the pool.
   void insert(Candidate candidate) {

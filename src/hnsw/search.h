@@ -1,8 +1,8 @@
 // The nearest rows of one segment to a query: a walk over the codes, then the exact distances of what it found.
 //
 // The walk's candidates are looked at in its order, from the nearest on, by their float32 rows, until 3 k of them in a
-// row were no better than what there is: the order of the codes is nearly right, and how nearly is a matter of the data.
-// So the answer's distances are exact, and recall grows to 1 with ef whatever the codes lose.
+// row were no better than what there is: the order of the codes is nearly right, and how nearly is a matter of the
+// data. So the answer's distances are exact, and recall grows to 1 with ef whatever the codes lose.
 //
 // Thread-safety: a Searcher belongs to one thread; it keeps its memory, so that a search allocates nothing.
 
@@ -36,10 +36,11 @@ struct GraphQuery {
   const float* vector = nullptr;  // float32[dims], finite
   float norm_squared = 0;         // of it, for Metric::kCosine
   size_t k = 10;
-  size_t ef = 0;  // candidates kept
-  const uint64_t* wanted = nullptr;  // only these rows are answers; null: all that are visible
-  uint64_t wanted_count = 0;         // of `wanted`, or of the visible rows; 0: all rows
-  const uint32_t* wanted_sample = nullptr;  // some of them that are nodes, to begin at
+  size_t ef = 0;                            // candidates kept
+  const uint64_t* wanted = nullptr;         // only these rows are answers; null: all that are visible
+  const uint64_t* wanted_nodes = nullptr;   // with `wanted`: the nodes among them, or with a twin among them
+  uint64_t wanted_count = 0;                // of `wanted`, or of the visible rows; 0: all rows
+  const uint32_t* wanted_sample = nullptr;  // some of the wanted nodes, to begin at
   size_t wanted_sample_count = 0;
 };
 
@@ -54,15 +55,12 @@ class Searcher {
   Status rerank(const KernelTable& kernels, const Encoder& encoder, const GraphView& graph, const RowSource& source,
                 const GraphQuery& query, uint64_t row_base, TopK& heap);
 
-  const uint64_t* wanted_nodes(const GraphView& graph, const GraphQuery& query);
-
   Walker walker_;
   CodedQuery coded_;
   std::vector<float> residual_;
   std::vector<uint32_t> places_;
   std::vector<float> scores_;
   std::vector<Candidate> sorted_;
-  std::vector<uint64_t> nodes_;
 };
 
 }  // namespace ehub::hnsw

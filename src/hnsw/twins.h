@@ -20,9 +20,9 @@ namespace ehub::hnsw {
 
 // Where twins are, in memory or in a mapped file.
 struct TwinsView {
-  std::span<const uint32_t> nodes;   // that have twins, ascending
-  std::span<const uint32_t> begins;  // nodes.size() + 1: where in `rows` their twins are
-  std::span<const uint32_t> rows;    // ascending for each node
+  std::span<const uint32_t> nodes;      // that have twins, ascending
+  std::span<const uint32_t> begins;     // nodes.size() + 1: where in `rows` their twins are
+  std::span<const uint32_t> rows;       // ascending for each node
   const uint64_t* has_twins = nullptr;  // a bit a row: of `nodes`; null if there are none
 
   bool empty() const { return nodes.empty(); }

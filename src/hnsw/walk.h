@@ -69,7 +69,7 @@ class Walker {
 
   Pool pool_;
   Visited visited_;
-  std::vector<uint32_t> found_;    // to be scored
+  std::vector<uint32_t> found_;  // to be scored
   std::vector<Candidate> expanded_;
   std::vector<uint32_t> detours_;  // not wanted, to be walked through
   std::vector<float> scores_;

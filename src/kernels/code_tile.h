@@ -55,8 +55,8 @@ struct FormatS16 {
 };
 
 template <class Simd, class Format, size_t kRows, class Out>
-inline void code_tile(const typename Format::Query* query, const uint8_t* codes, size_t row_bytes,
-                      const uint32_t* rows, Out* out) {
+inline void code_tile(const typename Format::Query* query, const uint8_t* codes, size_t row_bytes, const uint32_t* rows,
+                      Out* out) {
   const uint8_t* row[kRows];
   typename Simd::Bytes sums[kRows];
 #pragma GCC unroll 8
@@ -77,8 +77,8 @@ inline void code_tile(const typename Format::Query* query, const uint8_t* codes,
 }
 
 template <class Simd, class Format, class Out>
-inline void code_dots(const typename Format::Query* query, const uint8_t* codes, size_t row_bytes,
-                      const uint32_t* rows, size_t n, Out* out) {
+inline void code_dots(const typename Format::Query* query, const uint8_t* codes, size_t row_bytes, const uint32_t* rows,
+                      size_t n, Out* out) {
   size_t i = 0;
   for (; i + kCodeTileRows <= n; i += kCodeTileRows) {
     code_tile<Simd, Format, kCodeTileRows>(query, codes, row_bytes, rows + i, out + i);

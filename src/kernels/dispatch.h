@@ -1,8 +1,9 @@
 // Chooses the kernel table, once per process.
 //
 // The best tier that this CPU and operating system support (CPUID and XGETBV), unless the environment variable
-// EHUB_SIMD names another: "scalar", "sse41", "avx2", "avx512", "avx512_vnni" or "neon". A name that is unknown, or a tier that this
-// machine cannot run, is an error that the binding layer reports at import; it never runs an unsupported instruction.
+// EHUB_SIMD names another: "scalar", "sse41", "avx2", "avx512", "avx512_vnni" or "neon". A name that is unknown, or a
+// tier that this machine cannot run, is an error that the binding layer reports at import; it never runs an unsupported
+// instruction.
 //
 // Thread-safety: all functions may be called from any thread.
 

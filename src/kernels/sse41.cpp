@@ -66,13 +66,17 @@ struct Sse41Codes {
 
   static Bytes zero() { return _mm_setzero_si128(); }
   static Bytes load(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
-  static Bytes add_pairs(Bytes sums, Bytes pairs) { return _mm_add_epi32(sums, _mm_madd_epi16(pairs, _mm_set1_epi16(1))); }
+  static Bytes add_pairs(Bytes sums, Bytes pairs) {
+    return _mm_add_epi32(sums, _mm_madd_epi16(pairs, _mm_set1_epi16(1)));
+  }
   // |row| times the query with the row's sign: two products of at most 128 * 127 fit an int16.
   static Bytes multiply_u8(Bytes sums, Bytes row, Bytes query) {
     const Bytes centred = _mm_xor_si128(row, _mm_set1_epi8(-128));
     return add_pairs(sums, _mm_maddubs_epi16(_mm_abs_epi8(centred), _mm_sign_epi8(query, centred)));
   }
-  static Bytes multiply_u4(Bytes sums, Bytes row, Bytes query) { return add_pairs(sums, _mm_maddubs_epi16(row, query)); }
+  static Bytes multiply_u4(Bytes sums, Bytes row, Bytes query) {
+    return add_pairs(sums, _mm_maddubs_epi16(row, query));
+  }
   static Bytes multiply_s16(Bytes sums, Bytes row, Bytes query) {
     return _mm_add_epi32(sums, _mm_madd_epi16(row, query));
   }

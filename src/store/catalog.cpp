@@ -19,7 +19,8 @@ Status check_name(const std::string& name) {
 
 Status check_schema(const Schema& schema) {
   if (!schema.index.is_sound()) {
-    return invalid_argument("M is 2 to 512, ef_construction 2 to 10,000, ef at most 1,000,000, target_recall between 0 and 1");
+    return invalid_argument(
+        "M is 2 to 512, ef_construction 2 to 10,000, ef at most 1,000,000, target_recall between 0 and 1");
   }
   if (schema.dims >= 1 && schema.dims <= kDimsMax) return {};
   return invalid_argument("dims must be from 1 to " + std::to_string(kDimsMax) + "; " + std::to_string(schema.dims) +

@@ -35,9 +35,7 @@ class VisibleRows final : public hnsw::RowSource {
     return {};
   }
   const float* memory() const override { return walk_.sealed->vector_memory(); }
-  bool visible(uint32_t row) const override {
-    return row < walk_.rows && (!any_dead_ || !deaths_.dead_at(row, seq_));
-  }
+  bool visible(uint32_t row) const override { return row < walk_.rows && (!any_dead_ || !deaths_.dead_at(row, seq_)); }
 
  private:
   const Walk& walk_;
@@ -67,6 +65,7 @@ void walk_for(const Search& search, Walk& walk, size_t q, hnsw::Searcher& search
   query.ef = ef_for(search, walk);
   query.wanted = wanted.empty() ? nullptr : wanted.data();
   query.wanted_count = walk.wanted_count;
+  query.wanted_nodes = walk.nodes.data();
   query.wanted_sample = walk.sample.data();
   query.wanted_sample_count = walk.sample.size();
   const Status status = searcher.search(kernels(), walk.graph->encoder(), walk.graph->view(), source, query,

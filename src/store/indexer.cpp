@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <system_error>
 
 #include "base/check.h"
 #include "hnsw/graph_file.h"
@@ -54,14 +55,19 @@ void Indexer::wake() {
   if (store_.options.read_only) return;
   if (!store_.options.background) {
     Job job;
-    while (!performing_ && find_job(&job)) (void)perform(job, 1);
+    while (!performing_ && !control_.cancelled && find_job(&job)) (void)perform(job, 1);
     return;
   }
   const std::lock_guard lock(mutex_);
   if (stopping_) return;
   woken_ = true;
   wakes_.notify_one();
-  if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
+  if (thread_.joinable()) return;
+  try {
+    thread_ = std::thread([this] { run(); });
+  } catch (const std::system_error&) {
+    return;  // no thread to be had now: scanning goes on, and the next wake() tries again
+  }
 }
 
 void Indexer::stop() {
@@ -168,8 +174,9 @@ Status Indexer::build(const Schema& schema, const SealedSegment& segment, unsign
   EHUB_RETURN_IF_ERROR(store_.fs.sync_directory(graph.directory()));
   graph.look_again();
   const auto opened = graph.load();
-  return opened == nullptr ? corruption(hnsw::graph_path(graph.directory(), segment.info().id), 0, "cannot be read back")
-                           : opened->verify();
+  return opened == nullptr
+             ? corruption(hnsw::graph_path(graph.directory(), segment.info().id), 0, "cannot be read back")
+             : opened->verify();
 }
 
 Status Indexer::merge(const Job& job, unsigned threads) {
@@ -203,16 +210,16 @@ Status Indexer::merge(const Job& job, unsigned threads) {
 Status Indexer::settle(const std::shared_ptr<Table>& table, bool merging) {
   const unsigned threads = store_.options.background ? usable_cores() : 1;
   const Row rows_max = store_.segment_rows_max(table->schema);
-  while (merging) {
+  while (merging && !table->dropped()) {
     std::vector<SealedRef> merged = all_compactable(sealed_of(*table), rows_max);
     if (merged.empty()) break;
     EHUB_RETURN_IF_ERROR(perform({table, std::move(merged), nullptr}, threads));
   }
   for (const SealedRef& ref : sealed_of(*table)) {
-    if (ref.segment->row_count() < store_.options.graph_rows_min) continue;
+    if (ref.segment->row_count() < store_.options.graph_rows_min || table->dropped()) continue;
     EHUB_RETURN_IF_ERROR(perform({table, {}, ref.segment}, threads));
   }
-  return {};
+  return table->dropped() ? not_found("space '" + table->space + "' was deleted") : Status();
 }
 
 }  // namespace ehub

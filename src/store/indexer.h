@@ -24,9 +24,6 @@
 
 namespace ehub {
 
-// A segment needs so many rows for a graph to be worth having.
-inline constexpr Row kGraphRowsMin = 4096;
-
 class Indexer {
  public:
   explicit Indexer(Store::Impl& store) : store_(store) {}
@@ -40,7 +37,8 @@ class Indexer {
   void stop();
 
   // Returns when every sealed segment of the table that should have a graph has one. Works in the caller's thread, with
-  // all cores. `merging`: also makes the table's segments as few as they can be. kClosed if the hub is closed meanwhile.
+  // all cores. `merging`: also makes the table's segments as few as they can be. kClosed if the hub is closed
+  // meanwhile.
   Status settle(const std::shared_ptr<Table>& table, bool merging);
 
   // Rows that are in the graph being built now, and graphs that had to be built again because they were damaged.
@@ -53,8 +51,8 @@ class Indexer {
   // What is to be done for one table next.
   struct Job {
     std::shared_ptr<Table> table;
-    std::vector<SealedRef> merged;                   // to become one segment, or
-    std::shared_ptr<const SealedSegment> segment;    // to get a graph
+    std::vector<SealedRef> merged;                 // to become one segment, or
+    std::shared_ptr<const SealedSegment> segment;  // to get a graph
   };
 
   void run();

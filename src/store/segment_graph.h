@@ -1,7 +1,7 @@
 // The graph of one sealed segment, as far as there is one.
 //
-// It is looked for when it is first asked for, so that opening a hub costs nothing; what is wrong with it is a reason to
-// do without, never to fail.
+// It is looked for when it is first asked for, so that opening a hub costs nothing; what is wrong with it is a reason
+// to do without, never to fail.
 //
 // Thread-safety: all calls from any thread.
 

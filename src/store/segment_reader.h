@@ -16,8 +16,8 @@
 
 #include "base/bytes.h"
 #include "base/status.h"
-#include "io/file.h"
 #include "io/checked_mapping.h"
+#include "io/file.h"
 #include "store/key_table.h"
 #include "store/segment_file.h"
 #include "store/segment_format.h"

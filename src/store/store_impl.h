@@ -76,7 +76,7 @@ struct PreparedMerge {
 struct CheckpointRequest {
   const Table* compacted = nullptr;   // rewrite this table's segments, too, now
   PreparedMerge* prepared = nullptr;  // use this
-  bool closing = false;              // leave a clean hub and refuse later writes
+  bool closing = false;               // leave a clean hub and refuse later writes
 };
 
 struct CheckpointPlan;
