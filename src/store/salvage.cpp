@@ -7,7 +7,7 @@
 
 #include "base/crc32c.h"
 #include "base/limits.h"
-#include "store/checked_mapping.h"
+#include "io/checked_mapping.h"
 #include "store/log_format.h"
 #include "store/numbered.h"
 
