@@ -16,8 +16,18 @@ uint64_t reserve_bytes(uint64_t more) { return align_up(kReserveBytesMin + more,
 
 void DiskReserve::refill(uint64_t more) {
   const std::lock_guard lock(mutex_);
+  (void)refill_locked(more);
+}
+
+Status DiskReserve::refill_locked(uint64_t more) {
   disk_is_full_ = false;
-  if (!resize(reserve_bytes(more)).ok()) (void)resize(0);
+  const Status status = resize(reserve_bytes(more));
+  if (status.ok()) {
+    given_up_ = false;
+  } else {
+    (void)resize(0);
+  }
+  return status;
 }
 
 void DiskReserve::extend(uint64_t more) {
@@ -29,7 +39,14 @@ void DiskReserve::extend(uint64_t more) {
 
 bool DiskReserve::give_up() {
   const std::lock_guard lock(mutex_);
-  return bytes_ != 0 && resize(0).ok();
+  const bool freed = bytes_ != 0 && resize(0).ok();
+  given_up_ |= freed;
+  return freed;
+}
+
+Status DiskReserve::regain(uint64_t more) {
+  const std::lock_guard lock(mutex_);
+  return given_up_ ? refill_locked(more) : Status();
 }
 
 bool DiskReserve::held() const {
