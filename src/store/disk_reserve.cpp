@@ -31,8 +31,9 @@ Status DiskReserve::refill_locked(uint64_t more) {
 }
 
 void DiskReserve::extend(uint64_t more) {
-  const std::lock_guard lock(mutex_);
   const uint64_t wanted = reserve_bytes(more);
+  if (wanted <= bytes_) return;
+  const std::lock_guard lock(mutex_);
   if (bytes_ == 0 || wanted <= bytes_ || disk_is_full_) return;
   disk_is_full_ = !resize(wanted).ok();
 }
@@ -40,18 +41,14 @@ void DiskReserve::extend(uint64_t more) {
 bool DiskReserve::give_up() {
   const std::lock_guard lock(mutex_);
   const bool freed = bytes_ != 0 && resize(0).ok();
-  given_up_ |= freed;
+  if (freed) given_up_ = true;
   return freed;
 }
 
 Status DiskReserve::regain(uint64_t more) {
+  if (!given_up_) return {};
   const std::lock_guard lock(mutex_);
   return given_up_ ? refill_locked(more) : Status();
-}
-
-bool DiskReserve::held() const {
-  const std::lock_guard lock(mutex_);
-  return bytes_ != 0;
 }
 
 void DiskReserve::release() { file_.reset(); }

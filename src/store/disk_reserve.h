@@ -9,6 +9,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -31,7 +32,7 @@ class DiskReserve {
   bool give_up();
   // Before a set: if what was given up cannot be held again, as by refill(), why not.
   Status regain(uint64_t more);
-  bool held() const;
+  bool held() const { return bytes_ != 0; }
   // Closes the file and leaves it as it is, for the next one to open the hub.
   void release();
 
@@ -41,11 +42,12 @@ class DiskReserve {
 
   FileSystem& fs_;
   const std::string path_;
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   std::unique_ptr<File> file_;
-  uint64_t bytes_ = 0;         // held
-  bool given_up_ = false;      // by give_up(), and not held again since
-  bool disk_is_full_ = false;  // extend() has failed: until refill(), no more of that
+  // Written under the mutex; read without it where nearly always nothing is to be done.
+  std::atomic<uint64_t> bytes_ = 0;     // held
+  std::atomic<bool> given_up_ = false;  // by give_up(), and not held again since
+  bool disk_is_full_ = false;           // extend() has failed: until refill(), no more of that
 };
 
 }  // namespace ehub
