@@ -120,6 +120,7 @@ Status Store::Impl::prepare(PendingBatch& pending) {
   if (closed_for_writes) return ehub::closed("the hub is closed");
   const Table& table = *pending.batch->table;
   if (table.dropped()) return not_found("space '" + table.space + "' was deleted");
+  if (pending.batch->kind == WriteBatch::Kind::kSet) EHUB_RETURN_IF_ERROR(reserve.regain(checkpoint_bytes()));
   if (is_large(pending)) EHUB_RETURN_IF_ERROR(place_rows(pending));
   Result<SealedRows> located = table.locate_sealed(pending.keys);
   if (!located.ok()) return located.status();

@@ -16,25 +16,39 @@ uint64_t reserve_bytes(uint64_t more) { return align_up(kReserveBytesMin + more,
 
 void DiskReserve::refill(uint64_t more) {
   const std::lock_guard lock(mutex_);
+  (void)refill_locked(more);
+}
+
+Status DiskReserve::refill_locked(uint64_t more) {
   disk_is_full_ = false;
-  if (!resize(reserve_bytes(more)).ok()) (void)resize(0);
+  const Status status = resize(reserve_bytes(more));
+  if (status.ok()) {
+    given_up_ = false;
+  } else {
+    (void)resize(0);
+  }
+  return status;
 }
 
 void DiskReserve::extend(uint64_t more) {
-  const std::lock_guard lock(mutex_);
   const uint64_t wanted = reserve_bytes(more);
+  if (wanted <= bytes_) return;
+  const std::lock_guard lock(mutex_);
   if (bytes_ == 0 || wanted <= bytes_ || disk_is_full_) return;
   disk_is_full_ = !resize(wanted).ok();
 }
 
 bool DiskReserve::give_up() {
   const std::lock_guard lock(mutex_);
-  return bytes_ != 0 && resize(0).ok();
+  const bool freed = bytes_ != 0 && resize(0).ok();
+  if (freed) given_up_ = true;
+  return freed;
 }
 
-bool DiskReserve::held() const {
+Status DiskReserve::regain(uint64_t more) {
+  if (!given_up_) return {};
   const std::lock_guard lock(mutex_);
-  return bytes_ != 0;
+  return given_up_ ? refill_locked(more) : Status();
 }
 
 void DiskReserve::release() { file_.reset(); }

@@ -46,3 +46,9 @@ def test_a_read_that_fails_gives_no_wrong_answer(forever, base, workload, surviv
 def test_a_full_disk_refuses_cleanly_and_goes_on_when_there_is_room(way, survive):
     report = _testing.crash_fill_disks(100_000, 3_000_000, 30_011, way)
     survive(report, "the line names the bytes of the disk and how room was made")
+
+
+def test_dropping_a_space_frees_every_disk_that_had_room_for_the_reserve(survive):
+    report = _testing.crash_fill_disks(1_800_000, 3_000_000, 30_011, "drop")
+    tried = survive(report, "the line names the bytes of the disk and how room was made")
+    assert tried["images"] == tried["points"] > 30
