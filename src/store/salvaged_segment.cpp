@@ -31,6 +31,23 @@ uint32_t checksum_of(const std::vector<uint32_t>& crcs) {
   return crc_mask(crc32c(0, crcs.data(), crcs.size() * sizeof(uint32_t)));
 }
 
+// Puts a footer right of which one byte is damaged: the manifest knows its checksum.
+SegmentFooter mended(const SegmentFooter& damaged, uint32_t checksum) {
+  SegmentFooter footer = damaged;
+  footer.checksum = checksum;
+  std::memcpy(footer.magic, kSegmentMagic, sizeof(kSegmentMagic));
+  if (footer_checksum(footer) == checksum) return footer;
+  auto* bytes = reinterpret_cast<uint8_t*>(&footer);
+  for (size_t at = 0; at < offsetof(SegmentFooter, checksum); ++at) {
+    for (int tries = 0; tries < 255; ++tries) {
+      ++bytes[at];
+      if (footer_checksum(footer) == checksum) return footer;
+    }
+    ++bytes[at];  // as it was
+  }
+  return damaged;
+}
+
 // The files of a damaged segment, as far as they are there.
 class Remains {
  public:
@@ -47,7 +64,8 @@ class Remains {
     if (sections_.size_bytes < info_.seg_bytes || info_.seg_bytes < sizeof(SegmentHeader) + sizeof(SegmentFooter)) {
       return corruption(path, sections_.size_bytes, "the file ends before its footer");
     }
-    footer_ = load_le<SegmentFooter>(sections_.data + info_.seg_bytes - sizeof(SegmentFooter));
+    const auto footer = load_le<SegmentFooter>(sections_.data + info_.seg_bytes - sizeof(SegmentFooter));
+    footer_ = mended(footer, info_.footer_crc);
     EHUB_RETURN_IF_ERROR(check_footer(path, footer_, {schema_, hash_seed_, info_}));
     Result<Mapping> vectors = map_some(fs_, vector_path(directory_, info_.id), info_.rows * schema_.row_bytes());
     if (!vectors.ok()) return vectors.status();

@@ -22,7 +22,7 @@ namespace ehub {
 class SalvagedSegment final : public Segment {
  public:
   // `scratch`: the id of a `.seg` that is written for comparison and removed. kCorruption if nothing can be proven: the
-  // `.seg` is missing, or its footer is damaged.
+  // `.seg` is missing, or more than a byte of its footer is damaged.
   static Result<std::shared_ptr<const SalvagedSegment>> open(FileSystem& fs, const std::string& directory,
                                                              const Schema& schema, uint64_t hash_seed,
                                                              const SegmentInfo& info, SegmentId scratch);

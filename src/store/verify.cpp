@@ -34,14 +34,20 @@ class Verifier {
     report_.bytes += size.ok() ? size.value() : 0;
   }
 
+  // The writer of a hub that is only read here may switch to another one meanwhile.
   void check_manifest() {
     count_file(impl_.root + "/CURRENT");
-    const Result<uint64_t> number = read_current(impl_.fs, impl_.root);
-    if (!number.ok()) return find(impl_.root + "/CURRENT", number.status());
-    const std::string path = manifest_path(impl_.root, number.value());
-    count_file(path);
-    const Status status = verify_manifest(impl_.fs, impl_.root, number.value());
-    if (!status.ok()) find(path, status);
+    while (true) {
+      const Result<uint64_t> number = read_current(impl_.fs, impl_.root);
+      if (!number.ok()) return find(impl_.root + "/CURRENT", number.status());
+      const std::string path = manifest_path(impl_.root, number.value());
+      const Status status = verify_manifest(impl_.fs, impl_.root, number.value());
+      const Result<uint64_t> now = read_current(impl_.fs, impl_.root);
+      if (!status.ok() && now.ok() && now.value() != number.value()) continue;
+      count_file(path);
+      if (!status.ok()) find(path, status);
+      return;
+    }
   }
 
   // Each log from the first that counts, as far as batches have been acknowledged.
