@@ -97,8 +97,8 @@ Files = Annotated[
 KeysFrom = Annotated[
     str | None,
     typer.Option(
-        help="Where the keys are: the name of an array, dataset or column, or a file: "
-        "keys.npy, keys.txt (one per line), table.csv:column."
+        help="Where the keys are: the name of an array, dataset or column (in CSV also its number, "
+        "from 0), or a file: keys.npy, keys.txt (one per line), table.csv:column."
     ),
 ]
 NoKeys = Annotated[
@@ -196,7 +196,9 @@ def make_plan(files: list[Path], selection: Selection) -> Plan:
         with open_source(path, selection) as source:
             rows = None if rows is None or source.rows is None else rows + source.rows
             if not 1 <= source.dims <= DIMS_MAX:
-                raise InputError(f"{path}: the first vector has {source.dims} dims")
+                raise InputError(
+                    f"{path}: the first vector has {source.dims} dims; expected 1 to {DIMS_MAX:,}"
+                )
             dims.setdefault(source.dims, path)
             if source.metric is not None:
                 metrics.setdefault(source.metric, path)
@@ -260,17 +262,13 @@ def check_space(
 @contextmanager
 def opened(store: ehub.Hub, target: Target, progress: Progress) -> Iterator[ehub.Space]:
     """The space, made if it is missing, and deleted again if then nothing comes to be in it."""
+    made = target.name not in store
+    if made:
+        store.create_space(target.name, target.dims, metric=target.metric, key_type=target.key_type)
     try:
-        space = store.create_space(
-            target.name, target.dims, metric=target.metric, key_type=target.key_type
-        )
-    except ehub.ExistsError:
         yield store.get_space(target.name)
-        return
-    try:
-        yield space
     except BaseException:
-        if not progress.done:
+        if made and not progress.done:
             with suppress(ehub.EhubError):
                 store.delete_space(target.name)
         raise
