@@ -111,6 +111,7 @@ class GraphBuilder {
     built.codes = graph_->codes.set();
     built.router = router_rows(nodes, graph_->encoder.code_bytes(CodeWidth::k8));
     graph_->unreachable = connect_rows(built, nodes, distances, parameters_.ef_construction, links, links_max);
+    make_findable(built, nodes, distances, team_, links, links_max);
     view().link_stride = built.link_stride;
     view().links = links;
     view().router = std::move(built.router);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <numeric>
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -23,6 +25,10 @@ constexpr size_t kSampleRows = 1024;
 
 // An error that is lower by less is not worth rotating every query for.
 constexpr double kRotationGain = 0.9;
+
+// Of the squared norm in the middle of all. Rows beyond it do not count for the mean.
+constexpr float kMeanSquaredNormMax = 100;
+constexpr float kUnlimited = std::numeric_limits<float>::infinity();
 
 constexpr uint64_t kRotationSeed = 0x6568756268756268;
 
@@ -66,10 +72,13 @@ float best_scale(const float* residual, const float* code, size_t n) {
   return static_cast<float>(product / square);
 }
 
+// In [low, high]; what is no number becomes `low`.
+float bounded(float value, float low, float high) { return std::min(std::max(low, value), high); }
+
 // Rounds to whole numbers of magnitude at most `limit`, in units of limit / `range`.
 void quantize(const float* residual, size_t n, float range, float limit, float* code) {
   const float factor = range > 0 ? limit / range : 0;
-  for (size_t d = 0; d < n; ++d) code[d] = std::clamp(rounded(residual[d] * factor), -limit, limit);
+  for (size_t d = 0; d < n; ++d) code[d] = bounded(rounded(residual[d] * factor), -limit, limit);
 }
 
 // Rounds to the odd numbers from -15 to 15, in units of range / 15.
@@ -77,7 +86,7 @@ void quantize4(const float* residual, size_t n, float range, float* code) {
   const float factor = range > 0 ? 15.0F / range : 0;
   for (size_t d = 0; d < n; ++d) {
     const float level = rounded((residual[d] * factor + 15.0F) * 0.5F);
-    code[d] = 2.0F * std::clamp(level, 0.0F, 15.0F) - 15.0F;
+    code[d] = 2.0F * bounded(level, 0.0F, 15.0F) - 15.0F;
   }
 }
 
@@ -124,22 +133,39 @@ float inverse_norm(const float* row, size_t n) {
   return square > 0 ? static_cast<float>(1.0 / std::sqrt(square)) : 0.0F;
 }
 
+// The squared norm up to which rows count for the mean: a few of another order of magnitude would move it so far that
+// all others have nearly the same codes.
+float mean_norm_max(const float* rows, size_t n, size_t dims, Team& team) {
+  std::vector<float> norms(n);
+  team.run(n, kTaskRows, [&](size_t begin, size_t end, unsigned) {
+    for (size_t i = begin; i < end; ++i) norms[i] = squared_norm(rows + i * dims, dims);
+  });
+  const auto median = norms.begin() + static_cast<ptrdiff_t>(n / 2);
+  std::nth_element(norms.begin(), median, norms.end());
+  return *median * kMeanSquaredNormMax;
+}
+
 std::vector<float> mean_of(Metric metric, const float* rows, size_t n, size_t dims, Team& team) {
+  const float norm_max = metric == Metric::kCosine ? kUnlimited : mean_norm_max(rows, n, dims, team);
   const size_t tasks = (n + kTaskRows - 1) / kTaskRows;
   std::vector<double> sums(tasks * dims, 0.0);
+  std::vector<size_t> counts(tasks, 0);
   team.run(n, kTaskRows, [&](size_t begin, size_t end, unsigned) {
     double* sum = sums.data() + begin / kTaskRows * dims;
     for (size_t i = begin; i < end; ++i) {
       const float* row = rows + i * dims;
+      if (!(squared_norm(row, dims) <= norm_max)) continue;
+      ++counts[begin / kTaskRows];
       const float factor = metric == Metric::kCosine ? inverse_norm(row, dims) : 1.0F;
       for (size_t d = 0; d < dims; ++d) sum[d] += static_cast<double>(row[d] * factor);
     }
   });
+  const auto count = static_cast<double>(std::accumulate(counts.begin(), counts.end(), size_t{0}));
   std::vector<float> mean(dims);
   for (size_t d = 0; d < dims; ++d) {
     double sum = 0;
     for (size_t task = 0; task < tasks; ++task) sum += sums[task * dims + d];
-    mean[d] = static_cast<float>(sum / static_cast<double>(n));
+    mean[d] = static_cast<float>(sum / std::max(1.0, count));
   }
   return mean;
 }
@@ -232,10 +258,13 @@ RowMeta Encoder::encode(CodeWidth width, const float* residual, uint8_t* out) co
   std::vector<float>& scratch = scratch_of(2 * n);
   float* code = scratch.data();
   switch (width) {
-    case CodeWidth::k4:
-      meta.scale = fit4(residual, n, code, code + n);
-      pack4(code, n, out, code_bytes(width));
+    case CodeWidth::k4: {
+      // No level is 0, so zeros that pad a row would spoil the fit of its values.
+      const size_t values = rotation_ ? n : dims_;
+      meta.scale = fit4(residual, values, code, code + n);
+      pack4(code, values, out, code_bytes(width));
       return meta;
+    }
     case CodeWidth::k8:
       quantize(residual, n, magnitude_max(residual, n), 127, code);
       for (size_t d = 0; d < n; ++d) out[d] = static_cast<uint8_t>(static_cast<int>(code[d]) + 128);

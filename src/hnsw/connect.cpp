@@ -8,6 +8,22 @@
 namespace ehub::hnsw {
 namespace {
 
+// The narrowest search that anyone asks for.
+constexpr size_t kNarrowEf = 10;
+
+// Rows that are missed are looked for again when they have their new links, which change the ways of others.
+constexpr int kRounds = 4;
+
+constexpr size_t kTaskRows = 64;
+
+bool add_link(const GraphView& view, uint32_t* all_links, size_t links_max, uint32_t from, uint32_t to) {
+  uint32_t* links = all_links + size_t{from} * view.link_stride;
+  const auto used = static_cast<size_t>(std::find(links, links + view.link_stride, from) - links);
+  if (from == to || used >= links_max) return false;
+  links[used] = to;
+  return true;
+}
+
 class Connector {
  public:
   Connector(const GraphView& view, const BuildDistances& distances, size_t ef, uint32_t* links, size_t links_max)
@@ -52,18 +68,10 @@ class Connector {
       (void)walker_.walk(view_, distances_);
       const Pool& pool = walker_.pool();
       for (size_t i = 0; i < pool.size(); ++i) {
-        if (reached_[row_of(pool[i])] && add_link(row_of(pool[i]), row)) return true;
+        if (reached_[row_of(pool[i])] && add_link(view_, links_, links_max_, row_of(pool[i]), row)) return true;
       }
       if (ef >= view_.rows) return false;
     }
-  }
-
-  bool add_link(uint32_t from, uint32_t to) {
-    uint32_t* links = links_ + size_t{from} * view_.link_stride;
-    const auto used = static_cast<size_t>(std::find(links, links + view_.link_stride, from) - links);
-    if (from == to || used >= links_max_) return false;
-    links[used] = to;
-    return true;
   }
 
   const GraphView& view_;
@@ -75,11 +83,60 @@ class Connector {
   std::vector<bool> reached_;
 };
 
+// Looks for rows as a search does.
+class Seeker {
+ public:
+  Seeker(const GraphView& view, const BuildDistances& distances) : view_(view), distances_(distances) {}
+
+  // Empty if the row is found, else the way that was taken instead, nearest first.
+  std::vector<Candidate> seek(uint32_t row) {
+    distances_.set_row(row);
+    walker_.reset(view_.rows, kEntries);
+    (void)walker_.seed(distances_, view_.router.data(), view_.router.size());
+    const Pool entries = walker_.pool();
+    walker_.reset(view_.rows, std::min<size_t>(kNarrowEf, view_.rows));
+    for (size_t i = 0; i < entries.size(); ++i) walker_.seed(row_of(entries[i]), distance_of(entries[i]));
+    (void)walker_.walk(view_, distances_);
+    for (size_t i = 0; i < walker_.pool().size(); ++i) {
+      if (row_of(walker_.pool()[i]) == row) return {};
+    }
+    std::vector<Candidate> way = walker_.expanded();
+    std::sort(way.begin(), way.end());
+    return way;
+  }
+
+ private:
+  const GraphView& view_;
+  RowDistances distances_;
+  Walker walker_;
+};
+
 }  // namespace
 
-uint64_t connect_rows(const GraphView& view, std::span<const uint32_t> nodes, const BuildDistances& distances, size_t ef, uint32_t* links,
-                      size_t links_max) {
+uint64_t connect_rows(const GraphView& view, std::span<const uint32_t> nodes, const BuildDistances& distances,
+                      size_t ef, uint32_t* links, size_t links_max) {
   return Connector(view, distances, ef, links, links_max).run(nodes);
+}
+
+void make_findable(const GraphView& view, std::span<const uint32_t> nodes, const BuildDistances& distances, Team& team,
+                   uint32_t* links, size_t links_max) {
+  std::vector<Seeker> seekers(team.size(), Seeker(view, distances));
+  std::vector<uint32_t> sought(nodes.begin(), nodes.end());
+  for (int round = 0; round < kRounds && !sought.empty(); ++round) {
+    std::vector<std::vector<Candidate>> ways(sought.size());
+    team.run(sought.size(), kTaskRows, [&](size_t begin, size_t end, unsigned worker) {
+      for (size_t i = begin; i < end; ++i) ways[i] = seekers[worker].seek(sought[i]);
+    });
+    std::vector<uint32_t> missed;
+    for (size_t i = 0; i < sought.size(); ++i) {
+      if (ways[i].empty()) continue;
+      missed.push_back(sought[i]);
+      for (const Candidate candidate : ways[i]) {
+        if (add_link(view, links, links_max, row_of(candidate), sought[i])) break;
+      }
+    }
+    sought.swap(missed);
+  }
 }
 
 }  // namespace ehub::hnsw

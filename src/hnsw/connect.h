@@ -1,4 +1,4 @@
-// No row without a way to it: rows that a walk cannot come to are linked from their nearest that it can.
+// No row without a way to it: rows that a walk cannot come to, or does not, are linked from near ones that it comes to.
 //
 // Thread-safety: pure, but for the links that are given.
 
@@ -13,9 +13,15 @@
 
 namespace ehub::hnsw {
 
-// `links`: of `view`, to be changed. `nodes`: the rows that are in the graph. All of them are reached from the first row of
-// the router afterwards; the number of rows for which no place was found is returned (0 but for made-up graphs).
-uint64_t connect_rows(const GraphView& view, std::span<const uint32_t> nodes, const BuildDistances& distances, size_t ef, uint32_t* links,
-                      size_t links_max);
+// `links`: of `view`, to be changed. `nodes`: the rows that are in the graph. All of them are reached from the first
+// row of the router afterwards; the number of rows for which no place was found is returned (0 but for made-up graphs).
+uint64_t connect_rows(const GraphView& view, std::span<const uint32_t> nodes, const BuildDistances& distances,
+                      size_t ef, uint32_t* links, size_t links_max);
+
+// A row that a walk for it misses, though it begins and goes as a narrow search does, gets a link from the nearest row
+// on the way that has a place for one: so every row finds itself with any ef. (Under inner product, with the additional
+// dimension of the build.) The same links for any number of threads.
+void make_findable(const GraphView& view, std::span<const uint32_t> nodes, const BuildDistances& distances, Team& team,
+                   uint32_t* links, size_t links_max);
 
 }  // namespace ehub::hnsw

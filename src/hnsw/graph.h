@@ -40,6 +40,9 @@ struct Calibration {
   uint32_t rerank_min = 0;  // candidates whose exact distance is looked at in any case
 };
 
+// Of the router's rows, the nearest so many begin a walk.
+inline constexpr size_t kEntries = 4;
+
 struct GraphView {
   uint32_t rows = 0;
   uint32_t link_stride = 0;         // u32 per row of links: 2 M rounded up to 64 bytes

@@ -7,9 +7,6 @@
 namespace ehub::hnsw {
 namespace {
 
-// Of the router's rows, so many begin a walk.
-constexpr size_t kEntries = 4;
-
 // Where fewer than this share of the rows is wanted, a walk through all of them would mostly score rows in vain.
 constexpr double kAmongShareMax = 0.6;
 
@@ -101,7 +98,7 @@ Status Searcher::search(const KernelTable& kernels, const Encoder& encoder, cons
   const auto run = [&](Distances& distances, Distances* router) -> Status {
     if (among) {
       EHUB_RETURN_IF_ERROR(walker_.seed(distances, query.wanted_sample, query.wanted_sample_count));
-      return walker_.walk_among(graph, distances, wanted_nodes(graph, query));
+      return walker_.walk_among(graph, distances, query.wanted_nodes);
     }
     EHUB_RETURN_IF_ERROR(seed(graph, distances, router, query));
     return walker_.walk(graph, distances);
@@ -118,14 +115,6 @@ Status Searcher::search(const KernelTable& kernels, const Encoder& encoder, cons
     EHUB_RETURN_IF_ERROR(run(distances, &router));
   }
   return rerank(kernels, encoder, graph, source, query, row_base, heap);
-}
-
-// The nodes to walk among: those wanted, or with a twin that is.
-const uint64_t* Searcher::wanted_nodes(const GraphView& graph, const GraphQuery& query) {
-  if (graph.twins.empty()) return query.wanted;
-  nodes_.resize(bitmap_words(graph.rows));
-  graph.twins.spread(query.wanted, graph.rows, nodes_.data());
-  return nodes_.data();
 }
 
 Status Searcher::rerank(const KernelTable& kernels, const Encoder& encoder, const GraphView& graph,

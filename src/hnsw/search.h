@@ -38,8 +38,9 @@ struct GraphQuery {
   size_t k = 10;
   size_t ef = 0;  // candidates kept
   const uint64_t* wanted = nullptr;  // only these rows are answers; null: all that are visible
+  const uint64_t* wanted_nodes = nullptr;  // with `wanted`: the nodes among them, or with a twin among them
   uint64_t wanted_count = 0;         // of `wanted`, or of the visible rows; 0: all rows
-  const uint32_t* wanted_sample = nullptr;  // some of them that are nodes, to begin at
+  const uint32_t* wanted_sample = nullptr;  // some of the wanted nodes, to begin at
   size_t wanted_sample_count = 0;
 };
 
@@ -54,15 +55,12 @@ class Searcher {
   Status rerank(const KernelTable& kernels, const Encoder& encoder, const GraphView& graph, const RowSource& source,
                 const GraphQuery& query, uint64_t row_base, TopK& heap);
 
-  const uint64_t* wanted_nodes(const GraphView& graph, const GraphQuery& query);
-
   Walker walker_;
   CodedQuery coded_;
   std::vector<float> residual_;
   std::vector<uint32_t> places_;
   std::vector<float> scores_;
   std::vector<Candidate> sorted_;
-  std::vector<uint64_t> nodes_;
 };
 
 }  // namespace ehub::hnsw

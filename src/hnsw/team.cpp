@@ -1,12 +1,17 @@
 #include "hnsw/team.h"
 
 #include <algorithm>
+#include <system_error>
 
 namespace ehub::hnsw {
 
 Team::Team(unsigned threads) {
   for (unsigned worker = 1; worker < threads; ++worker) {
-    threads_.emplace_back([this, worker] { serve(worker); });
+    try {
+      threads_.emplace_back([this, worker] { serve(worker); });
+    } catch (const std::system_error&) {
+      break;  // no more threads to be had: those that there are do all of it
+    }
   }
 }
 

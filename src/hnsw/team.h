@@ -17,7 +17,7 @@ namespace ehub::hnsw {
 
 class Team {
  public:
-  // `threads` of them in all, the caller's included; at least 1.
+  // `threads` of them in all, the caller's included; at least 1. Fewer if they cannot be had.
   explicit Team(unsigned threads);
   ~Team();
   Team(const Team&) = delete;

@@ -236,6 +236,13 @@ ManifestTable describe_table(const Table& table, Seq cut) {
 }  // namespace
 
 Status Store::Impl::checkpoint(const CheckpointRequest& request, bool* compacted_some) {
+  EHUB_RETURN_IF_ERROR(checkpoint_unindexed(request, compacted_some));
+  // Without a thread of its own the indexer works here, and its merges end in a checkpoint.
+  indexer.wake();
+  return {};
+}
+
+Status Store::Impl::checkpoint_unindexed(const CheckpointRequest& request, bool* compacted_some) {
   const std::lock_guard maintenance(maintenance_mutex);
   CheckpointPlan plan;
   plan.request = request;
@@ -259,7 +266,6 @@ Status Store::Impl::checkpoint(const CheckpointRequest& request, bool* compacted
   manifest = std::move(plan.manifest);
   manifest.tables.clear();
   collect_garbage(plan.kept, plan.first_new);
-  indexer.wake();
   return {};
 }
 

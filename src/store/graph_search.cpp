@@ -67,6 +67,7 @@ void walk_for(const Search& search, Walk& walk, size_t q, hnsw::Searcher& search
   query.ef = ef_for(search, walk);
   query.wanted = wanted.empty() ? nullptr : wanted.data();
   query.wanted_count = walk.wanted_count;
+  query.wanted_nodes = walk.nodes.data();
   query.wanted_sample = walk.sample.data();
   query.wanted_sample_count = walk.sample.size();
   const Status status = searcher.search(kernels(), walk.graph->encoder(), walk.graph->view(), source, query,

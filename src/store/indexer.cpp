@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <system_error>
 
 #include "base/check.h"
 #include "hnsw/graph_file.h"
@@ -54,14 +55,19 @@ void Indexer::wake() {
   if (store_.options.read_only) return;
   if (!store_.options.background) {
     Job job;
-    while (!performing_ && find_job(&job)) (void)perform(job, 1);
+    while (!performing_ && !control_.cancelled && find_job(&job)) (void)perform(job, 1);
     return;
   }
   const std::lock_guard lock(mutex_);
   if (stopping_) return;
   woken_ = true;
   wakes_.notify_one();
-  if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
+  if (thread_.joinable()) return;
+  try {
+    thread_ = std::thread([this] { run(); });
+  } catch (const std::system_error&) {
+    return;  // no thread to be had now: scanning goes on, and the next wake() tries again
+  }
 }
 
 void Indexer::stop() {
@@ -203,16 +209,16 @@ Status Indexer::merge(const Job& job, unsigned threads) {
 Status Indexer::settle(const std::shared_ptr<Table>& table, bool merging) {
   const unsigned threads = store_.options.background ? usable_cores() : 1;
   const Row rows_max = store_.segment_rows_max(table->schema);
-  while (merging) {
+  while (merging && !table->dropped()) {
     std::vector<SealedRef> merged = all_compactable(sealed_of(*table), rows_max);
     if (merged.empty()) break;
     EHUB_RETURN_IF_ERROR(perform({table, std::move(merged), nullptr}, threads));
   }
   for (const SealedRef& ref : sealed_of(*table)) {
-    if (ref.segment->row_count() < store_.options.graph_rows_min) continue;
+    if (ref.segment->row_count() < store_.options.graph_rows_min || table->dropped()) continue;
     EHUB_RETURN_IF_ERROR(perform({table, {}, ref.segment}, threads));
   }
-  return {};
+  return table->dropped() ? not_found("space '" + table->space + "' was deleted") : Status();
 }
 
 }  // namespace ehub

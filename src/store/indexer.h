@@ -24,9 +24,6 @@
 
 namespace ehub {
 
-// A segment needs so many rows for a graph to be worth having.
-inline constexpr Row kGraphRowsMin = 4096;
-
 class Indexer {
  public:
   explicit Indexer(Store::Impl& store) : store_(store) {}

@@ -18,9 +18,6 @@ constexpr uint64_t kRunBytes = 512 << 10;
 // Multiplications that are worth a thread: some ten times what starting one costs.
 constexpr uint64_t kWorkPerThread = 4'000'000;
 
-// Of so few rows, a scan is as fast as a walk, and exact.
-constexpr uint64_t kScanRowsMax = 4096;
-
 // Selected rows that a walk among them begins at.
 constexpr size_t kSampleRows = 32;
 
@@ -71,13 +68,24 @@ std::vector<Neighbor> answer(TopK& heap, size_t k, Ordinal excluded) {
 }
 
 // The graph of a segment that has one.
-std::unique_ptr<Walk> walk_of(const SegmentRef& ref, size_t segment, Row rows, uint64_t wanted_count) {
-  if (wanted_count <= kScanRowsMax) return nullptr;
+std::unique_ptr<Walk> walk_of(const SearchOptions& options, const SegmentRef& ref, size_t segment, Row rows,
+                              uint64_t wanted_count) {
+  if (options.exact || wanted_count <= options.scan_rows_max) return nullptr;
   const auto* sealed = dynamic_cast<const SealedSegment*>(ref.segment.get());
   if (sealed == nullptr) return nullptr;
   auto graph = sealed->graph().load();
   if (graph == nullptr) return nullptr;
-  return std::make_unique<Walk>(segment, sealed, std::move(graph), rows, wanted_count, std::vector<uint32_t>());
+  return std::make_unique<Walk>(segment, sealed, std::move(graph), rows, wanted_count, std::vector<uint64_t>(),
+                                std::vector<uint32_t>());
+}
+
+// Where a walk goes for the rows of `wanted`. Rows that are not born yet get their bits, too: a walk may ask for any.
+void set_wanted(Walk& walk, std::vector<uint64_t>& wanted) {
+  const hnsw::GraphView& graph = walk.graph->view();
+  wanted.resize(hnsw::bitmap_words(graph.rows));
+  walk.nodes.resize(wanted.size());
+  graph.twins.spread(wanted.data(), graph.rows, walk.nodes.data());
+  walk.sample = sample_of(walk.nodes, count_bits(walk.nodes));
 }
 
 }  // namespace
@@ -117,9 +125,9 @@ Status View::plan_segment(Search& search, size_t s, WantedRows& all) const {
   }
   all.at_least += count;
   all.at_most += filter != nullptr ? count : rows.value();
-  std::unique_ptr<Walk> walk = search.options.exact ? nullptr : walk_of(ref, s, rows.value(), count);
+  std::unique_ptr<Walk> walk = walk_of(search.options, ref, s, rows.value(), count);
   if (walk != nullptr) {
-    if (filter != nullptr) walk->sample = sample_of(wanted, count);
+    if (filter != nullptr) set_wanted(*walk, wanted);
     search.walks.push_back(std::move(walk));
     return {};
   }

@@ -35,7 +35,8 @@ struct Walk {
   std::shared_ptr<const hnsw::GraphFile> graph;
   Row rows;                          // of those that are born
   uint64_t wanted_count;             // visible and selected ones
-  std::vector<uint32_t> sample;      // of the selected ones, to begin at
+  std::vector<uint64_t> nodes;       // with a filter: where to go for the selected ones (twins.h)
+  std::vector<uint32_t> sample;      // of these, to begin at
   std::atomic<bool> failed = false;  // its graph is damaged, or a row that it found
 };
 

@@ -297,7 +297,8 @@ IndexStats Store::index_stats(const Table& table) const {
   return stats;
 }
 
-// What a search has to scan for want of a graph is sealed soon, so that it gets one.
+// What a search has to scan for want of a graph is sealed soon, so that it gets one; and a graph that a search found
+// damaged is built again.
 void Store::note_search(const Table& table) const {
   constexpr int64_t kNoteEveryMs = 100;
   constexpr uint64_t kScannedBytesMax = 16 << 20;
@@ -310,6 +311,7 @@ void Store::note_search(const Table& table) const {
     if (!sealed) fresh_bytes += ref.segment->row_count() * table.schema.row_bytes();
   }
   if (fresh_bytes > kScannedBytesMax) impl_->want_checkpoint();
+  if (impl_->options.background) impl_->indexer.wake();
 }
 
 Status Store::wait_indexed(const Table& table) {

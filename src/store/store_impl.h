@@ -187,6 +187,7 @@ struct Store::Impl {
   // checkpoint.cpp
   // `compacted_some`, if given, says whether there was something to rewrite in the table that the request names.
   Status checkpoint(const CheckpointRequest& request, bool* compacted_some = nullptr);
+  Status checkpoint_unindexed(const CheckpointRequest& request, bool* compacted_some);
   Status begin_checkpoint(CheckpointPlan& plan);
   void plan_table(CheckpointPlan& plan, const std::shared_ptr<Table>& table) const;
   Status rotate_log(CheckpointPlan& plan);

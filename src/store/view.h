@@ -48,6 +48,7 @@ struct SearchOptions {
   size_t k = 10;
   size_t ef = 0;       // candidates that a walk over a graph keeps; 0: what suits the space
   bool exact = false;  // scan all rows
+  uint64_t scan_rows_max = 4096;  // so few rows of a segment are scanned: as fast as a walk, and exact
   float distance_max = std::numeric_limits<float>::infinity();
   const Selection* filter = nullptr;  // only these rows
   const Ordinal* excluded = nullptr;  // per query, a row that is not an answer (or kNoOrdinal)

@@ -6,9 +6,10 @@
 // the damaged files: the hub opens again, every row left is bit for bit one that was written, and no row is missing
 // whose bytes were not touched.
 //
-// Two hubs are damaged: "clean", which was closed, and "killed", whose last batches are in the log. Of the killed one,
-// the last batch may be missing if its own record was hit, and any number of the last ones if the log ends early: then
-// nothing says that there was more.
+// Three hubs are damaged: "clean", which was closed, "indexed", which was closed with graphs and of which only the
+// index files are damaged, and "killed", whose last batches are in the log. Damaged index files are no reason for an
+// error of any kind. Of the killed hub, the last batch may be missing if its own record was hit, and any number of the
+// last ones if the log ends early: then nothing says that there was more.
 //
 // A damage is written as "damage:<hub>:<path>:<kind>:<offset>".
 //
@@ -65,6 +66,7 @@ struct Patient {
   std::map<std::pair<std::string, std::string>, RowPlace> places;
 
   const ModelHub& model() const { return models.back(); }
+  bool was_closed() const { return name != "killed"; }
   bool is_sealed(SegmentId segment) const {
     return std::any_of(places.begin(), places.end(), [&](const auto& at) { return at.second.segment == segment; });
   }
@@ -93,6 +95,7 @@ inline void note_places(Patient& patient, const Store& store) {
 
 inline Patient make_patient(const std::string& name) {
   Patient patient{name, std::make_unique<FaultFileSystem>(), roomy_options(), {{}}, {}, {}};
+  if (name == "indexed") patient.options.graph_rows_min = 2;
   auto store = std::move(Store::open(*patient.fs, kRoot, patient.options).value());
   std::vector<Step> steps = sealed_history();
   for (Step& step : killed_history()) steps.push_back(std::move(step));
@@ -100,14 +103,14 @@ inline Patient make_patient(const std::string& name) {
     EHUB_ASSERT(perform(*store, step).ok());
     remember(patient, step);
   }
-  if (name == "clean") {
+  if (patient.was_closed()) {
     EHUB_ASSERT(store->close().ok());
     patient.fs->crash(CrashModel::kKillProcess, 0);
     store = std::move(Store::open(*patient.fs, kRoot, patient.options).value());
     patient.models.erase(patient.models.begin(), patient.models.end() - 1);
   }
   note_places(patient, *store);
-  if (name == "clean") EHUB_ASSERT(store->close().ok());
+  if (patient.was_closed()) EHUB_ASSERT(store->close().ok());
   patient.fs->crash(CrashModel::kKillProcess, 0);
   return patient;
 }
@@ -135,17 +138,27 @@ inline std::vector<Damage> damages_of(const std::string& path, uint64_t size) {
 }
 
 inline const std::vector<std::string>& extra_paths() {
-  static const std::vector<std::string> paths = {
-      "/hub/notes.txt",      "/hub/manifest-999999",          "/hub/manifest-000000999999",
-      "/hub/CURRENT.tmp",    "/hub/wal/000000009999.log",     "/hub/wal/000000000000.log",
-      "/hub/wal/stray",      "/hub/segments/x.seg",           "/hub/segments/000000009999.f32",
-      "/hub/segments/1.f32", "/hub/segments/000000009998.seg"};
+  static const std::vector<std::string> paths = {"/hub/notes.txt",
+                                                 "/hub/manifest-999999",
+                                                 "/hub/manifest-000000999999",
+                                                 "/hub/CURRENT.tmp",
+                                                 "/hub/wal/000000009999.log",
+                                                 "/hub/wal/000000000000.log",
+                                                 "/hub/wal/stray",
+                                                 "/hub/segments/x.seg",
+                                                 "/hub/segments/000000009999.f32",
+                                                 "/hub/segments/1.f32",
+                                                 "/hub/segments/000000009998.seg",
+                                                 "/hub/index/000000009999.hnsw",
+                                                 "/hub/index/000000000001.hnsw.tmp"};
   return paths;
 }
 
-inline std::vector<Damage> all_damages(const FaultFileSystem& fs) {
+inline std::vector<Damage> all_damages(const Patient& patient) {
+  const FaultFileSystem& fs = *patient.fs;
   std::vector<Damage> damages;
   for (const std::string& path : fs.paths()) {
+    if (patient.name == "indexed" && !is_index_file(path)) continue;
     const std::vector<Damage> some = damages_of(path, fs.contents(path).value().size());
     damages.insert(damages.end(), some.begin(), some.end());
   }

@@ -56,6 +56,7 @@ class Examination {
 
   void check_type(const Status& status, const std::string& call) {
     const Code code = status.code();
+    if (is_index_file(damage_.path)) return fail(call + " fails for want of a graph: " + status.message());
     if (code == Code::kCorruption || code == Code::kFormat || code == Code::kNotFound) return;
     fail(call + " fails as code " + std::to_string(int(code)) + ": " + status.message());
   }
@@ -176,7 +177,7 @@ inline constexpr size_t kRepairsOneIn = 40;  // so many repairs are cut short
 inline Report damage_hub(const std::string& name, size_t part, size_t parts, Note& note) {
   Report report;
   const Patient patient = make_patient(name);
-  const std::vector<Damage> damages = all_damages(*patient.fs);
+  const std::vector<Damage> damages = all_damages(patient);
   for (size_t i = part; i < damages.size() && report.failures.size() < kFailuresMax; i += parts) {
     Examination examination(patient, damages[i]);
     note.set(examination.line());

@@ -189,7 +189,9 @@ inline bool near_enough(double a, double b) { return std::abs(a - b) <= 1e-4 * (
 // Rows at about the same distance may come in either order, so distances are compared by rank and by key.
 inline std::string search_disagrees(const SeenSpace& seen, const ModelSpace& model) {
   const std::vector<ModelNeighbor>& expected = model_neighbors(model);
-  const auto answer = seen.view->nearest(probe(model.schema.dims).data(), 1, {.k = kLookNeighbors, .threads = 1});
+  // Where there is a graph, it is walked: over so few rows, with such an ef, it misses none.
+  const SearchOptions options = {.k = kLookNeighbors, .ef = 1000, .scan_rows_max = 0, .threads = 1};
+  const auto answer = seen.view->nearest(probe(model.schema.dims).data(), 1, options);
   if (!answer.ok()) return failed(answer.status());
   const std::vector<Neighbor>& found = answer.value()[0];
   if (found.size() != std::min(kLookNeighbors, expected.size())) return "nearest: wrong number of neighbours";

@@ -107,6 +107,7 @@ class FailureRun {
 
   void refused(const Step& step, const Status& status) {
     check_type(status, "step " + std::to_string(int(step.kind)));
+    if (is_about_index(status)) fail("a graph is in the way: " + status.message());
     const bool now_read_only = status.code() == Code::kReadOnly;
     if (refusing_ && writes(step) && !now_read_only) fail("a read-only hub fails otherwise: " + status.message());
     // Whether a step that made the hub read-only has happened is known after the next open.

@@ -96,6 +96,8 @@ inline StoreOptions random_options(FaultRandom& random, Durability durability) {
   options.segment_bytes_max = uint64_t{100 << 10} << (2 * random.below(4));
   options.carry_bytes_max = uint64_t{1 << 10} << (3 * random.below(3));
   options.carry_total_bytes_max = options.carry_bytes_max << random.below(3);
+  // One in three with graphs, of nearly all segments or of the larger ones.
+  if (random.below(3) == 0) options.graph_rows_min = static_cast<Row>(2 + random.below(2) * 30);
   return options;
 }
 

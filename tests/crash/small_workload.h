@@ -105,6 +105,13 @@ inline StoreOptions tiny_options() {
   return options;
 }
 
+// The same with a graph for nearly every segment, built within the checkpoint that seals it.
+inline StoreOptions graph_options() {
+  StoreOptions options = tiny_options();
+  options.graph_rows_min = 2;
+  return options;
+}
+
 inline StoreOptions roomy_options() {
   StoreOptions options;
   options.background = false;
@@ -118,7 +125,12 @@ struct Base {
   ModelHub model;
 };
 
-inline constexpr std::string_view kBases[] = {"new", "log", "sealed", "killed"};
+inline constexpr std::string_view kBases[] = {"new", "log", "sealed", "killed", "indexed"};
+
+inline StoreOptions options_of_base(std::string_view name) {
+  if (name == "indexed") return graph_options();
+  return name == "log" ? roomy_options() : tiny_options();
+}
 
 inline void perform_all(Store& store, ModelHub& model, const std::vector<Step>& steps) {
   for (const Step& step : steps) {
@@ -155,11 +167,11 @@ inline std::vector<Step> killed_history() {
 }
 
 inline Base make_base(std::string_view name) {
-  Base base{std::make_unique<FaultFileSystem>(), name == "log" ? roomy_options() : tiny_options(), {}};
+  Base base{std::make_unique<FaultFileSystem>(), options_of_base(name), {}};
   if (name == "new") return base;
   auto store = std::move(Store::open(*base.fs, kRoot, base.options).value());
   perform_all(*store, base.model, name == "log" ? unsealed_history() : sealed_history());
-  if (name == "killed") perform_all(*store, base.model, killed_history());
+  if (name == "killed" || name == "indexed") perform_all(*store, base.model, killed_history());
   if (name == "sealed") EHUB_ASSERT(store->close().ok());
   base.fs->crash(CrashModel::kKillProcess, 0);
   return base;

@@ -23,6 +23,11 @@ inline const std::string kRoot = "/hub";
 
 using AbsentKeys = std::map<std::string, std::set<std::string>>;
 
+inline bool is_index_file(const std::string& path) { return path.find(kRoot + "/index") != std::string::npos; }
+
+// Whether a failure is that of an index file, none of which is a reason for a step to fail.
+inline bool is_about_index(const Status& status) { return is_index_file(status.message()); }
+
 // A hub that opened and was read, and which model it equals.
 struct Survivor {
   std::unique_ptr<Store> store;

@@ -1,7 +1,7 @@
 """However a small workload is cut short, the hub holds all it acknowledged, whole, and goes on.
 
 Goal: no crash loses, tears or makes up anything. Method: every workload of up to three operations,
-on four kinds of hub, crashes before each call that changes the disk, in the middle of each write
+on five kinds of hub, crashes before each call that changes the disk, in the middle of each write
 and after the last, under every model of what a disk may keep (`small.h`). What is reopened must
 equal the state after some prefix of the operations that includes all that had to be durable.
 
@@ -17,7 +17,7 @@ import pytest
 
 from ehub._native import _testing
 
-BASES = ("new", "log", "sealed", "killed")
+BASES = ("new", "log", "sealed", "killed", "indexed")
 LETTERS = "sodmlckxa"
 FULL, NORMAL, OFF = range(3)
 

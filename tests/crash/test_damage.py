@@ -25,7 +25,7 @@ DIMS = 64
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("hub", ["clean", "killed"])
+@pytest.mark.parametrize("hub", ["clean", "indexed", "killed"])
 def test_damage_is_noticed_and_repaired(hub, part, survive):
     report = _testing.crash_damage(hub, part, PARTS)
     survive(report, "the line names the hub, the file, what was done to it, and where")

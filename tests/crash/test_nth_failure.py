@@ -21,6 +21,7 @@ RUNS = [
     ("sealed", "lmclsdkxs"),
     ("killed", "mcmcmcmck"),
     ("killed", "acslxlc"),
+    ("indexed", "lcdmclk"),
 ]
 
 REPRODUCE = "the line names base, workload, fault, whether for ever, whether reads count, and n"

@@ -7,6 +7,7 @@
 #include <pybind11/stl.h>
 
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -66,6 +67,64 @@ std::pair<Floats, Floats> run_dot_norm_one(const KernelTable& table, const Float
   return {products, norms_squared};
 }
 
+// The same kernels over rows that lie apart: those of `rows` with these numbers, in this order.
+using Apart = void (*KernelTable::*)(const float*, const float* const*, size_t, size_t, float*);
+
+std::vector<const float*> pointers_to(const Floats& rows, const std::vector<uint32_t>& numbers) {
+  std::vector<const float*> pointers;
+  for (const uint32_t number : numbers) pointers.push_back(rows.data(number, 0));
+  return pointers;
+}
+
+template <Apart kKernel>
+Floats run_apart(const KernelTable& table, const Floats& query, const Floats& rows,
+                 const std::vector<uint32_t>& numbers) {
+  Floats out(static_cast<py::ssize_t>(numbers.size()));
+  (table.*kKernel)(query.data(), pointers_to(rows, numbers).data(), numbers.size(), length(rows, 1),
+                   out.mutable_data());
+  return out;
+}
+
+std::pair<Floats, Floats> run_dot_norm_apart(const KernelTable& table, const Floats& query, const Floats& rows,
+                                             const std::vector<uint32_t>& numbers) {
+  Floats products(static_cast<py::ssize_t>(numbers.size()));
+  Floats norms_squared(static_cast<py::ssize_t>(numbers.size()));
+  table.dot_norm_apart(query.data(), pointers_to(rows, numbers).data(), numbers.size(), length(rows, 1),
+                       products.mutable_data(), norms_squared.mutable_data());
+  return {products, norms_squared};
+}
+
+// The kernels over codes: a query, rows of codes, and the numbers of those that are asked for.
+using Codes = py::array_t<uint8_t, py::array::c_style>;
+using Query8 = py::array_t<int8_t, py::array::c_style>;
+using Query16 = py::array_t<int16_t, py::array::c_style>;
+using Numbers = std::vector<uint32_t>;
+
+int32_t sum_of(const Query8& query) { return std::accumulate(query.data(), query.data() + query.size(), int32_t{0}); }
+
+std::vector<int32_t> run_dot_u8(const KernelTable& table, const Query8& query, const Codes& codes,
+                                const Numbers& numbers) {
+  std::vector<int32_t> out(numbers.size());
+  table.codes.dot_u8(query.data(), sum_of(query), codes.data(), length(codes, 1), numbers.data(), numbers.size(),
+                     out.data());
+  return out;
+}
+
+std::vector<int32_t> run_dot_u4(const KernelTable& table, const Query8& query, const Codes& codes,
+                                const Numbers& numbers) {
+  std::vector<int32_t> out(numbers.size());
+  table.codes.dot_u4(query.data(), sum_of(query), codes.data(), length(codes, 1), numbers.data(), numbers.size(),
+                     out.data());
+  return out;
+}
+
+std::vector<int64_t> run_dot_s16(const KernelTable& table, const Query16& query, const Codes& codes,
+                                 const Numbers& numbers) {
+  std::vector<int64_t> out(numbers.size());
+  table.codes.dot_s16(query.data(), codes.data(), length(codes, 1), numbers.data(), numbers.size(), out.data());
+  return out;
+}
+
 Answer as_answer(const std::vector<Neighbor>& neighbors) {
   Answer answer;
   for (const Neighbor& neighbor : neighbors) {
@@ -113,6 +172,15 @@ void bind_table(py::module_& module) {
             return table.all_finite(values.data(), length(values, 0));
           },
           py::arg("values").noconvert())
+      .def("l2_apart", run_apart<&KernelTable::l2_apart>, py::arg("query").noconvert(), py::arg("rows").noconvert(),
+           py::arg("numbers"))
+      .def("dot_apart", run_apart<&KernelTable::dot_apart>, py::arg("query").noconvert(), py::arg("rows").noconvert(),
+           py::arg("numbers"))
+      .def("dot_norm_apart", run_dot_norm_apart, py::arg("query").noconvert(), py::arg("rows").noconvert(),
+           py::arg("numbers"))
+      .def("dot_u8", run_dot_u8, py::arg("query").noconvert(), py::arg("codes").noconvert(), py::arg("numbers"))
+      .def("dot_u4", run_dot_u4, py::arg("query").noconvert(), py::arg("codes").noconvert(), py::arg("numbers"))
+      .def("dot_s16", run_dot_s16, py::arg("query").noconvert(), py::arg("codes").noconvert(), py::arg("numbers"))
       .def("scan", scan, py::arg("metric"), py::arg("queries").noconvert(), py::arg("blocks"), py::arg("k"),
            py::arg("distance_max") = TopK::kUnlimited)
       .def(

@@ -3,9 +3,12 @@
 // test_simd_build.py runs it under qemu on other machines, so it needs neither Python nor a test framework. It prints
 // what differs and fails; or it prints "ok".
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -78,6 +81,71 @@ void check_distances(size_t dims) {
   }
 }
 
+void check_rows_apart(size_t dims) {
+  const std::vector<float> query = random_floats(dims, 6);
+  const std::vector<float> rows = random_floats(kRows * dims, 7);
+  std::vector<const float*> apart;
+  for (size_t i = 0; i < kRows; ++i) apart.push_back(rows.data() + (kRows - 1 - i) * dims);
+  std::vector<float> expected(kRows);
+  std::vector<float> found(kRows);
+  std::vector<float> norms(kRows);
+  const auto check_reversed = [&](const char* what) {
+    std::reverse(expected.begin(), expected.end());
+    check(same_bits(expected.data(), found.data(), kRows), what, dims);
+  };
+  kNeonKernels.l2_one(query.data(), rows.data(), kRows, dims, expected.data());
+  kNeonKernels.l2_apart(query.data(), apart.data(), kRows, dims, found.data());
+  check_reversed("l2_apart");
+  kNeonKernels.dot_one(query.data(), rows.data(), kRows, dims, expected.data());
+  kNeonKernels.dot_apart(query.data(), apart.data(), kRows, dims, found.data());
+  check_reversed("dot_apart");
+  kNeonKernels.dot_norm_one(query.data(), rows.data(), kRows, dims, found.data(), expected.data());
+  kNeonKernels.dot_norm_apart(query.data(), apart.data(), kRows, dims, norms.data(), found.data());
+  check_reversed("dot_norm_apart");
+}
+
+// `kind`: 0 random values, else the extreme ones.
+void check_codes(size_t row_bytes, int kind) {
+  std::mt19937 random(static_cast<unsigned>(row_bytes));
+  std::vector<uint8_t> codes(kRows * row_bytes);
+  for (uint8_t& code : codes) code = static_cast<uint8_t>(kind == 0 ? random() : kind == 1 ? 255 : 0);
+  std::vector<int8_t> query(2 * row_bytes);
+  for (int8_t& value : query) value = static_cast<int8_t>(kind == 0 ? static_cast<int>(random() % 255) - 127 : -127);
+  const uint32_t numbers[] = {4, 0, 3, 3, 10, 1, 2, 9, 0};
+  constexpr size_t kNumbers = std::size(numbers);
+  const auto sum_of = [&](size_t n) { return std::accumulate(query.begin(), query.begin() + static_cast<long>(n), 0); };
+  int32_t neon[kNumbers];
+  int32_t scalar[kNumbers];
+  for (size_t n = 0; n <= kNumbers; ++n) {
+    const auto same = [&] { return std::equal(neon, neon + n, scalar); };
+    kNeonKernels.codes.dot_u8(query.data(), sum_of(row_bytes), codes.data(), row_bytes, numbers, n, neon);
+    kScalarKernels.codes.dot_u8(query.data(), sum_of(row_bytes), codes.data(), row_bytes, numbers, n, scalar);
+    check(same(), "dot_u8", row_bytes);
+    kNeonKernels.codes.dot_u4(query.data(), sum_of(2 * row_bytes), codes.data(), row_bytes, numbers, n, neon);
+    kScalarKernels.codes.dot_u4(query.data(), sum_of(2 * row_bytes), codes.data(), row_bytes, numbers, n, scalar);
+    check(same(), "dot_u4", row_bytes);
+  }
+}
+
+void check_codes_16(size_t row_bytes) {
+  std::mt19937 random(static_cast<unsigned>(row_bytes));
+  const size_t values = row_bytes / sizeof(int16_t);
+  const int limit = std::min(32767, static_cast<int>(std::sqrt(8589934592.0 / static_cast<double>(values))) - 1);
+  std::vector<int16_t> rows(kRows * values);
+  std::vector<int16_t> query(values);
+  const auto any = [&] { return static_cast<int16_t>(static_cast<int>(random() % (2U * limit + 1)) - limit); };
+  std::generate(rows.begin() + static_cast<long>(values), rows.end(), any);
+  std::fill_n(rows.begin(), values, static_cast<int16_t>(limit));
+  std::generate(query.begin(), query.end(), any);
+  const auto* codes = reinterpret_cast<const uint8_t*>(rows.data());
+  const uint32_t numbers[] = {4, 0, 3, 3, 10};
+  int64_t neon[5];
+  int64_t scalar[5];
+  kNeonKernels.codes.dot_s16(query.data(), codes, row_bytes, numbers, 5, neon);
+  kScalarKernels.codes.dot_s16(query.data(), codes, row_bytes, numbers, 5, scalar);
+  check(std::equal(neon, neon + 5, scalar), "dot_s16", row_bytes);
+}
+
 void check_accumulate(size_t dims) {
   const std::vector<float> row = random_floats(dims, 3);
   std::vector<double> neon(dims + 1, 0.25);
@@ -134,10 +202,15 @@ int main() {
   check(!ehub::select_kernels("avx2").ok(), "select_kernels(avx2)", 0);
   for (size_t dims = 1; dims <= 70; ++dims) {
     check_distances(dims);
+    check_rows_apart(dims);
     check_accumulate(dims);
     check_all_finite(dims);
   }
   for (const size_t dims : {size_t{127}, size_t{384}, size_t{3001}}) check_distances(dims);
+  for (const size_t row_bytes : {size_t{64}, size_t{192}, size_t{768}, size_t{3072}}) {
+    for (const int kind : {0, 1, 2}) check_codes(row_bytes, kind);
+    check_codes_16(row_bytes);
+  }
   for (const size_t dims : {size_t{1}, size_t{3}, size_t{30}, size_t{65}}) {
     check_scan(Metric::kL2, dims);
     check_scan(Metric::kInnerProduct, dims);

@@ -6,7 +6,9 @@
 // batch with one value, the number of the batch. So whoever reads must find a group whole: all of its keys or none, all
 // with one value, and that value between the last batch acknowledged before and the last one begun. Two threads read so
 // by key, by scan and by search; another one through a read-only hub beside the writer; one checkpoints and compacts
-// without end, one makes and drops a space. Limits are tiny, so that logs and segments turn over all the time.
+// without end, one makes and drops a space. Limits are tiny, so that logs and segments turn over all the time, and
+// every segment of some rows gets a graph: graphs are built, walked, merged, mapped by the reader and removed
+// meanwhile; one more thread waits for the index of what there is, and optimizes.
 //
 // Exits with 1, and says what it saw, on any inconsistency; at last the hub is closed, opened and verified.
 
@@ -98,6 +100,7 @@ StoreOptions tiny_options(Durability durability) {
   options.fresh_rows_max = 2000;
   options.segment_bytes_max = 200 << 10;
   options.carry_bytes_max = 4 << 10;
+  options.graph_rows_min = 100;
   return options;
 }
 
@@ -193,7 +196,7 @@ void check_glimpse(const char* who, const Glimpse& glimpse, const Group& group, 
 
 void check_search(const View& view, FaultRandom& random) {
   const std::vector<float> query(kDims, static_cast<float>(random.below(1000)));
-  const auto found = must(view.nearest(query.data(), 1, {.k = 20, .threads = 1}), "nearest");
+  const auto found = must(view.nearest(query.data(), 1, {.k = 20, .scan_rows_max = 0, .threads = 1}), "nearest");
   for (const Neighbor& neighbor : found[0]) {
     float vector[kDims];
     must(view.gather(&neighbor.row, 1, vector), "gather");
@@ -215,7 +218,10 @@ void read_on(World& world, uint64_t seed) {
     const uint64_t last = group.begun.load();
     const Glimpse glimpse = look_up(*view, group);
     check_glimpse("a view", glimpse, group, first, last);
-    if (random.below(4) == 0) check_search(*view, random);
+    if (random.below(4) == 0) {
+      world.store->note_search(*world.table);
+      check_search(*view, random);
+    }
     const Glimpse scanned = scan_for(view, group);
     if (scanned.present != glimpse.present || scanned.value != glimpse.value) die("a view that changed under a reader");
     world.views.fetch_add(1);
@@ -226,8 +232,10 @@ void read_on(World& world, uint64_t seed) {
 void follow(World& world) {
   StoreOptions options;
   options.read_only = true;
+  options.graph_rows_min = tiny_options(options.durability).graph_rows_min;
   const auto reader = must(Store::open(posix_file_system(), world.root, options), "open read-only");
   const auto table = must(reader->space("items"), "space");
+  FaultRandom random(13);
   while (!world.stop) {
     for (const Group* group : world.groups()) {
       const uint64_t first = group->acknowledged.load();
@@ -235,6 +243,7 @@ void follow(World& world) {
       const auto view = must(reader->view(*table), "view of a reader");
       const uint64_t last = group->begun.load();
       check_glimpse("a reader", look_up(*view, *group), *group, first, last);
+      check_search(*view, random);
       world.views.fetch_add(1);
     }
   }
@@ -246,6 +255,16 @@ void maintain(World& world) {
     must(world.store->compact(*world.table), "compact");
     (void)world.store->stats(*world.table);
     must(world.store->sync(), "sync");
+  }
+}
+
+void index(World& world) {
+  for (uint64_t round = 0; !world.stop; ++round) {
+    const auto call = round % 4 == 0 ? &Store::optimize : &Store::wait_indexed;
+    must((world.store.get()->*call)(*world.table), "indexing");
+    const IndexStats stats = world.store->index_stats(*world.table);
+    if (stats.rebuilds != 0) die("a graph was damaged");
+    if (stats.unreachable != 0) die("a row is out of reach");
   }
 }
 
@@ -275,6 +294,7 @@ void run_threads(World& world, int seconds) {
   threads.emplace_back([&world] { read_on(world, 12); });
   threads.emplace_back([&world] { follow(world); });
   threads.emplace_back([&world] { maintain(world); });
+  threads.emplace_back([&world] { index(world); });
   threads.emplace_back([&world] { make_and_drop(world); });
   std::this_thread::sleep_for(std::chrono::seconds(seconds));
   world.stop = true;

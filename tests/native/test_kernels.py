@@ -207,6 +207,91 @@ def test_accumulate_adds_in_float64(tier, dims):
     assert total[-1] == start[-1]
 
 
+NUMBERS = [5, 0, 3, 3, 8, 1, 0, 5, 7]  # of rows: in no order, some of them twice
+
+
+@pytest.mark.parametrize("dims", [1, 3, 15, 64, 100, 384, 1537])
+def test_rows_that_lie_apart_have_the_same_distances_to_the_bit(tier, dims):
+    query, rows = random_rows(13, dims), random_rows(14, 9, dims)
+    dots, norms_squared = tier.dot_norm_one(query, rows)
+    for n in range(len(NUMBERS) + 1):
+        chosen = NUMBERS[:n]
+        assert_same_bits(tier.l2_apart(query, rows, chosen), tier.l2_one(query, rows)[chosen])
+        assert_same_bits(tier.dot_apart(query, rows, chosen), tier.dot_one(query, rows)[chosen])
+        apart, norms_apart = tier.dot_norm_apart(query, rows, chosen)
+        assert_same_bits(apart, dots[chosen])
+        assert_same_bits(norms_apart, norms_squared[chosen])
+
+
+@pytest.mark.parametrize("dims", [*range(1, 40), 130])
+def test_nothing_beyond_rows_that_lie_apart_is_read(tier, dims):
+    query = before_a_forbidden_page(random_rows(7, dims))
+    for n in (1, 2, 5):
+        rows = before_a_forbidden_page(random_rows(8, n, dims))
+        numbers = list(range(n))[::-1]
+        tier.l2_apart(query, rows, numbers)
+        tier.dot_apart(query, rows, numbers)
+        tier.dot_norm_apart(query, rows, numbers)
+
+
+def codes_of(seed, row_bytes, extreme):
+    """Nine rows of codes and a query of as many values as `row_bytes` says, or extreme ones."""
+    rng = np.random.default_rng(seed)
+    codes = (
+        rng.choice(extreme[0], (9, row_bytes)) if extreme else rng.integers(0, 256, (9, row_bytes))
+    )
+    return before_a_forbidden_page(codes.astype(np.uint8))
+
+
+def query_of(seed, values, extreme):
+    rng = np.random.default_rng(seed)
+    query = rng.choice(extreme, values) if extreme else rng.integers(-127, 128, values)
+    return before_a_forbidden_page(query.astype(np.int8))
+
+
+ROW_BYTES = [64, 128, 192, 320, 768, 1536, 3072]
+EXTREMES = [None, ([0, 255], [-127, 127]), ([255], [127]), ([255], [-127]), ([0], [-127])]
+
+
+@pytest.mark.parametrize("row_bytes", [*ROW_BYTES, 65_536])
+@pytest.mark.parametrize("extreme", EXTREMES, ids=str)
+def test_products_of_8_bit_codes_are_exact(tier, row_bytes, extreme):
+    codes = codes_of(row_bytes, row_bytes, extreme)
+    query = query_of(row_bytes + 1, row_bytes, extreme and extreme[1])
+    expected = (codes.astype(np.int64) - 128) @ query.astype(np.int64)
+    for n in range(len(NUMBERS) + 1):
+        assert tier.dot_u8(query, codes, NUMBERS[:n]) == expected[NUMBERS[:n]].tolist()
+
+
+@pytest.mark.parametrize("row_bytes", [*ROW_BYTES, 32_768])
+@pytest.mark.parametrize("extreme", EXTREMES, ids=str)
+def test_products_of_4_bit_codes_are_exact(tier, row_bytes, extreme):
+    codes = codes_of(row_bytes, row_bytes, extreme)
+    query = query_of(row_bytes + 1, 2 * row_bytes, extreme and extreme[1])
+    blocks = codes.reshape(9, -1, 1, 64)
+    values = np.concatenate([blocks & 15, blocks >> 4], axis=2).reshape(9, -1).astype(np.int64)
+    expected = (2 * values - 15) @ query.astype(np.int64)
+    for n in range(len(NUMBERS) + 1):
+        assert tier.dot_u4(query, codes, NUMBERS[:n]) == expected[NUMBERS[:n]].tolist()
+
+
+@pytest.mark.parametrize("row_bytes", [*ROW_BYTES, 131_072])
+@pytest.mark.parametrize("signs", ["random", "same", "opposite"])
+def test_products_of_16_bit_codes_are_exact(tier, row_bytes, signs):
+    # The largest magnitude of which no sum of every fourth pair is beyond an int32.
+    values = row_bytes // 2
+    limit = min(int(np.sqrt(2**33 / values)) - 1, 32767)
+    rng = np.random.default_rng(row_bytes)
+    rows = rng.integers(-limit, limit + 1, (9, values)).astype(np.int16)
+    query = rng.integers(-limit, limit + 1, values).astype(np.int16)
+    if signs != "random":
+        rows[:], query[:] = limit, limit if signs == "same" else -limit
+    codes, query = before_a_forbidden_page(rows.view(np.uint8)), before_a_forbidden_page(query)
+    expected = rows.astype(np.int64) @ query.astype(np.int64)
+    for n in range(len(NUMBERS) + 1):
+        assert tier.dot_s16(query, codes, NUMBERS[:n]) == expected[NUMBERS[:n]].tolist()
+
+
 @pytest.mark.parametrize("count", [*range(1, 70), 130])
 @pytest.mark.parametrize("value", NOT_FINITE, ids=["nan", "-nan", "inf", "-inf"])
 def test_all_finite_sees_one_bad_value_anywhere(tier, count, value):
@@ -230,7 +315,7 @@ def selection():
 
 def test_the_plainest_tier_is_always_there():
     assert TIERS[0] == "scalar"
-    assert set(TIERS) <= {"scalar", "sse41", "avx2", "avx512", "neon"}
+    assert set(TIERS) <= {"scalar", "sse41", "avx2", "avx512", "avx512_vnni", "neon"}
 
 
 @pytest.mark.parametrize("name", TIERS)
@@ -255,7 +340,7 @@ def test_an_unknown_tier_is_refused(selection, name):
 
 
 @pytest.mark.parametrize(
-    "name", sorted({"sse41", "avx2", "avx512", "neon"} - set(TIERS)) or ["nothing"]
+    "name", sorted({"sse41", "avx2", "avx512", "avx512_vnni", "neon"} - set(TIERS)) or ["nothing"]
 )
 def test_a_tier_this_machine_lacks_is_refused(selection, name):
     assert name != "nothing", "no machine has both NEON and AVX"

@@ -70,24 +70,31 @@ def avx_instructions(binary):
 
 
 @on_x86
-@pytest.mark.parametrize("name", ["avx2", "avx512", "sse41", "scalar"])
-def test_an_isa_object_exports_its_table_and_nothing_else(objects, name):
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("avx2", "kAvx2Kernels"),
+        ("avx512", "kAvx512Kernels"),
+        ("avx512_vnni", "kAvx512VnniCodes"),
+        ("sse41", "kSse41Kernels"),
+        ("scalar", "kScalarKernels"),
+    ],
+)
+def test_an_isa_object_exports_its_table_and_nothing_else(objects, name, table):
     symbols = run("nm", "--defined-only", "--extern-only", objects[name]).splitlines()
-    assert [symbol.split()[2] for symbol in symbols] == [f"_ZN4ehub{len(name) + 8}{table(name)}E"]
+    assert [symbol.split()[2] for symbol in symbols] == [f"_ZN4ehub{len(table)}{table}E"]
     assert "W" not in {symbol.split()[1] for symbol in symbols}
-
-
-def table(name):
-    return f"k{name.capitalize()}Kernels"
 
 
 @on_x86
 def test_avx_is_in_the_avx_objects_only(objects):
     with_avx = {name for name, path in objects.items() if avx_instructions(path)}
-    assert with_avx == {"avx2", "avx512"}
+    assert with_avx == {"avx2", "avx512", "avx512_vnni"}
     # The pattern above would not be worth much if it missed these.
     assert any("%zmm" in line for line in avx_instructions(objects["avx512"]).values())
     assert not any("%zmm" in line for line in avx_instructions(objects["avx2"]).values())
+    assert "vpdpbusd" in run("objdump", "-d", objects["avx512_vnni"])
+    assert "vpdpbusd" not in run("objdump", "-d", objects["avx512"])
 
 
 def built_modules():
@@ -100,6 +107,12 @@ def test_a_built_module_has_avx_in_the_avx_kernels_only(module):
     # Every function of those kernels is a template over the tier, or a member of it.
     functions = avx_instructions(module)
     assert [name for name in functions if "Avx2" not in name and "Avx512" not in name] == []
+
+
+def test_codes_of_rows_are_computed_without_fused_operations():
+    # Where the compiler may fuse, as on AArch64, the same rows would have other codes.
+    assert 'source.parent == Path("src/hnsw")' in (ROOT / "setup.py").read_text()
+    assert "-ffp-contract=off" in (ROOT / "setup.py").read_text()
 
 
 def test_the_isa_flags_name_no_machine_and_keep_arithmetic_exact():
@@ -115,7 +128,7 @@ def neon_check(tmp_path_factory):
     if compiler is None:
         pytest.skip(f"{CROSS_COMPILER} is not installed")
     program = tmp_path_factory.mktemp("neon") / "neon_check"
-    names = ("neon", "scalar", "dispatch", "scan", "avx2", "avx512", "sse41")
+    names = ("neon", "scalar", "dispatch", "scan", "avx2", "avx512", "avx512_vnni", "sse41")
     sources = [KERNELS / f"{name}.cpp" for name in names]
     sources += [ROOT / "src" / "base" / "check.cpp", Path(__file__).with_name("neon_check.cpp")]
     flags = ["-std=c++20", "-O3", "-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'src'}"]
