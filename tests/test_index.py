@@ -17,9 +17,6 @@ from ehub._native import _store
 
 METRICS = ("l2", "ip", "cosine")
 
-# A segment with fewer visible rows than this is scanned, not walked.
-SCANNED = 4096
-
 
 def open_hub(path: Path, **options: object) -> ehub.Hub:
     """A hub whose limits can be chosen."""
@@ -28,7 +25,9 @@ def open_hub(path: Path, **options: object) -> ehub.Hub:
 
 @pytest.fixture
 def hub(tmp_path):
-    with open_hub(tmp_path / "hub", background=False, graph_rows_min=100) as hub:
+    # Everything that is written is sealed by the next checkpoint, and everything sealed is indexed.
+    options = {"background": False, "carry_bytes_max": 0, "graph_rows_min": 100}
+    with open_hub(tmp_path / "hub", **options) as hub:
         yield hub
 
 
@@ -59,16 +58,23 @@ def distances(metric: str, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.maximum(squares, 0)
 
 
-def recall(space: ehub.Space, rows: np.ndarray, queries: np.ndarray, k: int = 10, **options):
-    """The share of the k nearest of `rows` (key i has rows[i]) that a search finds.
+def recall(
+    space: ehub.Space,
+    rows: np.ndarray,
+    queries: np.ndarray,
+    k: int = 10,
+    dead: np.ndarray | None = None,
+    **options: object,
+) -> float:
+    """The share of the k nearest of `rows` (key i has rows[i], unless dead) that a search finds.
 
     Of rows at the same distance any will do. What is found must be what it says it is.
     """
     truth = distances(space.metric, queries, rows)
     if "filter" in options:
-        allowed = np.zeros(len(rows), bool)
-        allowed[options["filter"]] = True
-        truth[:, ~allowed] = np.inf
+        truth[:, np.setdiff1d(np.arange(len(rows)), options["filter"])] = np.inf
+    if dead is not None:
+        truth[:, dead] = np.inf
     kth = np.partition(truth, min(k, len(rows)) - 1, axis=1)[:, min(k, len(rows)) - 1]
     close = 1e-5 * (1 + np.abs(truth[np.isfinite(truth)]).max())
     hits = 0
@@ -100,15 +106,8 @@ def require_indexed(space: ehub.Space) -> ehub.IndexStats:
 
 # --- recall ---
 
-SHAPES = [
-    (1, 6000),
-    (3, 50_000),
-    (16, 20_000),
-    (100, 8000),
-    (384, 5000),
-    (784, 4500),
-    (1536, 4200),
-]
+# Over 4,096 rows, or there is no walk; 50,000 are in `fifty_thousand`.
+SHAPES = [(1, 6000), (3, 10_000), (16, 10_000), (100, 6000), (384, 4500), (784, 4200), (1536, 4200)]
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -174,45 +173,29 @@ def test_awkward_rows_do_not_spoil_recall(hub, kind, metric):
     require_indexed(space)
     queries = np.concatenate([normal(4, 50, 12), rows[:20], rows[1:5000:100]])
     assert recall(space, rows, queries) >= 0.95
-    # Rows from the crowd, too, find at least one that is as near as can be.
-    assert recall(space, rows, rows[::90], k=1) >= 0.99
+    # Rows from the crowd, too, find one that is as near as can be (under "ip" not themselves).
+    assert recall(space, rows, rows[::90], k=1) >= (0.95 if metric == "ip" else 1.0)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_recall_survives_deleting_half_and_overwriting_all_twice(hub, metric):
-    rows, queries = embeddings(7, 20_000, 16), embeddings(8, 100, 16)
+    rows, queries = embeddings(7, 10_000, 16), embeddings(8, 100, 16)
     space = filled(hub, rows, metric)
-    gone = np.random.default_rng(9).permutation(20_000)[:10_000]
+    gone = np.random.default_rng(9).permutation(10_000)[:5000]
     space.multidelete(gone)
-    kept = np.setdiff1d(np.arange(20_000), gone)
-    alive = np.full_like(rows, np.nan)
-    alive[kept] = rows[kept]
-
-    def check() -> None:
-        truth = distances(metric, queries, rows)
-        truth[:, gone] = np.inf
-        kth = np.partition(truth, 9, axis=1)[:, 9]
-        hits = 0
-        for query, found in enumerate(space.multi_nearest_neighbors(10, vectors=queries)):
-            assert len(found) == 10
-            hits += (truth[query, found.keys] <= kth[query] * (1 + 1e-5) + 1e-5).sum()
-        assert hits / 1000 >= 0.95
-
-    check()
-    space.wait_indexed()
-    check()
-    space.optimize()
-    assert require_indexed(space).rows_indexed == 10_000
-    check()
+    for settle in (lambda: None, space.wait_indexed, space.optimize):
+        settle()
+        assert recall(space, rows, queries, dead=gone) >= 0.95
+    assert require_indexed(space).rows_indexed == 5000
     for seed in (10, 11):
-        rows = embeddings(seed, 20_000, 16)
-        space.multiset(np.arange(20_000), rows)
+        rows = embeddings(seed, 10_000, 16)
+        space.multiset(np.arange(10_000), rows)
         assert recall(space, rows, queries) >= 0.95
     space.wait_indexed()
     assert recall(space, rows, queries) >= 0.95
     space.optimize()
     stats = require_indexed(space)
-    assert (stats.rows, stats.rows_indexed, stats.segments) == (20_000, 20_000, 1)
+    assert (stats.rows, stats.rows_indexed, stats.segments) == (10_000, 10_000, 1)
     assert recall(space, rows, queries) >= 0.95
 
 

@@ -26,7 +26,7 @@ constexpr size_t kSampleRows = 1024;
 // An error that is lower by less is not worth rotating every query for.
 constexpr double kRotationGain = 0.9;
 
-// Of the squared norm in the middle of all. Rows beyond it, or beyond float32, do not count for the mean.
+// Of the squared norm in the middle of all. Rows beyond it do not count for the mean.
 constexpr float kMeanSquaredNormMax = 100;
 constexpr float kUnlimited = std::numeric_limits<float>::infinity();
 
@@ -248,7 +248,9 @@ void Encoder::residual_of_query(const float* query, float* out) const {
   rotate_and_pad(out);
 }
 
-float Encoder::norm_of(const float* residual) const { return squared_norm(residual, residual_dims_); }
+float Encoder::norm_of(const float* residual) const {
+  return squared_norm(residual, residual_dims_);
+}
 
 RowMeta Encoder::encode(CodeWidth width, const float* residual, uint8_t* out) const {
   const size_t n = residual_dims_;

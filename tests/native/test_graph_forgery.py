@@ -239,7 +239,7 @@ def test_made_up_sections_never_crash(good):
     rng = random.Random(31)
     values = [0, 1, 3, 4, 1999, 2000, 2**31, 2**32 - 1, 0x7F800000, 0xFFC00000, 0x7F7FFFFF]
     outcomes: dict[str, int] = {}
-    for _ in range(400):
+    for _ in range(200):
         name = rng.choice(SECTIONS[:-1])
         places = section(good, name)[1] // 4
         count = rng.choice([1, 5, places])
@@ -255,14 +255,14 @@ def test_made_up_sections_never_crash(good):
 def test_a_made_up_footer_is_refused_or_harmless(good):
     rng = random.Random(32)
     refused = 0
-    for _ in range(600):
+    for _ in range(400):
         forged = bytearray(good)
         at = len(forged) - FOOTER_BYTES + 4 * rng.randrange((FOOTER_BYTES - 12) // 4)
         old = struct.unpack_from("<I", forged, at)[0]
         new = rng.choice([0, 1, 2**31, 2**32 - 1, old + 1, old - 1, old + 64, rng.randrange(2**32)])
         struct.pack_into("<I", forged, at, new % 2**32)
         refused += outcome(sign_footer(forged)) == "Corruption"
-    assert refused > 400
+    assert refused > 250
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -285,7 +285,7 @@ def test_rows_that_link_only_to_themselves_end_a_walk(good):
 
 def test_a_file_without_codes_is_read_like_any_other():
     rows = ROWS.copy()
-    rows[::300] *= np.float32(1e7)
+    rows[::2] += np.float32(1e5)
     graph = native.build_graph(rows, L2)
     assert graph.code_bits == 32
     fs = native.FaultFileSystem()
