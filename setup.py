@@ -100,7 +100,9 @@ def extensions() -> list[Extension]:
     modules = []
     if (native / "_store.pyx").exists():
         modules.append(
-            extension("_store", [native / "_store.pyx", *engine("base", "io", "kernels", "hnsw", "store")])
+            extension(
+                "_store", [native / "_store.pyx", *engine("base", "io", "kernels", "hnsw", "store")]
+            )
         )
     if TESTING:
         modules.append(

@@ -25,8 +25,8 @@ LAYERS = {
     "base": set(),
     "io": {"base"},
     "kernels": {"base"},
-    "store": {"base", "io", "kernels"},
     "hnsw": {"base", "io", "kernels"},
+    "store": {"base", "io", "kernels", "hnsw"},
 }
 
 # The only Python modules that may import each native module; users see the facade.

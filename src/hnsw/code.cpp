@@ -248,9 +248,7 @@ void Encoder::residual_of_query(const float* query, float* out) const {
   rotate_and_pad(out);
 }
 
-float Encoder::norm_of(const float* residual) const {
-  return squared_norm(residual, residual_dims_);
-}
+float Encoder::norm_of(const float* residual) const { return squared_norm(residual, residual_dims_); }
 
 RowMeta Encoder::encode(CodeWidth width, const float* residual, uint8_t* out) const {
   const size_t n = residual_dims_;

@@ -109,7 +109,7 @@ void dot_s16(const int16_t* query, const uint8_t* codes, size_t row_bytes, const
   for (size_t i = 0; i < n; ++i) {
     const auto* row = reinterpret_cast<const int16_t*>(codes + rows[i] * row_bytes);
     int64_t sum = 0;
-    for (size_t d = 0; d < row_bytes / sizeof(int16_t); ++d) sum += query[d] * row[d];
+    for (size_t d = 0; d < row_bytes / sizeof(int16_t); ++d) sum += int64_t{query[d]} * row[d];
     out[i] = sum;
   }
 }
