@@ -276,8 +276,10 @@ def test_max_distance_is_a_number(hub):
 
 def test_an_unknown_option_is_an_error(hub):
     items = hub.create_space("items", dims=2)
+    with pytest.raises(TypeError, match="width"):
+        items.nearest_neighbors(1, vector=[1, 2], width=100)
     with pytest.raises(TypeError, match="ef"):
-        items.nearest_neighbors(1, vector=[1, 2], ef=100)
+        items.nearest_neighbors(1, vector=[1, 2], ef="wide")
     with pytest.raises(TypeError, match="exact"):
         items.nearest_neighbors(1, vector=[1, 2], exact="yes")
     with pytest.raises(TypeError):

@@ -211,7 +211,7 @@ cdef int require_valid(const float* queries, size_t m, size_t dims, Metric metri
     if row == m:
         return 0
     query = "the query vector" if m == 1 else f"query vector {row}"
-    vector = _asarray(queries[row], _float64)
+    vector = _asarray(<float[:dims]><float*>(queries + row * dims), _float64)
     norm = sqrt((vector * vector).sum())
     if not isfinite(norm):
         raise InvalidVectorError(f"{query} holds a NaN or an infinity")

@@ -17,7 +17,7 @@
 #include "base/limits.h"
 #include "base/status.h"
 #include "io/file.h"
-#include "store/finding.h"
+#include "base/finding.h"
 
 namespace ehub {
 

@@ -19,7 +19,7 @@
 
 #include "base/status.h"
 #include "io/file.h"
-#include "store/finding.h"
+#include "base/finding.h"
 #include "store/segment.h"
 #include "store/segment_graph.h"
 #include "store/types.h"

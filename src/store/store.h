@@ -20,7 +20,7 @@
 
 #include "base/status.h"
 #include "io/file.h"
-#include "store/finding.h"
+#include "base/finding.h"
 #include "store/types.h"
 #include "store/view.h"
 
