@@ -42,6 +42,7 @@ class Contender(ABC):
     module: str  # what Python imports
     package: str  # what pip installs
     setting: str  # for people
+    metrics: tuple[Metric, ...] = ("cosine", "l2", "ip")
 
     @classmethod
     def installed(cls) -> bool:
@@ -311,6 +312,7 @@ class Pyglass(Contender):
     module = "glass"
     package = "pyglass-portable"
     setting = f"HNSW R={2 * M} L={EF_CONSTRUCTION} SQ4U, FP32 after"
+    metrics = ("cosine", "l2")  # of vectors of any length its "IP" finds hardly anything
     searcher: Any
 
     def build(self, rows: Vectors, metric: Metric, threads: int, directory: Path) -> None:

@@ -44,7 +44,7 @@ __all__ = [
     "run",
 ]
 
-EFS = (10, 12, 16, 20, 28, 40, 56, 80, 112, 160, 224, 320, 450)
+EFS = (10, 12, 16, 20, 28, 40, 56, 80, 112, 160, 224, 320, 450, 640)
 TARGETS = (0.9, 0.95, 0.99)
 
 # A recall of 1 has no logarithm of its distance to 1; so few queries cannot tell it from this.
@@ -161,6 +161,8 @@ def built(
     for kind, outcome in zip(kinds, outcomes, strict=True):
         progress.set_description(f"building {kind.name}")
         try:
+            if trial.metric not in kind.metrics:
+                raise Failed(f"it does not search by {trial.metric}")
             place = directory / kind.name
             outcome.built = build_apart(kind.name, rows, trial.metric, plan.threads, place)
             live.append((outcome, kind()))
@@ -342,19 +344,20 @@ def ratio_at(
     outcome: Outcome, baseline: Outcome | None, target: float, *, batch: bool = False
 ) -> Ratio | None:
     """How many times as fast as the baseline at equal recall: the median of the rounds' ratios."""
-    if baseline is None:
+    mine = reading_of(outcome, target, batch=batch)
+    other = None if baseline is None else reading_of(baseline, target, batch=batch)
+    if baseline is None or mine is None or other is None:
         return None
-    ratios, signs = [], set()
+    ratios = []
     # Of an interrupted run only the rounds that every setting took part in.
     for number in range(min((len(point.qps) for point in outcome.measured), default=0)):
         ours = at_recall(points_of(outcome, batch, number), target)
         theirs = at_recall(points_of(baseline, batch, number), target)
         if ours is not None and theirs is not None:
             ratios.append(ours.qps / theirs.qps)
-            signs.add(sign_of(ours.bound, theirs.bound))
     if not ratios:
         return None
-    return Ratio(median(ratios), signs.pop() if len(signs) == 1 else "~")
+    return Ratio(median(ratios), sign_of(mine.bound, other.bound))
 
 
 def sign_of(ours: bool, theirs: bool) -> str:
