@@ -34,6 +34,7 @@ COMMANDS = [
     "compact",
     "delete-space",
     "demo",
+    "bench",
 ]
 
 
