@@ -345,7 +345,7 @@ def broken(after, error):
 
 def run_broken(tmp_path, after, error):
     trial = data.prepared(trial_of(vectors(ROWS), vectors(QUERIES, 2)), K, tmp_path)
-    plan = measure.Plan(K, (10, 20), rounds=2)
+    plan = measure.Plan(K, (10, 20), rounds=2, recall_enough=None)
     return measure.run(trial, [broken(after, error)], plan, tmp_path, Silence())
 
 
@@ -356,6 +356,13 @@ def test_a_contender_that_fails_keeps_its_figures_and_stops_nobody(tmp_path):
     assert outcome.failure == "RuntimeError: stop"
     assert [len(point.qps) for point in outcome.measured] == [1, 1]
     assert report.document(found)["contenders"][0]["failure"] == "RuntimeError: stop"
+
+
+def test_a_contender_that_finds_everything_is_asked_no_larger_setting(tmp_path):
+    trial = data.prepared(trial_of(vectors(ROWS), vectors(QUERIES, 2)), K, tmp_path)
+    plan = measure.Plan(K, (10, 20), rounds=2)
+    [outcome] = measure.run(trial, [contenders.Ehub], plan, tmp_path, Silence()).outcomes
+    assert [(point.ef, len(point.qps)) for point in outcome.measured] == [(10, 2)]
 
 
 def test_an_interrupted_run_has_what_was_measured_by_then(tmp_path):

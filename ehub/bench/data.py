@@ -31,6 +31,7 @@ SEED = 20261124
 QUERIES_AT_ONCE = 256
 WRITE_BYTES = 32 << 20
 CHECKED_QUERIES = 20  # of a file that brings its own true neighbors
+CHECKED_MARGIN = 50  # so many rows more than k are compared in float64
 
 # Two float64 distances are a tie if they differ by no more than this share, or by so little.
 TIE_SHARE = 1e-6
@@ -152,12 +153,22 @@ def is_right(trial: Trial, k: int) -> bool:
     if not shape_fits or known.min() < 0 or known.max() >= len(trial.rows):
         return False
     step = max(1, len(trial.queries) // CHECKED_QUERIES)
-    for query, ids in zip(trial.queries[::step], known[::step, :k], strict=True):
-        everything = distances_between(trial.metric, query[np.newaxis], trial.rows[np.newaxis])[0]
-        kth = np.partition(everything, k - 1)[k - 1]
-        if np.sort(everything[ids])[-1] > limit_of(kth) or len(set(ids.tolist())) < k:
-            return False
-    return True
+    sample = replace(trial, queries=trial.queries[::step], neighbors=known[::step, :k])
+    nearest = replace(sample, neighbors=likely_nearest(sample, k + CHECKED_MARGIN))
+    kth = np.partition(distances_to(nearest, cast("Ids", nearest.neighbors)), k - 1)[:, k - 1]
+    return recall(sample, kth, cast("Ids", sample.neighbors), k) == 1
+
+
+def likely_nearest(trial: Trial, count: int) -> Ids:
+    """The nearest rows by products in float32, more than are asked about: fast, and near enough."""
+    found: list[Ids] = []
+    for start, rows in batches(trial.rows):
+        distances = -(trial.queries @ rows.T)
+        if trial.metric == "l2":
+            distances = 2 * distances + np.einsum("nd,nd->n", rows, rows)
+        few = min(count, len(rows))
+        found.append(np.argpartition(distances, few - 1, axis=1)[:, :few] + start)
+    return np.concatenate(found, axis=1)
 
 
 def exact_neighbors(trial: Trial, k: int, directory: Path) -> Ids:

@@ -27,6 +27,7 @@ from ehub.types import Vectors
 
 __all__ = [
     "EFS",
+    "RECALL_ENOUGH",
     "TARGETS",
     "Outcome",
     "Plan",
@@ -44,8 +45,9 @@ __all__ = [
     "run",
 ]
 
-EFS = (10, 12, 16, 20, 28, 40, 56, 80, 112, 160, 224, 320, 450, 640)
+EFS = (10, 12, 16, 20, 28, 40, 56, 80, 112, 160, 224, 320, 450, 640, 900, 1280)
 TARGETS = (0.9, 0.95, 0.99)
+RECALL_ENOUGH = 0.9995  # beyond it nobody looks, and the settings that get there take longest
 
 # A recall of 1 has no logarithm of its distance to 1; so few queries cannot tell it from this.
 MISSED_LEAST = 1e-5
@@ -69,6 +71,7 @@ class Plan:
     efs: tuple[int, ...] = EFS
     rounds: int = 3
     threads: int = 1
+    recall_enough: float | None = RECALL_ENOUGH  # a contender that has it is asked no larger ef
 
     def steps(self, contenders: int) -> int:
         """How many steps a run of so many contenders tells its progress in."""
@@ -205,10 +208,17 @@ def ask_all(
     for ef in plan.efs:
         progress.set_description(f"round {number + 1} of {plan.rounds}, ef {ef}")
         for outcome, contender in live[first:] + live[:first]:
-            if not outcome.failure:
+            if not outcome.failure and not enough(outcome, ef, plan):
                 with failure_noted(outcome):
                     ask(trial, kth, plan, outcome, contender, ef)
             progress.update(1)
+
+
+def enough(outcome: Outcome, ef: int, plan: Plan) -> bool:
+    """Whether a contender finds as good as everything at a smaller setting."""
+    limit = plan.recall_enough
+    smaller = (point.recall for point in outcome.measured if point.ef < ef)
+    return limit is not None and any(found >= limit for found in smaller)
 
 
 def ask(

@@ -51,7 +51,12 @@ def bench(
     k: Annotated[int, typer.Option("-k", "--k", min=1, max=K_MAX, help="How many neighbors.")] = 10,
     queries: Annotated[int, typer.Option(min=1, help="At most so many.")] = 2000,
     rounds: Annotated[int, typer.Option(min=1, help="Figures are medians of them.")] = 3,
-    ef: Annotated[str | None, typer.Option(help="Settings to sweep, as 10,20,40.")] = None,
+    ef: Annotated[
+        str | None,
+        typer.Option(
+            help="Settings to sweep, as 10,20,40. Default: from k on, until nothing is missed."
+        ),
+    ] = None,
     contenders: Contenders = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of builds and batches. Default: all cores.")
@@ -82,13 +87,14 @@ def bench(
     measured by then.
     """
     from ehub.bench.data import prepared
-    from ehub.bench.measure import EFS, Plan, run
+    from ehub.bench.measure import EFS, RECALL_ENOUGH, Plan, run
 
     check_files(json_file, plots or [], keep)
     kinds = chosen_contenders(contenders)
     usable = len(os.sched_getaffinity(0))
     efs = sorted({max(k, one) for one in (EFS if ef is None else numbers(ef, "--ef"))})
-    plan = Plan(k, tuple(efs), rounds, min(threads or usable, usable))
+    enough = RECALL_ENOUGH if ef is None else None
+    plan = Plan(k, tuple(efs), rounds, min(threads or usable, usable), enough)
     trial = load(data, random, space, metric, queries)
     with place(keep) as directory:
         output.note(f"{trial.name}: {len(trial.rows):,} x {trial.rows.shape[1]}, {trial.metric}")
