@@ -8,10 +8,16 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 
-from benchmarks import ingest, reads, search
-from benchmarks.harness import Claim, machine
+from benchmarks import ann, ingest, reads, search
+from benchmarks.harness import Claim
+from ehub.bench.report import machine
 
-SUITES = {"ingest": ingest.claims, "reads": reads.claims, "search": search.claims}
+SUITES = {
+    "ann": ann.claims,
+    "ingest": ingest.claims,
+    "reads": reads.claims,
+    "search": search.claims,
+}
 
 
 def figure(value: float) -> str:

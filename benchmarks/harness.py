@@ -12,7 +12,6 @@ import gc
 import os
 import shutil
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -88,15 +87,3 @@ def timed(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
-
-
-def machine() -> str:
-    """Processor, cores and kernel, for the report."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown"
-    )
-    kernel = subprocess.run(
-        ["uname", "-r"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return f"{model}, {os.cpu_count()} cores, Linux {kernel}"

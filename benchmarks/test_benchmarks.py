@@ -8,12 +8,15 @@ import pytest
 
 from benchmarks.__main__ import SUITES
 
+STORES = ("lmdb", "rocksdict")
+PEERS = {"ann": ("hnswlib",), "ingest": STORES, "reads": STORES}
+
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_suite_runs_at_a_hundredth_of_its_size(
     suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for peer in ("lmdb", "rocksdict"):
+    for peer in PEERS.get(suite, ()):
         pytest.importorskip(peer)
     monkeypatch.setenv("EHUB_BENCH_DIR", str(tmp_path))
     claims = SUITES[suite](0.01)

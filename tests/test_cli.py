@@ -35,6 +35,7 @@ COMMANDS = [
     "compact",
     "delete-space",
     "demo",
+    "bench",
 ]
 
 

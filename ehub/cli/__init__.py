@@ -15,11 +15,21 @@ from typing import Annotated
 import typer
 
 import ehub
-from ehub.cli import exporting, importing, reading, trial, upkeep
+from ehub.cli import benchmark, exporting, importing, reading, trial, upkeep
 from ehub.cli.app import Failure, Interrupted, app
 from ehub.formats import InputError
 
-__all__ = ["app", "exporting", "importing", "main", "reading", "run", "trial", "upkeep"]
+__all__ = [
+    "app",
+    "benchmark",
+    "exporting",
+    "importing",
+    "main",
+    "reading",
+    "run",
+    "trial",
+    "upkeep",
+]
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

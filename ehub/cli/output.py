@@ -97,14 +97,14 @@ def numbers(vector: NDArray[np.float32]) -> list[float]:
     return [float(str(number)) for number in vector]
 
 
-def progress_bar(total: int | None, description: str) -> Any:
-    """A progress bar of rows on standard error; nothing unless that is a terminal."""
+def progress_bar(total: int | None, description: str, unit: str = " rows") -> Any:
+    """A progress bar on standard error, of rows if not told otherwise; only on a terminal."""
     from tqdm import tqdm
 
     return tqdm(
         total=total,
         desc=description,
-        unit=" rows",
+        unit=unit,
         unit_scale=True,
         leave=False,
         disable=not is_terminal(sys.stderr),
