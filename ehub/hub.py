@@ -101,7 +101,7 @@ class Hub:
         *,
         metric: Metric = "cosine",
         key_type: KeyType = "str",
-        M: int = 24,  # noqa: N803 - the word of the field
+        M: int = 24,
         ef_construction: int = 100,
         ef: int | None = None,
         target_recall: float = 0.95,
