@@ -75,12 +75,17 @@ def flags_of(source: Path) -> list[str]:
         flags += ["-ffp-contract=off"]
     if source.parent == Path("src/kernels") and platform.machine() in ("x86_64", "AMD64"):
         flags += ISA_FLAGS.get(source.name, [])
-    if source in BINDERS or source.name == "_testing.cpp":
-        flags += ["-O1"]  # pybind11 takes long to optimise, and nobody times a test binding
+    if uses_pybind11(source):
+        flags += ["-O1"]  # it takes long to optimise, and the work is done elsewhere
     if source.name == "_testing.cpp":
         names = [binder.stem.removeprefix("bind_") for binder in BINDERS]
         flags += ["-DEHUB_BINDERS(X)=" + " ".join(f"X({name})" for name in names)]
     return flags
+
+
+def uses_pybind11(source: Path) -> bool:
+    """Whether a file is a binding in C++."""
+    return source in BINDERS or source.name in ("_hnsw.cpp", "_testing.cpp")
 
 
 def engine(*layers: str) -> list[Path]:
@@ -103,6 +108,10 @@ def extensions() -> list[Extension]:
             extension(
                 "_store", [native / "_store.pyx", *engine("base", "io", "kernels", "hnsw", "store")]
             )
+        )
+    if (native / "_hnsw.cpp").exists():
+        modules.append(
+            extension("_hnsw", [native / "_hnsw.cpp", *engine("base", "io", "kernels", "hnsw")])
         )
     if TESTING:
         modules.append(
@@ -193,7 +202,7 @@ class BuildExt(build_ext):
 
 def pybind11_include(source: Path) -> list[str]:
     """Where pybind11 is, for files that use it; `-MMD` and warnings skip system directories."""
-    if source not in BINDERS and source.name != "_testing.cpp":
+    if not uses_pybind11(source):
         return []
     import pybind11
 

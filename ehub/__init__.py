@@ -10,6 +10,7 @@
 `open()` gives a `Hub`, a hub has spaces (`Space`), and a space has rows: vectors under keys.
 """
 
+from ehub import hnswlib_io
 from ehub.config import Config, LocalConfig, connect
 from ehub.errors import (
     ClosedError,
@@ -81,6 +82,7 @@ __all__ = [
     "VerifyReport",
     "__version__",
     "connect",
+    "hnswlib_io",
     "open",
     "repair",
 ]

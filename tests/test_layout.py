@@ -32,7 +32,7 @@ LAYERS = {
 # The only Python modules that may import each native module; users see the facade.
 NATIVE_USERS = {
     "_store": {"_arrays", "hub", "space", "view"},
-    "_hnsw": {"index"},
+    "_hnsw": {"hnswlib_io"},
 }
 
 # The engine neither prints nor knows Python; a failed assertion is the one thing it writes.

@@ -84,6 +84,19 @@ cdef extern from "hnsw/parameters.h" namespace "ehub::hnsw" nogil:
         uint32_t ef
         float target_recall
 
+    cppclass GraphView:
+        uint32_t rows
+        uint32_t link_stride
+        const uint32_t* links
+
+cdef extern from "hnsw/given_links.h" namespace "ehub::hnsw" nogil:
+    cppclass GivenLinks:
+        pass
+
+cdef extern from "hnsw/graph_file.h" namespace "ehub::hnsw" nogil:
+    cppclass GraphFile:
+        const GraphView& view()
+
 cdef extern from "store/types.h" namespace "ehub" nogil:
     enum class KeyType "ehub::KeyType":
         kString
@@ -130,6 +143,7 @@ cdef extern from "store/view.h" namespace "ehub" nogil:
         Status weighted_sum(
             const Ordinal* rows, const double* weights, size_t n, double* out
         ) except +
+        shared_ptr[const GraphFile] sole_graph() except +
 
     # std::shared_ptr<const void>, which Cython has no way to spell.
     cppclass Pin "std::shared_ptr<const void>":
@@ -227,6 +241,7 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
         vector[string] spaces() except +
         Status drop_space(const string& name) except +
         Result[WriteResult] write(const WriteBatch& batch)
+        Result[cbool] write_linked(const WriteBatch& batch, const GivenLinks& links)
         Result[shared_ptr[const CView]] view(const CTable& table)
         Result[uint64_t] row_count(const CTable& table)
         TableStats stats(const CTable& table) except +
@@ -254,6 +269,7 @@ cdef extern from *:
     #include <utility>
 
     #include "base/status.h"
+    #include "hnsw/given_links.h"
     #include "store/view.h"
 
     // Moves the value of a Result to `out`; the reason instead if there is none.
@@ -262,6 +278,11 @@ cdef extern from *:
       if (!result.ok()) return result.status();
       *out = std::move(result.value());
       return {};
+    }
+
+    inline ehub::hnsw::GivenLinks given_links(const uint64_t* begins, size_t begin_count,
+                                              const uint32_t* targets, size_t target_count) {
+      return {{begins, begin_count}, {targets, target_count}};
     }
 
     // The cursor's next batch; threads that share a cursor wait here for one another.
@@ -278,6 +299,9 @@ cdef extern from *:
     Status take_view "take"(
         Result[shared_ptr[const CView]] result, shared_ptr[const CView]* out
     ) except + nogil
+    GivenLinks given_links(
+        const uint64_t* begins, size_t begin_count, const uint32_t* targets, size_t target_count
+    ) nogil
     Status next_batch(
         mutex& mutex, ScanCursor& cursor, size_t rows_max, ScanBatch* out
     ) except + nogil

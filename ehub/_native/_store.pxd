@@ -37,6 +37,8 @@ cdef class Table:
     cdef readonly Py_ssize_t dims
     cdef readonly str metric
     cdef readonly str key_type
+    cdef readonly unsigned int M
+    cdef readonly unsigned int ef_construction
     cdef shared_ptr[CTable] table
     cdef cbool integer
 

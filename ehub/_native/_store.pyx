@@ -46,6 +46,8 @@ from ehub._native._engine cimport (
     CVerifyReport,
     CView,
     Durability,
+    GivenLinks,
+    GraphFile,
     KeyType,
     Metric,
     Neighbor,
@@ -61,6 +63,7 @@ from ehub._native._engine cimport (
     WriteKind,
     WriteResult,
     first_invalid_row,
+    given_links,
     kernels,
     kKeyBytesMax,
     kNoOrdinal,
@@ -79,6 +82,7 @@ from numpy import empty as _empty
 from numpy import float32 as _float32
 from numpy import float64 as _float64
 from numpy import int64 as _int64
+from numpy import uint32 as _uint32
 from numpy.ma import MaskedArray as _MaskedArray
 
 from ehub.errors import (
@@ -235,6 +239,8 @@ cdef class Store:
         table.metric = name_of(<int>schema.metric, _METRICS)
         table.key_type = name_of(<int>schema.key_type, _KEY_TYPES)
         table.integer = schema.key_type == KeyType.kInteger
+        table.M = schema.index.M
+        table.ef_construction = schema.index.ef_construction
         return table
 
     cdef int require_open(self) except -1:
@@ -445,6 +451,39 @@ cdef class Table:
             self.write(batch)
         finally:
             batch.keys.swap(keys.views)
+
+    def multiset_linked(
+        self,
+        Keys keys not None,
+        const float[:, ::1] vectors not None,
+        const uint64_t[::1] begins not None,
+        const uint32_t[::1] targets not None,
+    ):
+        cdef WriteBatch batch
+        cdef GivenLinks links
+        cdef cbool were_taken = False
+        cdef Status status
+        self.require_fit(keys)
+        if vectors.shape[0] != len(keys) or vectors.shape[1] != self.dims:
+            raise ValueError("expected a vector of this space for each key")
+        if begins.shape[0] != len(keys) + 1:
+            raise ValueError("expected links for each key")
+        self.store.require_open()
+        if len(keys) == 0:
+            return False
+        links = given_links(
+            &begins[0], begins.shape[0], &targets[0] if targets.shape[0] else NULL, targets.shape[0]
+        )
+        batch.table = self.table
+        batch.vectors = &vectors[0, 0]
+        batch.keys.swap(keys.views)
+        try:
+            with nogil:
+                status = take(self.store.engine.get().write_linked(batch, links), &were_taken)
+            check(status)
+        finally:
+            batch.keys.swap(keys.views)
+        return were_taken
 
     def delete(self, key, /):
         cdef int64_t integer

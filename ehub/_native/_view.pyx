@@ -189,6 +189,23 @@ cdef class View:
                 out += 1
         return self.keys_of(rows), distances, begins
 
+    def graph(self):
+        cdef shared_ptr[const GraphFile] graph
+        with nogil:
+            graph = deref(self.view).sole_graph()
+        if graph.get() == NULL:
+            return None
+        cdef const GraphFile* file = graph.get()
+        links = _empty((file.view().rows, file.view().link_stride), _uint32)
+        cdef uint32_t* out = <uint32_t*>data_of(links)
+        with nogil:
+            memcpy(
+                out,
+                file.view().links,
+                <size_t>file.view().rows * file.view().link_stride * sizeof(uint32_t),
+            )
+        return links
+
     def weighted_sum(self, Keys keys not None, const double[::1] weights=None):
         cdef vector[Ordinal] rows
         cdef Status status

@@ -65,9 +65,10 @@ class GraphBuilder {
     graph_->parameters = parameters;
   }
 
-  Result<std::unique_ptr<BuiltGraph>> run() {
+  // `given`: null to find the links here.
+  Result<std::unique_ptr<BuiltGraph>> run(const GivenLinks* given) {
     choose_codes();
-    if (!insert()) return cancelled();
+    if (!link(given)) return cancelled();
     view().rows = static_cast<uint32_t>(input_.rows);
     encode_for_walk();
     view().calibration.ef =
@@ -91,19 +92,28 @@ class GraphBuilder {
     view().calibration.rerank_min = 0;
   }
 
-  bool insert() {
+  bool insert(const BuildDistances& distances, uint32_t* links, size_t stride) {
+    Inserter inserter(distances, input_.rows, view().twins, parameters_, team_);
+    if (!inserter.insert_all(control_)) return false;
+    inserter.finish(links, stride);
+    return true;
+  }
+
+  bool link(const GivenLinks* given) {
     set_norms(graph_->encoder, input_, graph_->codes, team_);
     const BuildDistances distances(kernels(), graph_->codes.set(), input_.rows, lifts_of(input_, team_), team_);
     graph_->twins = Twins(input_.vectors, input_.rows, input_.dims);
     view().twins = graph_->twins.view();
-    const std::vector<uint32_t> nodes = node_rows(input_.rows, view().twins);
-    Inserter inserter(distances, input_.rows, view().twins, parameters_, team_);
-    if (!inserter.insert_all(control_)) return false;
     const size_t links_max = 2 * size_t{parameters_.M};
     const size_t stride = align_up(links_max, 16);
     graph_->links = Buffer(input_.rows * stride * sizeof(uint32_t));
     auto* links = reinterpret_cast<uint32_t*>(graph_->links.data());
-    inserter.finish(links, stride);
+    if (given != nullptr) {
+      take_links(*given, distances, view().twins, input_.rows, links_max, team_, links, stride);
+    } else if (!insert(distances, links, stride)) {
+      return false;
+    }
+    const std::vector<uint32_t> nodes = node_rows(input_.rows, view().twins);
     GraphView built;
     built.rows = static_cast<uint32_t>(input_.rows);
     built.link_stride = static_cast<uint32_t>(stride);
@@ -146,7 +156,13 @@ class GraphBuilder {
 Result<std::unique_ptr<BuiltGraph>> build_graph(const GraphInput& input, const GraphParameters& parameters, Team& team,
                                                 BuildControl& control) {
   EHUB_ASSERT(input.rows >= 1);
-  return GraphBuilder(input, parameters, team, control).run();
+  return GraphBuilder(input, parameters, team, control).run(nullptr);
+}
+
+Result<std::unique_ptr<BuiltGraph>> adopt_graph(const GraphInput& input, const GivenLinks& given,
+                                                const GraphParameters& parameters, Team& team, BuildControl& control) {
+  EHUB_ASSERT(input.rows >= 1 && given.is_sound(input.rows));
+  return GraphBuilder(input, parameters, team, control).run(&given);
 }
 
 }  // namespace ehub::hnsw

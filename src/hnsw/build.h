@@ -18,6 +18,7 @@
 #include "base/status.h"
 #include "hnsw/buffer.h"
 #include "hnsw/code.h"
+#include "hnsw/given_links.h"
 #include "hnsw/graph.h"
 #include "hnsw/team.h"
 
@@ -53,5 +54,9 @@ struct BuiltGraph {
 // kClosed if it was cancelled.
 Result<std::unique_ptr<BuiltGraph>> build_graph(const GraphInput& input, const GraphParameters& parameters, Team& team,
                                                 BuildControl& control);
+// The same, but that the rows are not inserted: their links are `given`, and only cut, connected and calibrated.
+// Requires: given.is_sound(input.rows).
+Result<std::unique_ptr<BuiltGraph>> adopt_graph(const GraphInput& input, const GivenLinks& given,
+                                                const GraphParameters& parameters, Team& team, BuildControl& control);
 
 }  // namespace ehub::hnsw

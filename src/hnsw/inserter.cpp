@@ -46,11 +46,10 @@ std::vector<uint32_t> router_rows(std::span<const uint32_t> rows, size_t code_by
 }
 
 std::vector<uint32_t> node_rows(size_t rows, const TwinsView& twins) {
-  std::vector<bool> is_twin(rows, false);
-  for (const uint32_t row : twins.rows) is_twin[row] = true;
+  const std::vector<uint32_t> node_of = nodes_of_rows(rows, twins);
   std::vector<uint32_t> nodes;
   for (uint32_t row = 0; row < rows; ++row) {
-    if (!is_twin[row]) nodes.push_back(row);
+    if (node_of[row] == row) nodes.push_back(row);
   }
   return nodes;
 }
@@ -118,7 +117,7 @@ void Inserter::choose_links(Worker& worker, uint32_t row, size_t begin, size_t e
     for (size_t place = 0; place < end; ++place) {
       if (order_[place] != row) others.push_back(order_[place]);
     }
-    score_candidates(worker, row, others.data(), others.size());
+    score_candidates(worker.distances, row, others.data(), others.size(), worker.candidates);
   } else {
     find_candidates(worker, row);
   }
@@ -136,14 +135,6 @@ void Inserter::find_candidates(Worker& worker, uint32_t row) {
   (void)worker.walker.walk(view_, worker.distances);
   // All that was expanded, the way there included: it leads out of a crowd of rows that are all alike.
   worker.candidates = worker.walker.expanded();
-  std::sort(worker.candidates.begin(), worker.candidates.end());
-}
-
-void Inserter::score_candidates(Worker& worker, uint32_t row, const uint32_t* rows, size_t n) {
-  std::vector<float> scores(n);
-  worker.distances.set_row(row);
-  (void)worker.distances.score(rows, n, scores.data());
-  for (size_t i = 0; i < n; ++i) worker.candidates.push_back(make_candidate(scores[i], rows[i]));
   std::sort(worker.candidates.begin(), worker.candidates.end());
 }
 
@@ -191,28 +182,18 @@ void Inserter::link_back(Worker& worker, uint32_t target, const uint64_t* source
   }
   worker.candidates.clear();
   const std::vector<uint32_t> candidates = all;
-  score_candidates(worker, target, candidates.data(), candidates.size());
+  score_candidates(worker.distances, target, candidates.data(), candidates.size(), worker.candidates);
   all.resize(links_max_);
   const size_t kept = worker.pruner.prune(worker.candidates.data(), worker.candidates.size(), links_max_, all.data());
   set_links(target, all.data(), kept);
 }
 
 void Inserter::finish(uint32_t* out, size_t link_stride) {
+  std::vector<LinkCutter> cutters(team_.size(), LinkCutter(distances_));
   team_.run(rows_, kTaskTargets, [&](size_t begin, size_t end, unsigned w) {
-    Worker& worker = workers_[w];
     for (size_t i = begin; i < end; ++i) {
       const auto row = static_cast<uint32_t>(i);
-      const uint32_t* links = links_of(row);
-      const size_t n = degree(row);
-      worker.candidates.clear();
-      score_candidates(worker, row, links, n);
-      worker.chosen.assign(link_stride, row);
-      if (n > links_max_) {
-        worker.pruner.prune(worker.candidates.data(), n, links_max_, worker.chosen.data());
-      } else {
-        for (size_t j = 0; j < n; ++j) worker.chosen[j] = row_of(worker.candidates[j]);
-      }
-      std::copy_n(worker.chosen.data(), link_stride, out + i * link_stride);
+      cutters[w].cut(row, links_of(row), degree(row), links_max_, out + i * link_stride, link_stride);
     }
   });
 }

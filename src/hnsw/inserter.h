@@ -54,8 +54,6 @@ class Inserter {
   void find_candidates(Worker& worker, uint32_t row);
   void add_back_links(size_t begin, size_t end);
   void link_back(Worker& worker, uint32_t target, const uint64_t* sources, size_t n);
-  // Adds to worker.candidates those of `rows`, with their distances from `row`, and sorts all.
-  void score_candidates(Worker& worker, uint32_t row, const uint32_t* rows, size_t n);
 
   const BuildDistances& distances_;
   const size_t rows_;

@@ -49,4 +49,26 @@ size_t Pruner::prune(const Candidate* candidates, size_t n, size_t links_max, ui
   return taken_.size();
 }
 
+void score_candidates(RowDistances& distances, uint32_t row, const uint32_t* rows, size_t n,
+                      std::vector<Candidate>& candidates) {
+  std::vector<float> scores(n);
+  distances.set_row(row);
+  // No source of distances between rows fails.
+  (void)distances.score(rows, n, scores.data());
+  for (size_t i = 0; i < n; ++i) candidates.push_back(make_candidate(scores[i], rows[i]));
+  std::sort(candidates.begin(), candidates.end());
+}
+
+void LinkCutter::cut(uint32_t row, const uint32_t* links, size_t n, size_t links_max, uint32_t* out,
+                     size_t link_stride) {
+  candidates_.clear();
+  score_candidates(distances_, row, links, n, candidates_);
+  std::fill_n(out, link_stride, row);
+  if (n > links_max) {
+    pruner_.prune(candidates_.data(), n, links_max, out);
+  } else {
+    for (size_t i = 0; i < n; ++i) out[i] = row_of(candidates_[i]);
+  }
+}
+
 }  // namespace ehub::hnsw

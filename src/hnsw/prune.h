@@ -38,4 +38,25 @@ class Pruner {
   std::vector<Candidate> refused_;
 };
 
+// Adds those of `rows` to `candidates`, with their distances from `row`, and sorts all.
+void score_candidates(RowDistances& distances, uint32_t row, const uint32_t* rows, size_t n,
+                      std::vector<Candidate>& candidates);
+
+// Puts a row's links in the form that a graph has them in.
+//
+// Thread-safety: belongs to one thread; it keeps its memory.
+class LinkCutter {
+ public:
+  explicit LinkCutter(const BuildDistances& distances) : distances_(distances), pruner_(distances) {}
+
+  // out[link_stride]: at most `links_max` of links[n], nearest first; the rest is filled with the row itself.
+  // Requires: they are without the row itself and without repeats.
+  void cut(uint32_t row, const uint32_t* links, size_t n, size_t links_max, uint32_t* out, size_t link_stride);
+
+ private:
+  RowDistances distances_;
+  Pruner pruner_;
+  std::vector<Candidate> candidates_;
+};
+
 }  // namespace ehub::hnsw

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 #include "base/hash.h"
@@ -25,6 +26,15 @@ void TwinsView::spread(const uint64_t* wanted, size_t rows_count, uint64_t* out)
       clear_bit(out, twin);
     }
   }
+}
+
+std::vector<uint32_t> nodes_of_rows(size_t rows, const TwinsView& twins) {
+  std::vector<uint32_t> node_of(rows);
+  std::iota(node_of.begin(), node_of.end(), 0U);
+  for (const uint32_t node : twins.nodes) {
+    for (const uint32_t twin : twins.of(node)) node_of[twin] = node;
+  }
+  return node_of;
 }
 
 Twins::Twins(const float* rows, size_t n, size_t dims) {

@@ -32,6 +32,9 @@ struct TwinsView {
   void spread(const uint64_t* wanted, size_t rows_count, uint64_t* out) const;
 };
 
+// Per row of [0, rows) the node that it is a twin of, or the row itself.
+std::vector<uint32_t> nodes_of_rows(size_t rows, const TwinsView& twins);
+
 class Twins {
  public:
   Twins() = default;

@@ -14,10 +14,10 @@
 #include <string>
 #include <vector>
 
+#include "base/finding.h"
 #include "base/limits.h"
 #include "base/status.h"
 #include "io/file.h"
-#include "base/finding.h"
 
 namespace ehub {
 

@@ -47,6 +47,16 @@ Result<const float*> all_vectors(const SealedSegment& segment) {
   return vectors;
 }
 
+// Whether the rows of the segment are those that the links are among.
+bool are_rows_of(const SealedSegment& segment, const LinkedRows& linked) {
+  if (segment.row_count() != linked.keys.size()) return false;
+  for (Row row = 0; row < segment.row_count(); ++row) {
+    const Result<std::string_view> key = segment.key(row);
+    if (!key.ok() || key.value() != linked.keys[row]) return false;
+  }
+  return true;
+}
+
 unsigned usable_cores() { return std::max(1U, std::thread::hardware_concurrency()); }
 
 }  // namespace
@@ -107,6 +117,26 @@ bool Indexer::is_due(const Table& table) const {
   return (searched != 0 && now - searched < kSearchedMs) || now - store_.last_commit_ms.load() > kPauseMs;
 }
 
+Indexer::Hold::Hold(Indexer& indexer, TableId table) : indexer_(indexer), table_(table) {
+  const std::lock_guard lock(indexer_.mutex_);
+  indexer_.held_.insert(table_);
+}
+
+Indexer::Hold::~Hold() {
+  {
+    const std::lock_guard lock(indexer_.mutex_);
+    indexer_.held_.erase(indexer_.held_.find(table_));
+  }
+  indexer_.wake();
+}
+
+std::vector<std::shared_ptr<Table>> Indexer::tables_to_index() const {
+  std::vector<std::shared_ptr<Table>> tables = store_.all_tables();
+  const std::lock_guard lock(mutex_);
+  std::erase_if(tables, [this](const std::shared_ptr<Table>& table) { return held_.contains(table->id); });
+  return tables;
+}
+
 bool Indexer::given_up(SegmentId id) const {
   const std::lock_guard lock(mutex_);
   return std::find(given_up_.begin(), given_up_.end(), id) != given_up_.end();
@@ -114,12 +144,12 @@ bool Indexer::given_up(SegmentId id) const {
 
 // Graphs come before merges: what is searched now before what will be searched better.
 bool Indexer::find_job(Job* job) {
-  const std::vector<std::shared_ptr<Table>> tables = store_.all_tables();
+  const std::vector<std::shared_ptr<Table>> tables = tables_to_index();
   for (const auto& table : tables) {
     for (const SealedRef& ref : sealed_of(*table)) {
       if (ref.segment->row_count() < store_.options.graph_rows_min || given_up(ref.segment->info().id)) continue;
       if (ref.segment->graph().state() == SegmentGraph::State::kReady) continue;
-      *job = {table, {}, ref.segment};
+      *job = {table, {}, ref.segment, nullptr};
       return true;
     }
   }
@@ -128,7 +158,7 @@ bool Indexer::find_job(Job* job) {
     std::vector<SealedRef> merged = due_for_merge(sealed_of(*table), limits);
     const auto hopeless = [this](const SealedRef& ref) { return given_up(ref.segment->info().id); };
     if (merged.empty() || std::any_of(merged.begin(), merged.end(), hopeless)) continue;
-    *job = {table, std::move(merged), nullptr};
+    *job = {table, std::move(merged), nullptr, nullptr};
     return true;
   }
   return false;
@@ -152,31 +182,37 @@ Status Indexer::perform_alone(const Job& job, unsigned threads) {
     const SegmentGraph::State before = job.segment->graph().state();
     if (before == SegmentGraph::State::kReady) return {};
     if (before == SegmentGraph::State::kDamaged) rebuilds_.fetch_add(1);
-    return build(job.table->schema, *job.segment, threads);
+    return build(job, *job.segment, threads);
   }
   return merge(job, threads);
 }
 
-Status Indexer::build(const Schema& schema, const SealedSegment& segment, unsigned threads) {
+Status Indexer::build(const Job& job, const SealedSegment& segment, unsigned threads) {
+  const Schema& schema = job.table->schema;
   const Result<const float*> vectors = all_vectors(segment);
   if (!vectors.ok()) return vectors.status();
   const auto began = std::chrono::steady_clock::now();
   control_.rows_done = 0;
   hnsw::Team team(threads);
   const hnsw::GraphInput input = {schema.metric, vectors.value(), segment.row_count(), schema.dims};
-  auto built = hnsw::build_graph(input, schema.index, team, control_);
+  const bool adopting = job.linked != nullptr && are_rows_of(segment, *job.linked);
+  auto built = adopting ? hnsw::adopt_graph(input, job.linked->links, schema.index, team, control_)
+                        : hnsw::build_graph(input, schema.index, team, control_);
   control_.rows_done = 0;
   if (!built.ok()) return built.status();
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
-  build_rate_ = segment.row_count() / seconds.count();
+  if (!adopting) build_rate_ = segment.row_count() / seconds.count();
   SegmentGraph& graph = segment.graph();
   EHUB_RETURN_IF_ERROR(hnsw::write_graph(store_.fs, graph.directory(), graph.stamp(), *built.value()));
   EHUB_RETURN_IF_ERROR(store_.fs.sync_directory(graph.directory()));
   graph.look_again();
   const auto opened = graph.load();
-  return opened == nullptr
-             ? corruption(hnsw::graph_path(graph.directory(), segment.info().id), 0, "cannot be read back")
-             : opened->verify();
+  if (opened == nullptr) {
+    return corruption(hnsw::graph_path(graph.directory(), segment.info().id), 0, "cannot be read back");
+  }
+  EHUB_RETURN_IF_ERROR(opened->verify());
+  if (adopting) job.linked->were_taken = true;
+  return {};
 }
 
 Status Indexer::merge(const Job& job, unsigned threads) {
@@ -195,10 +231,11 @@ Status Indexer::merge(const Job& job, unsigned threads) {
     prepared.rewritten = std::move(rewritten.value());
     const auto& segment = prepared.rewritten.segment;
     if (segment != nullptr && segment->row_count() >= store_.options.graph_rows_min) {
-      status = build(job.table->schema, *segment, threads);
+      status = build(job, *segment, threads);
     }
     if (status.ok()) status = store_.fs.sync_directory(store_.segment_directory);
     if (status.ok()) status = store_.checkpoint({.prepared = &prepared});
+    if (job.linked != nullptr) job.linked->were_taken &= status.ok() && prepared.was_taken;
   } else {
     status = rewritten.status();
   }
@@ -207,19 +244,35 @@ Status Indexer::merge(const Job& job, unsigned threads) {
   return status;
 }
 
+unsigned Indexer::threads_of_caller() const { return store_.options.background ? usable_cores() : 1; }
+
 Status Indexer::settle(const std::shared_ptr<Table>& table, bool merging) {
-  const unsigned threads = store_.options.background ? usable_cores() : 1;
+  const unsigned threads = threads_of_caller();
   const Row rows_max = store_.segment_rows_max(table->schema);
   while (merging && !table->dropped()) {
     std::vector<SealedRef> merged = all_compactable(sealed_of(*table), rows_max);
     if (merged.empty()) break;
-    EHUB_RETURN_IF_ERROR(perform({table, std::move(merged), nullptr}, threads));
+    EHUB_RETURN_IF_ERROR(perform({table, std::move(merged), nullptr, nullptr}, threads));
   }
   for (const SealedRef& ref : sealed_of(*table)) {
     if (ref.segment->row_count() < store_.options.graph_rows_min || table->dropped()) continue;
-    EHUB_RETURN_IF_ERROR(perform({table, {}, ref.segment}, threads));
+    EHUB_RETURN_IF_ERROR(perform({table, {}, ref.segment, nullptr}, threads));
   }
   return table->dropped() ? not_found("space '" + table->space + "' was deleted") : Status();
+}
+
+Status Indexer::adopt(const std::shared_ptr<Table>& table, LinkedRows& linked) {
+  std::vector<SealedRef> sealed = sealed_of(*table);
+  uint64_t rows = 0;
+  for (const SealedRef& ref : sealed) rows += ref.segment->row_count();
+  if (rows != linked.keys.size() || rows < store_.options.graph_rows_min) return {};
+  Job job = {table, {}, nullptr, &linked};
+  if (sealed.size() == 1) {
+    job.segment = sealed.front().segment;
+  } else {
+    job.merged = std::move(sealed);
+  }
+  return perform(job, threads_of_caller());
 }
 
 }  // namespace ehub

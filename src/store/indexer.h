@@ -14,6 +14,8 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <set>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -23,6 +25,13 @@
 #include "store/table.h"
 
 namespace ehub {
+
+// Rows that come with the links of their graph.
+struct LinkedRows {
+  const std::vector<std::string_view>& keys;
+  const hnsw::GivenLinks& links;
+  bool were_taken = false;  // set by the indexer: there is a graph of these links now
+};
 
 class Indexer {
  public:
@@ -41,6 +50,23 @@ class Indexer {
   // meanwhile.
   Status settle(const std::shared_ptr<Table>& table, bool merging);
 
+  // Makes one segment of the table's, and the links its graph, if its rows are these in this order. Works like
+  // settle().
+  Status adopt(const std::shared_ptr<Table>& table, LinkedRows& linked);
+
+  // While it lives, nothing is done for a table but what settle() and adopt() are called for.
+  class Hold {
+   public:
+    Hold(Indexer& indexer, TableId table);
+    ~Hold();
+    Hold(const Hold&) = delete;
+    Hold& operator=(const Hold&) = delete;
+
+   private:
+    Indexer& indexer_;
+    const TableId table_;
+  };
+
   // Rows that are in the graph being built now, and graphs that had to be built again because they were damaged.
   uint64_t rows_done() const { return control_.rows_done.load(std::memory_order_relaxed); }
   uint64_t rebuilds() const { return rebuilds_.load(std::memory_order_relaxed); }
@@ -53,6 +79,7 @@ class Indexer {
     std::shared_ptr<Table> table;
     std::vector<SealedRef> merged;                 // to become one segment, or
     std::shared_ptr<const SealedSegment> segment;  // to get a graph
+    LinkedRows* linked = nullptr;                  // what to make it of, if these are its rows
   };
 
   void run();
@@ -61,8 +88,11 @@ class Indexer {
   Status perform(const Job& job, unsigned threads);
   Status perform_alone(const Job& job, unsigned threads);
   Status merge(const Job& job, unsigned threads);
-  Status build(const Schema& schema, const SealedSegment& segment, unsigned threads);
+  Status build(const Job& job, const SealedSegment& segment, unsigned threads);
+  std::vector<std::shared_ptr<Table>> tables_to_index() const;
   bool given_up(SegmentId id) const;
+  // For work in the caller's thread.
+  unsigned threads_of_caller() const;
 
   Store::Impl& store_;
   hnsw::BuildControl control_;
@@ -74,6 +104,7 @@ class Indexer {
   std::thread thread_;
   bool stopping_ = false;
   bool woken_ = false;
+  std::multiset<TableId> held_;
   std::vector<SegmentId> given_up_;  // whose build failed; tried again when the hub is opened anew
 
   std::mutex work_mutex_;  // one job at a time

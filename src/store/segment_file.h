@@ -17,9 +17,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/finding.h"
 #include "base/status.h"
 #include "io/file.h"
-#include "base/finding.h"
 #include "store/segment.h"
 #include "store/segment_graph.h"
 #include "store/types.h"

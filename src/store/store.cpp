@@ -208,6 +208,23 @@ Result<WriteResult> Store::write(const WriteBatch& batch) {
   return pending.result;
 }
 
+Result<bool> Store::write_linked(const WriteBatch& batch, const hnsw::GivenLinks& links) {
+  EHUB_RETURN_IF_ERROR(impl_->check_writable());
+  const size_t rows = batch.keys.size();
+  if (rows > kSegmentRowsMax) return invalid_argument(std::to_string(rows) + " rows are more than a segment has");
+  if (!links.is_sound(rows)) return invalid_argument("a link leads to a row that is not in the batch");
+  const std::shared_ptr<Table> shared = impl_->shared_table(*batch.table);
+  if (shared == nullptr) return not_found("space '" + batch.table->space + "' was deleted");
+  const Indexer::Hold hold(impl_->indexer, shared->id);
+  const Result<WriteResult> written = write(batch);
+  if (!written.ok()) return written.status();
+  if (rows < impl_->options.graph_rows_min) return false;
+  EHUB_RETURN_IF_ERROR(impl_->checkpoint({}));
+  LinkedRows linked = {batch.keys, links};
+  EHUB_RETURN_IF_ERROR(impl_->indexer.adopt(shared, linked));
+  return linked.were_taken;
+}
+
 // State and seq are a pair only if the state is the same before and after the seq is read.
 Result<std::shared_ptr<const View>> Store::view(const Table& table) const {
   EHUB_RETURN_IF_ERROR(impl_->check_usable());

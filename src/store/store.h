@@ -18,9 +18,10 @@
 #include <string_view>
 #include <vector>
 
-#include "base/status.h"
-#include "io/file.h"
 #include "base/finding.h"
+#include "base/status.h"
+#include "hnsw/given_links.h"
+#include "io/file.h"
 #include "store/types.h"
 #include "store/view.h"
 
@@ -122,6 +123,12 @@ class Store {
 
   // kNotFound if the table was dropped, kInvalidKey, kInvalidVector (names the row), kReadOnly, kIo (no space).
   Result<WriteResult> write(const WriteBatch& batch);
+
+  // The same of rows that come with a graph: `links` are among the batch's rows, by their places in it. The rows are
+  // sealed, and the links become the graph of their segment, so that nothing is built. True if they did; else (the
+  // table has other rows, too, or too few for a graph) the index follows as it does for any rows. Requires: a batch of
+  // Kind::kSet of different keys. If the sealing fails, the rows are there all the same.
+  Result<bool> write_linked(const WriteBatch& batch, const hnsw::GivenLinks& links);
 
   // The table as of now: every acknowledged batch. kNotFound if it was dropped.
   Result<std::shared_ptr<const View>> view(const Table& table) const;

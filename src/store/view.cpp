@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/dispatch.h"
+#include "store/segment_file.h"
 
 namespace ehub {
 namespace {
@@ -48,6 +49,25 @@ Result<uint64_t> View::row_count() const {
     for (Row row = 0; row < rows.value(); ++row) count -= ref.deaths->dead_at(row, seq_);
   }
   return count;
+}
+
+std::shared_ptr<const hnsw::GraphFile> View::sole_graph() const {
+  const SealedSegment* sole = nullptr;
+  uint64_t rows = 0;
+  for (const SegmentRef& ref : state_->segments) {
+    const Result<Row> born = ref.segment->rows_at(seq_);
+    if (born.ok() && born.value() == 0) continue;
+    if (sole != nullptr) return nullptr;
+    sole = dynamic_cast<const SealedSegment*>(ref.segment.get());
+    if (sole == nullptr) return nullptr;
+    rows = sole->row_count();
+  }
+  const Result<uint64_t> visible = row_count();
+  if (sole == nullptr || !visible.ok() || visible.value() != rows) return nullptr;
+  auto graph = sole->graph().load();
+  if (graph == nullptr || graph->verify().ok()) return graph;
+  sole->graph().reject(graph.get());
+  return nullptr;
 }
 
 // Of the rows with this key, the one born last at or before the view's seq is the only one that can be alive at it.

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "hnsw/graph_file.h"
 #include "kernels/scan.h"
 #include "store/deletion_vector.h"
 #include "store/segment.h"
@@ -89,6 +90,10 @@ class View {
 
   // sum over the located rows of weight * vector, in float64, to out[dims]. Null weights are all 1.
   Status weighted_sum(const Ordinal* rows, const double* weights, size_t n, double* out) const;
+
+  // The graph that has this view's rows and no others, in the order of a scan, all of it checked; null if there is
+  // none.
+  std::shared_ptr<const hnsw::GraphFile> sole_graph() const;
 
   const std::shared_ptr<const TableState>& state() const { return state_; }
 
