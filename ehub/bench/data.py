@@ -165,7 +165,7 @@ def likely_nearest(trial: Trial, count: int) -> Ids:
     for start, rows in batches(trial.rows):
         distances = -(trial.queries @ rows.T)
         if trial.metric == "l2":
-            distances = 2 * distances + np.einsum("nd,nd->n", rows, rows)
+            distances = 2 * distances + np.einsum("ij,ij->i", rows, rows)
         few = min(count, len(rows))
         found.append(np.argpartition(distances, few - 1, axis=1)[:, :few] + start)
     return np.concatenate(found, axis=1)
