@@ -203,6 +203,8 @@ Status Indexer::build(const Job& job, const SealedSegment& segment, unsigned thr
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
   if (!adopting) build_rate_ = segment.row_count() / seconds.count();
   SegmentGraph& graph = segment.graph();
+  // Made when it is first needed: that it cannot be made is no reason to refuse to open.
+  EHUB_RETURN_IF_ERROR(store_.fs.make_directory(graph.directory()));
   EHUB_RETURN_IF_ERROR(hnsw::write_graph(store_.fs, graph.directory(), graph.stamp(), *built.value()));
   EHUB_RETURN_IF_ERROR(store_.fs.sync_directory(graph.directory()));
   graph.look_again();

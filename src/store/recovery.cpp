@@ -103,7 +103,7 @@ Status Store::Impl::create_hub() {
 }
 
 Status Store::Impl::open_writer() {
-  for (const std::string& directory : {root, log_directory, segment_directory, index_files_directory}) {
+  for (const std::string& directory : {root, log_directory, segment_directory}) {
     EHUB_RETURN_IF_ERROR(fs.make_directory(directory));
   }
   EHUB_RETURN_IF_ERROR(lock_for_writing());

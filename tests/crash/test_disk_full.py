@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import ehub
+from ehub._native import _store
 
 DIMS = 256
 BATCH = 500  # rows: half a megabyte, straight to a segment file
@@ -182,6 +183,43 @@ def test_deleting_goes_on_where_a_compaction_does_not_fit(disk):
             items.multiset(*batch(number))
         check(items, range(written - 1))
     check_reopened(disk / "hub", written - 1, 0)
+
+
+@pytest.fixture
+def full_index(tmp_path):
+    """A hub whose directory of index files is a disk of its own, and has no room for any."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    place = tmp_path / "hub" / "index"
+    place.mkdir(parents=True)
+    run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place)
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=False)
+
+
+def test_a_disk_too_full_for_the_index_refuses_nothing(full_index):
+    store = _store.Store(str(full_index.parent), background=False, graph_rows_min=100)
+    with ehub.Hub(store) as hub:
+        items = hub.create_space("items", dims=DIMS, metric="l2")
+        for number in range(12):
+            items.multiset(*batch(number))
+            hub.checkpoint()
+        items.compact()
+        check(items, range(12))
+        keys, vectors = batch(7)
+        assert items.nearest_neighbors(1, vector=vectors[5])[0].key == keys[5]
+        assert items.index_stats().segments == 0
+        assert list(full_index.iterdir()) == []
+        with pytest.raises(ehub.StorageError) as caught:
+            items.wait_indexed()
+        assert caught.value.errno == errno.ENOSPC
+        assert not hub.read_only
+        run("mount", "-o", "remount,size=64m", full_index)
+        items.wait_indexed()
+        assert items.index_stats().rows_indexed == 12 * BATCH
+        assert items.nearest_neighbors(1, vector=vectors[5])[0].key == keys[5]
+        assert hub.verify().findings == ()
+    check_reopened(full_index.parent, 12, 0)
 
 
 def check_reopened(path: Path, batches: int, more: int) -> None:
