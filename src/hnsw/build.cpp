@@ -1,8 +1,6 @@
 #include "hnsw/build.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <utility>
 
 #include "base/bytes.h"
@@ -26,28 +24,12 @@ constexpr size_t kDepthMargin = 2;
 
 Status cancelled() { return closed("the build of the index was cancelled"); }
 
-// For inner product: what brings every row to the length of the longest, as one more dimension.
-std::vector<float> lifts_of(const GraphInput& input, Team& team) {
-  if (input.metric != Metric::kInnerProduct) return {};
-  std::vector<float> lifts(input.rows);
-  team.run(input.rows, kTaskRows, [&](size_t begin, size_t end, unsigned) {
-    for (size_t row = begin; row < end; ++row) {
-      lifts[row] = squared_norm(input.vectors + row * input.dims, input.dims);
-    }
-  });
-  const float longest = *std::max_element(lifts.begin(), lifts.end());
-  for (float& lift : lifts) lift = std::sqrt(longest - lift);
-  return lifts;
-}
-
-// While a graph is built under inner product, rows have their norms; in the end they have none.
+// While a graph is built under inner product, rows have norms; in the end they have none.
 void set_norms(const Encoder& encoder, const GraphInput& input, CodeTable& codes, Team& team) {
   if (input.metric != Metric::kInnerProduct) return;
   team.run(input.rows, kTaskRows, [&](size_t begin, size_t end, unsigned) {
-    std::vector<float> residual(encoder.residual_dims());
     for (size_t row = begin; row < end; ++row) {
-      encoder.residual_of_row(input.vectors + row * input.dims, residual.data());
-      codes.set_norm(row, encoder.norm_of(residual.data()));
+      codes.set_norm(row, encoder.build_norm(input.vectors + row * input.dims));
     }
   });
 }
@@ -101,7 +83,7 @@ class GraphBuilder {
 
   bool link(const GivenLinks* given) {
     set_norms(graph_->encoder, input_, graph_->codes, team_);
-    const BuildDistances distances(kernels(), graph_->codes.set(), input_.rows, lifts_of(input_, team_), team_);
+    const BuildDistances distances(kernels(), input_.metric, graph_->codes.set(), input_.rows, team_);
     graph_->twins = Twins(input_.vectors, input_.rows, input_.dims);
     view().twins = graph_->twins.view();
     const size_t links_max = 2 * size_t{parameters_.M};
@@ -121,7 +103,8 @@ class GraphBuilder {
     built.codes = graph_->codes.set();
     built.router = router_rows(nodes, graph_->encoder.code_bytes(CodeWidth::k8));
     graph_->unreachable = connect_rows(built, nodes, distances, parameters_.ef_construction, links, links_max);
-    make_findable(built, nodes, distances, team_, links, links_max);
+    // Under inner product a row need not be among its own nearest.
+    if (input_.metric != Metric::kInnerProduct) make_findable(built, nodes, distances, team_, links, links_max);
     view().link_stride = built.link_stride;
     view().links = links;
     view().router = std::move(built.router);

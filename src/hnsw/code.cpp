@@ -250,6 +250,10 @@ void Encoder::residual_of_query(const float* query, float* out) const {
 
 float Encoder::norm_of(const float* residual) const { return squared_norm(residual, residual_dims_); }
 
+float Encoder::build_norm(const float* row) const {
+  return static_cast<float>(reduce(dims_, [&](size_t d) { return mean_[d] * (mean_[d] - 2 * row[d]); }));
+}
+
 RowMeta Encoder::encode(CodeWidth width, const float* residual, uint8_t* out) const {
   const size_t n = residual_dims_;
   RowMeta meta = {metric_ == Metric::kInnerProduct ? 0.0F : norm_of(residual), 0};

@@ -78,10 +78,11 @@ class Encoder {
   // Codes of one residual to out[code_bytes(width)].
   RowMeta encode(CodeWidth width, const float* residual, uint8_t* out) const;
   void encode_query(CodeWidth width, const float* residual, CodedQuery& out) const;
-  // The squared norm of a residual.
-  float norm_of(const float* residual) const;
+  // Under inner product, what as the norms of two rows makes the distance of their codes -2 times their product.
+  float build_norm(const float* row) const;
 
  private:
+  float norm_of(const float* residual) const;
   void rotate_and_pad(float* values) const;
   int limit16() const;
 

@@ -17,11 +17,12 @@ void Pruner::refuse_near(uint32_t taken, size_t after) {
   scores_.resize(count);
   for (size_t i = 0; i < count; ++i) rows_[i] = row_of(left_[after + i]);
   distances_.set_query(taken, query_);
-  distances_.score(taken, query_, rows_.data(), count, scores_.data());
+  distances_.score(query_, rows_.data(), count, scores_.data());
+  const float alpha = distances_.metric() == Metric::kInnerProduct ? 1.0F : kAlpha;
   size_t kept = after;
   for (size_t i = 0; i < count; ++i) {
     const Candidate candidate = left_[after + i];
-    if (kAlpha * scores_[i] <= distance_of(candidate)) {
+    if (alpha * scores_[i] <= distance_of(candidate)) {
       refused_.push_back(candidate);
     } else {
       left_[kept++] = candidate;

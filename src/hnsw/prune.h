@@ -1,7 +1,8 @@
 // Which of the candidates become a row's links: near ones in different directions.
 //
 // RobustPrune of Vamana (DiskANN): from the nearest on, a candidate is taken unless one that was taken before is so
-// much nearer to it than the row is (by the factor alpha, on squared distances). Then the row is saturated: while it
+// much nearer to it than the row is (by the factor alpha, on squared distances; just nearer, for inner product, which
+// has no distances to multiply). Then the row is saturated: while it
 // has fewer than half of its links, the nearest of the refused ones are taken after all. Without that, rows with many
 // near-duplicates link to nothing else, and recall above 0.99 is lost.
 //

@@ -216,6 +216,22 @@ def test_recall_grows_with_ef_in_any_width(metric, bits, apart):
     assert recall(len(rows)) >= 0.999
 
 
+def test_products_are_found_among_rows_of_very_different_lengths():
+    rows, queries = normal(35, 6000, 48), normal(36, 200, 48)
+    rows *= np.exp(0.5 * normal(37, 6000, 1))
+    rows += np.float32(0.2)  # so that the mean counts, which the codes are without
+    graph = native.build_graph(rows, IP, threads=2)
+    truth = true_neighbors(rows, queries, "ip", 10).tolist()
+
+    def recall(ef: int) -> float:
+        found = graph.search(rows, queries, k=10, ef=ef)
+        hits = [len(set(n) & set(t)) for (_, n), t in zip(found, truth, strict=True)]
+        return sum(hits) / 2000
+
+    assert recall(0) >= 0.93
+    assert recall(100) >= 0.98
+
+
 def test_a_few_rows_far_from_all_others_do_not_make_the_codes_coarse():
     rows, queries = normal(33, 4000, 24), normal(34, 100, 24)
     rows[::400] *= np.float32(1e7)
