@@ -295,13 +295,13 @@ class CodedRows {
   CodedRows(const Floats& rows, uint32_t metric, uint32_t bits)
       : encoder_(Encoder::learn(static_cast<Metric>(metric), rows.data(), length(rows, 0), length(rows, 1), team_)),
         codes_(encoder_, width_of(bits), rows.data(), length(rows, 0), team_),
-        distances_(ehub::kernels(), codes_.set(), length(rows, 0), {}, team_) {}
+        distances_(ehub::kernels(), static_cast<Metric>(metric), codes_.set(), length(rows, 0), team_) {}
 
   std::vector<float> distances(uint32_t row, const std::vector<uint32_t>& others) const {
     CodedQuery query;
     distances_.set_query(row, query);
     std::vector<float> out(others.size());
-    distances_.score(row, query, others.data(), others.size(), out.data());
+    distances_.score(query, others.data(), others.size(), out.data());
     return out;
   }
   std::vector<uint32_t> prune(const std::vector<std::pair<float, uint32_t>>& candidates, size_t links_max) const {

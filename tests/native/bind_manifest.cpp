@@ -55,6 +55,10 @@ ManifestTable table_from(const py::dict& from) {
   table.schema.dims = from["dims"].cast<uint32_t>();
   table.schema.metric = static_cast<Metric>(from["metric"].cast<uint32_t>());
   table.schema.key_type = static_cast<KeyType>(from["key_type"].cast<uint32_t>());
+  table.schema.index.M = from["M"].cast<uint32_t>();
+  table.schema.index.ef_construction = from["ef_construction"].cast<uint32_t>();
+  table.schema.index.ef = from["ef"].cast<uint32_t>();
+  table.schema.index.target_recall = from["target_recall"].cast<float>();
   table.created = from["created"].cast<ehub::Seq>();
   table.partitions = from["partitions"].cast<std::vector<std::string>>();
   for (const auto& segment : from["segments"]) table.segments.push_back(segment_from(segment.cast<py::dict>()));
@@ -89,7 +93,9 @@ py::dict as_dict(const ManifestTable& table) {
   for (const ManifestSegment& segment : table.segments) segments.append(as_dict(segment));
   return py::dict("id"_a = table.id, "space"_a = py::bytes(table.space), "version"_a = py::bytes(table.version),
                   "dims"_a = table.schema.dims, "metric"_a = static_cast<uint32_t>(table.schema.metric),
-                  "key_type"_a = static_cast<uint32_t>(table.schema.key_type), "created"_a = table.created,
+                  "key_type"_a = static_cast<uint32_t>(table.schema.key_type), "M"_a = table.schema.index.M,
+                  "ef_construction"_a = table.schema.index.ef_construction, "ef"_a = table.schema.index.ef,
+                  "target_recall"_a = table.schema.index.target_recall, "created"_a = table.created,
                   "partitions"_a = partitions, "segments"_a = segments);
 }
 
