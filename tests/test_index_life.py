@@ -68,7 +68,7 @@ def test_parameters_of_the_index_live_as_long_as_the_space(tmp_path):
             space = hub.create_space(name, 16, metric="l2", key_type="int", **parameters)
             space.multiset(np.arange(6000), rows)
     # The graphs are built by a process that was not told.
-    for path in (tmp_path / "hub" / "index").iterdir():
+    for path in (tmp_path / "hub").glob("index/*"):
         path.unlink()
     with open_hub(tmp_path / "hub", background=False) as hub:
         for name in settings:

@@ -26,7 +26,7 @@ K_MAX = 1000
 Data = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[DATA]",
+        metavar="DATA",
         exists=True,
         help="An HDF5 file of ann-benchmarks' layout; with --space the directory of a hub.",
     ),

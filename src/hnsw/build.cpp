@@ -1,6 +1,6 @@
 #include "hnsw/build.h"
 
-#include <algorithm>
+#include <span>
 #include <utility>
 
 #include "base/bytes.h"
@@ -9,6 +9,7 @@
 #include "hnsw/calibration.h"
 #include "hnsw/connect.h"
 #include "hnsw/inserter.h"
+#include "hnsw/router.h"
 #include "kernels/dispatch.h"
 
 namespace ehub::hnsw {
@@ -74,6 +75,12 @@ class GraphBuilder {
     view().calibration.rerank_min = 0;
   }
 
+  std::vector<uint32_t> choose_router(std::span<const uint32_t> nodes) const {
+    const size_t count = router_rows_max(graph_->encoder.code_bytes(CodeWidth::k8));
+    if (input_.metric != Metric::kInnerProduct) return spread_rows(nodes, count);
+    return long_and_spread_rows(nodes, count, input_.vectors, input_.dims);
+  }
+
   bool insert(const BuildDistances& distances, uint32_t* links, size_t stride) {
     Inserter inserter(distances, input_.rows, view().twins, parameters_, team_);
     if (!inserter.insert_all(control_)) return false;
@@ -101,7 +108,7 @@ class GraphBuilder {
     built.link_stride = static_cast<uint32_t>(stride);
     built.links = links;
     built.codes = graph_->codes.set();
-    built.router = router_rows(nodes, graph_->encoder.code_bytes(CodeWidth::k8));
+    built.router = choose_router(nodes);
     graph_->unreachable = connect_rows(built, nodes, distances, parameters_.ef_construction, links, links_max);
     // Under inner product a row need not be among its own nearest.
     if (input_.metric != Metric::kInnerProduct) make_findable(built, nodes, distances, team_, links, links_max);

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/bytes.h"
+#include "hnsw/router.h"
 
 namespace ehub::hnsw {
 namespace {
@@ -16,11 +17,6 @@ constexpr size_t kChunkShare = 8;
 // Rows that a thread takes at a time.
 constexpr size_t kTaskRows = 8;
 constexpr size_t kTaskTargets = 64;
-
-// Codes of the router's rows, which are read with every query.
-constexpr size_t kRouterBytes = 48 << 10;
-constexpr size_t kRouterRowsMin = 32;
-constexpr size_t kRouterRowsMax = 128;
 
 // While it grows a row may have a quarter more links than in the end, so that it is pruned for several at once.
 size_t growing_links(size_t links_max) { return links_max + links_max / 4; }
@@ -36,14 +32,6 @@ std::vector<uint32_t> insertion_order(const std::vector<uint32_t>& nodes) {
 }
 
 }  // namespace
-
-std::vector<uint32_t> router_rows(std::span<const uint32_t> rows, size_t code_bytes) {
-  const size_t wanted = std::clamp(kRouterBytes / code_bytes, kRouterRowsMin, kRouterRowsMax);
-  const size_t count = std::min(rows.size(), wanted);
-  std::vector<uint32_t> router(count);
-  for (size_t i = 0; i < count; ++i) router[i] = rows[i * rows.size() / count];
-  return router;
-}
 
 std::vector<uint32_t> node_rows(size_t rows, const TwinsView& twins) {
   const std::vector<uint32_t> node_of = nodes_of_rows(rows, twins);
@@ -92,7 +80,8 @@ bool Inserter::insert_all(BuildControl& control) {
     const size_t chunk = std::clamp(begin / kChunkShare, kChunkRowsMin, kChunkRowsMax);
     const size_t end = std::min(order_.size(), begin + chunk);
     if (begin >= 2 * router_of) {
-      view_.router = router_rows({order_.data(), begin}, distances_.codes().code_bytes);
+      const size_t router_size = router_rows_max(distances_.codes().code_bytes);
+      view_.router = spread_rows({order_.data(), begin}, router_size);
       router_of = begin;
     }
     insert_chunk(begin, end);

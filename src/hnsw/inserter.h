@@ -6,7 +6,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include "hnsw/build.h"
@@ -16,8 +15,6 @@
 
 namespace ehub::hnsw {
 
-// A sample of the rows that is spread evenly: what a walk may begin at. `code_bytes`: of a row.
-std::vector<uint32_t> router_rows(std::span<const uint32_t> rows, size_t code_bytes);
 // The rows of [0, rows) that are not twins of others.
 std::vector<uint32_t> node_rows(size_t rows, const TwinsView& twins);
 

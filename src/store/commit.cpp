@@ -152,7 +152,7 @@ Status Store::Impl::open_once(std::unique_ptr<File>& opened, const std::string& 
   if (opened != nullptr) return {};
   auto file = fs.open_directory(directory);
   if (file.ok()) opened = std::move(file.value());
-  return file.status();
+  return of_making(file.status());
 }
 
 // Appends as many of the rows from `row` on as the active file has room for. What is in `placed` before it is in the

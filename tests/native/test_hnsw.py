@@ -46,7 +46,7 @@ def digest(graph) -> str:
 # --- the same bytes ---
 
 # Of eighths(1, 3000, 40), which any machine makes alike; a change of the build changes them.
-PINNED = {"l2": "8a6254f9d3eb373a", "ip": "2c3da3ff6c8cd3cc", "cosine": "1aa00353ffcf7109"}
+PINNED = {"l2": "8a6254f9d3eb373a", "ip": "05deb4c508c96ae6", "cosine": "1aa00353ffcf7109"}
 
 
 @pytest.mark.parametrize("metric", METRICS)
