@@ -122,12 +122,6 @@ void pack4(const float* code, size_t n, uint8_t* out, size_t out_bytes) {
   }
 }
 
-std::vector<float>& scratch_of(size_t n) {
-  thread_local std::vector<float> scratch;
-  if (scratch.size() < n) scratch.resize(n);
-  return scratch;
-}
-
 float inverse_norm(const float* row, size_t n) {
   const double square = wide_squared_norm(row, n);
   return square > 0 ? static_cast<float>(1.0 / std::sqrt(square)) : 0.0F;
@@ -254,11 +248,10 @@ float Encoder::build_norm(const float* row) const {
   return static_cast<float>(reduce(dims_, [&](size_t d) { return mean_[d] * (mean_[d] - 2 * row[d]); }));
 }
 
-RowMeta Encoder::encode(CodeWidth width, const float* residual, uint8_t* out) const {
+RowMeta Encoder::encode(CodeWidth width, const float* residual, float* scratch, uint8_t* out) const {
   const size_t n = residual_dims_;
   RowMeta meta = {metric_ == Metric::kInnerProduct ? 0.0F : norm_of(residual), 0};
-  std::vector<float>& scratch = scratch_of(2 * n);
-  float* code = scratch.data();
+  float* code = scratch;
   switch (width) {
     case CodeWidth::k4: {
       // No level is 0, so zeros that pad a row would spoil the fit of its values.
@@ -287,7 +280,8 @@ void Encoder::encode_query(CodeWidth width, const float* residual, CodedQuery& o
   out.norm = metric_ == Metric::kInnerProduct ? 0.0F : norm_of(residual);
   out.values.assign(std::max(n, 2 * code_bytes(CodeWidth::k4)), 0);
   out.sum = 0;
-  float* code = scratch_of(n).data();
+  if (out.scratch.size() < n) out.scratch.resize(n);
+  float* code = out.scratch.data();
   if (width == CodeWidth::k16) {
     quantize(residual, n, magnitude_max(residual, n), static_cast<float>(std::min(limit16(), 32767)), code);
     for (size_t d = 0; d < n; ++d) out.values[d] = static_cast<int16_t>(code[d]);
@@ -305,9 +299,10 @@ CodeTable::CodeTable(const Encoder& encoder, CodeWidth width, const float* rows,
     : width_(width), code_bytes_(encoder.code_bytes(width)), codes_(n * code_bytes_), metas_(n) {
   team.run(n, kTaskRows, [&](size_t begin, size_t end, unsigned) {
     std::vector<float> residual(encoder.residual_dims());
+    std::vector<float> scratch(2 * encoder.residual_dims());
     for (size_t i = begin; i < end; ++i) {
       encoder.residual_of_row(rows + i * encoder.dims(), residual.data());
-      metas_[i] = encoder.encode(width, residual.data(), codes_.data() + i * code_bytes_);
+      metas_[i] = encoder.encode(width, residual.data(), scratch.data(), codes_.data() + i * code_bytes_);
     }
   });
 }

@@ -45,7 +45,8 @@ static_assert(sizeof(RowMeta) == 8);
 // A query against codes of one width. Memory is kept from one query to the next.
 struct CodedQuery {
   std::vector<int16_t> values;  // s16[d], or s8[d] in the same memory
-  int32_t sum = 0;              // of the values (4 and 8 bits)
+  std::vector<float> scratch;
+  int32_t sum = 0;  // of the values (4 and 8 bits)
   float norm = 0;
   float twice_scale = 0;
 
@@ -75,8 +76,8 @@ class Encoder {
   void residual_of_row(const float* row, float* out) const;
   // ... and of a query, which is not centred for inner product.
   void residual_of_query(const float* query, float* out) const;
-  // Codes of one residual to out[code_bytes(width)].
-  RowMeta encode(CodeWidth width, const float* residual, uint8_t* out) const;
+  // Codes of one residual to out[code_bytes(width)]. `scratch`: 2 * residual_dims floats.
+  RowMeta encode(CodeWidth width, const float* residual, float* scratch, uint8_t* out) const;
   void encode_query(CodeWidth width, const float* residual, CodedQuery& out) const;
   // Under inner product, what as the norms of two rows makes the distance of their codes -2 times their product.
   float build_norm(const float* row) const;

@@ -3,12 +3,17 @@
 #include <algorithm>
 #include <system_error>
 
+#include "base/thread.h"
+
 namespace ehub::hnsw {
 
 Team::Team(unsigned threads) {
   for (unsigned worker = 1; worker < threads; ++worker) {
     try {
-      threads_.emplace_back([this, worker] { serve(worker); });
+      threads_.emplace_back([this, worker] {
+        ready_thread();
+        serve(worker);
+      });
     } catch (const std::system_error&) {
       break;  // no more threads to be had: those that there are do all of it
     }

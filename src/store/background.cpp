@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/thread.h"
 #include "store/store_impl.h"
 
 namespace ehub {
@@ -19,7 +20,10 @@ constexpr uint64_t kBackPressureFactor = 2;
 Status Store::Impl::start_background() {
   if (!options.background) return {};
   return guarded([this]() -> Status {
-    background = std::thread([this] { run_background(); });
+    background = std::thread([this] {
+      ready_thread();
+      run_background();
+    });
     return {};
   });
 }
@@ -72,7 +76,7 @@ void Store::Impl::after_commit() {
   if (!over_limit(1)) return;
   if (!options.background) {
     // The batch is durable; if its checkpoint fails, the next one that is due will say so.
-    (void)checkpoint({});
+    (void)guarded([&] { return checkpoint({}); });
     return;
   }
   want_checkpoint();

@@ -1,7 +1,10 @@
 // The part of a search that walks over graphs, query by query.
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <memory>
+#include <utility>
 
 #include "hnsw/search.h"
 #include "kernels/dispatch.h"
@@ -73,6 +76,35 @@ void walk_for(const Search& search, Walk& walk, size_t q, hnsw::Searcher& search
   if (!status.ok()) walk.failed = true;
 }
 
+// Searchers that nobody uses, with the memory of their last search. Not one per thread: a thread's own variables are
+// made when it first touches them, and where there is no memory for that the process is ended. Without a lock, which a
+// fork could leave held.
+class IdleSearchers {
+ public:
+  std::unique_ptr<hnsw::Searcher> take() {
+    for (auto& place : places_) {
+      if (place.load(std::memory_order_relaxed) == nullptr) continue;
+      if (hnsw::Searcher* idle = place.exchange(nullptr, std::memory_order_acquire)) {
+        return std::unique_ptr<hnsw::Searcher>(idle);
+      }
+    }
+    return std::make_unique<hnsw::Searcher>();
+  }
+  void give(std::unique_ptr<hnsw::Searcher> searcher) {
+    for (auto& place : places_) {
+      hnsw::Searcher* none = nullptr;
+      if (!place.compare_exchange_strong(none, searcher.get(), std::memory_order_release)) continue;
+      (void)searcher.release();
+      return;
+    }
+  }
+
+ private:
+  std::array<std::atomic<hnsw::Searcher*>, 64> places_ = {};
+};
+
+IdleSearchers idle_searchers;
+
 void walk_all(const Search& search, size_t q, hnsw::Searcher& searcher, TopK& heap) {
   for (const auto& walk : search.walks) {
     if (!walk->failed) walk_for(search, *walk, q, searcher, heap);
@@ -91,12 +123,13 @@ void walk_graphs(const Search& search, std::vector<TopK>& heaps) {
   const size_t shares = (search.m + kShareQueries - 1) / kShareQueries;
   run_threads(threads_for(search.options, work, shares), [&](unsigned) {
     const Status status = guarded([&]() -> Status {
-      thread_local hnsw::Searcher searcher;
+      std::unique_ptr<hnsw::Searcher> searcher = idle_searchers.take();
       for (size_t begin = next.fetch_add(kShareQueries); begin < search.m; begin = next.fetch_add(kShareQueries)) {
         for (size_t q = begin; q < std::min(begin + kShareQueries, search.m); ++q) {
-          walk_all(search, q, searcher, heaps[q]);
+          walk_all(search, q, *searcher, heaps[q]);
         }
       }
+      idle_searchers.give(std::move(searcher));
       return {};
     });
     if (!status.ok()) search.walks.front()->failed = true;

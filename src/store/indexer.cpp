@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "base/check.h"
+#include "base/thread.h"
 #include "hnsw/graph_file.h"
 #include "hnsw/team.h"
 #include "store/compaction.h"
@@ -74,7 +75,10 @@ void Indexer::wake() {
   wakes_.notify_one();
   if (thread_.joinable()) return;
   try {
-    thread_ = std::thread([this] { run(); });
+    thread_ = std::thread([this] {
+      ready_thread();
+      run();
+    });
   } catch (const std::system_error&) {
     return;  // no thread to be had now: scanning goes on, and the next wake() tries again
   }

@@ -6,6 +6,7 @@
 #include <bit>
 #include <thread>
 
+#include "base/thread.h"
 #include "kernels/dispatch.h"
 #include "store/search.h"
 
@@ -100,7 +101,12 @@ void run_threads(unsigned thread_count, const std::function<void(unsigned thread
   threads.reserve(thread_count - 1);
   // If no more threads can be had, those that are there do the work.
   (void)guarded([&]() -> Status {
-    for (unsigned t = 1; t < thread_count; ++t) threads.emplace_back([&work, t] { work(t); });
+    for (unsigned t = 1; t < thread_count; ++t) {
+      threads.emplace_back([&work, t] {
+        ready_thread();
+        work(t);
+      });
+    }
     return {};
   });
   work(0);

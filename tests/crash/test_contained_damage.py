@@ -52,7 +52,7 @@ def require_contained(hub: ehub.Hub, file: Path) -> None:
         hit.get(ROWS - 1)
     with pytest.raises((ehub.CorruptionError, ehub.NotFoundError)):
         hit.compact()
-    assert any(file.stem in finding.what for finding in hub.verify().findings)
+    assert any(file.stem in finding.path for finding in hub.verify().findings)
 
 
 def test_a_merge_that_meets_damage_is_left_undone(path):

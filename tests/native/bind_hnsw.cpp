@@ -269,7 +269,8 @@ void bind_encoder(py::module_& module) {
              std::vector<float> residual(encoder.residual_dims());
              encoder.residual_of_row(row.data(), residual.data());
              Bytes code(static_cast<py::ssize_t>(encoder.code_bytes(width_of(bits))));
-             const RowMeta meta = encoder.encode(width_of(bits), residual.data(), code.mutable_data());
+             std::vector<float> scratch(2 * encoder.residual_dims());
+             const RowMeta meta = encoder.encode(width_of(bits), residual.data(), scratch.data(), code.mutable_data());
              return std::tuple(code, meta.norm, meta.scale);
            })
       // The estimated distance of one query to each of `rows`, as a walk computes it.
