@@ -3,8 +3,10 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "base/check.h"
 
@@ -31,6 +33,9 @@ class FileImage::Memory {
   uint8_t* data() const { return data_; }
   uint64_t capacity_bytes() const { return capacity_bytes_; }
 
+  // How many images have it: a disk and its clones, which may be in use by several threads.
+  std::atomic<int> images = 1;
+
  private:
   static constexpr uint64_t kLazyBytesMin = 64 << 10;
 
@@ -53,13 +58,33 @@ constexpr uint64_t kFirstCapacityBytes = 1024;
 
 FileImage::FileImage(const FileImage& other) : size_bytes_(other.size_bytes_), touched_bytes_(other.touched_bytes_) {
   if (touched_bytes_ == 0) return;
-  reserve(touched_bytes_);
-  std::memcpy(memory_->data(), other.memory_->data(), touched_bytes_);
+  const bool mapped = other.memory_.use_count() > other.memory_->images;
+  if (mapped) {
+    own(touched_bytes_);
+    std::memcpy(memory_->data(), other.memory_->data(), touched_bytes_);
+  } else {
+    memory_ = other.memory_;
+    ++memory_->images;
+  }
 }
 
 FileImage& FileImage::operator=(const FileImage& other) {
   if (this != &other) *this = FileImage(other);
   return *this;
+}
+
+FileImage::FileImage(FileImage&& other) noexcept { *this = std::move(other); }
+
+FileImage& FileImage::operator=(FileImage&& other) noexcept {
+  std::swap(memory_, other.memory_);
+  std::swap(outgrown_, other.outgrown_);
+  std::swap(size_bytes_, other.size_bytes_);
+  std::swap(touched_bytes_, other.touched_bytes_);
+  return *this;
+}
+
+FileImage::~FileImage() {
+  if (memory_ != nullptr) --memory_->images;
 }
 
 void FileImage::read(uint64_t offset, uint8_t* to, size_t size) const {
@@ -72,7 +97,7 @@ void FileImage::read(uint64_t offset, uint8_t* to, size_t size) const {
 void FileImage::write(uint64_t offset, const uint8_t* data, size_t size) {
   EHUB_ASSERT(size <= kImageBytesMax && offset <= kImageBytesMax - size);
   if (size == 0) return;
-  reserve(offset + size);
+  own(offset + size);
   std::memcpy(memory_->data() + offset, data, size);
   for (const std::weak_ptr<Memory>& weak : outgrown_) {
     const std::shared_ptr<Memory> old = weak.lock();
@@ -86,6 +111,7 @@ void FileImage::write(uint64_t offset, const uint8_t* data, size_t size) {
 void FileImage::resize(uint64_t size) {
   EHUB_ASSERT(size <= kImageBytesMax);
   if (size < touched_bytes_) {
+    own(touched_bytes_);
     zero_from(size);
     touched_bytes_ = size;
   }
@@ -94,7 +120,7 @@ void FileImage::resize(uint64_t size) {
 
 Mapping FileImage::map(size_t size) {
   EHUB_ASSERT(0 < size && size <= kImageBytesMax);
-  reserve(size);
+  own(size);
   return {memory_->data(), size, memory_};
 }
 
@@ -107,15 +133,18 @@ void FileImage::zero_from(uint64_t offset) {
   }
 }
 
-void FileImage::reserve(uint64_t capacity_bytes) {
+void FileImage::own(uint64_t capacity_bytes) {
   const uint64_t present = memory_ == nullptr ? 0 : memory_->capacity_bytes();
-  if (capacity_bytes <= present) return;
-  auto grown = std::make_shared<Memory>(std::max({capacity_bytes, 2 * present, kFirstCapacityBytes}));
+  const bool shared = memory_ != nullptr && memory_->images > 1;
+  if (capacity_bytes <= present && !shared) return;
+  const uint64_t grown_bytes = capacity_bytes <= present ? present : std::max(2 * present, kFirstCapacityBytes);
+  auto grown = std::make_shared<Memory>(std::max(capacity_bytes, grown_bytes));
   if (memory_ != nullptr) {
     std::memcpy(grown->data(), memory_->data(), touched_bytes_);
     std::erase_if(outgrown_, [](const std::weak_ptr<Memory>& weak) { return weak.expired(); });
-    const bool mapped = memory_.use_count() > 1;
+    const bool mapped = !shared && memory_.use_count() > 1;
     if (mapped) outgrown_.push_back(memory_);
+    --memory_->images;
   }
   memory_ = std::move(grown);
 }

@@ -23,11 +23,13 @@ inline constexpr uint64_t kImageBytesMax = uint64_t{1} << 36;
 class FileImage {
  public:
   FileImage() = default;
-  // A copy has the same bytes in memory of its own; mappings stay with the original.
+  // A copy has the same bytes, in memory of its own from the first change or mapping of either on; mappings stay with
+  // the original.
   FileImage(const FileImage& other);
   FileImage& operator=(const FileImage& other);
-  FileImage(FileImage&&) = default;
-  FileImage& operator=(FileImage&&) = default;
+  FileImage(FileImage&& other) noexcept;
+  FileImage& operator=(FileImage&& other) noexcept;
+  ~FileImage();
 
   uint64_t size_bytes() const { return size_bytes_; }
   // Requires: offset + size <= size_bytes().
@@ -42,10 +44,11 @@ class FileImage {
  private:
   class Memory;
 
-  void reserve(uint64_t capacity_bytes);
+  // Makes the memory this image's own, with room for so many bytes.
+  void own(uint64_t capacity_bytes);
   void zero_from(uint64_t offset);
 
-  std::shared_ptr<Memory> memory_;  // null while nothing was ever written or mapped
+  std::shared_ptr<Memory> memory_;  // null while nothing was ever written or mapped; shared with copies, or mapped
   std::vector<std::weak_ptr<Memory>> outgrown_;
   uint64_t size_bytes_ = 0;
   uint64_t touched_bytes_ = 0;  // <= size_bytes_; beyond, all is zero

@@ -33,7 +33,8 @@ constexpr int kNiceness = 10;
 
 std::vector<SealedRef> sealed_of(const Table& table) {
   std::vector<SealedRef> sealed;
-  for (const SegmentRef& ref : table.state()->segments) {
+  const std::shared_ptr<const TableState> state = table.state();
+  for (const SegmentRef& ref : state->segments) {
     auto segment = std::dynamic_pointer_cast<const SealedSegment>(ref.segment);
     if (segment != nullptr) sealed.push_back({std::move(segment), ref.deaths});
   }

@@ -300,7 +300,8 @@ Status Store::compact(const Table& table) {
 IndexStats Store::index_stats(const Table& table) const {
   IndexStats stats;
   stats.rows = table.row_count();
-  for (const SegmentRef& ref : table.state()->segments) {
+  const std::shared_ptr<const TableState> state = table.state();
+  for (const SegmentRef& ref : state->segments) {
     const auto* sealed = dynamic_cast<const SealedSegment*>(ref.segment.get());
     const auto graph = sealed == nullptr ? nullptr : sealed->graph().load();
     if (graph == nullptr) {
@@ -329,7 +330,8 @@ void Store::note_search(const Table& table) const {
   if (now - table.last_search_ms() < kNoteEveryMs || impl_->options.read_only) return;
   table.set_last_search(now);
   uint64_t fresh_bytes = 0;
-  for (const SegmentRef& ref : table.state()->segments) {
+  const std::shared_ptr<const TableState> state = table.state();
+  for (const SegmentRef& ref : state->segments) {
     const bool sealed = dynamic_cast<const SealedSegment*>(ref.segment.get()) != nullptr;
     if (!sealed) fresh_bytes += ref.segment->row_count() * table.schema.row_bytes();
   }

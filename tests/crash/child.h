@@ -109,7 +109,7 @@ inline std::string read_all(int fd) {
 
 // Keeps freed memory for the next simulated disk: to give it back and to fault it in again costs more than all else.
 inline void keep_memory() {
-  ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  ::mallopt(M_MMAP_THRESHOLD, 32 << 20);  // more is refused
   ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
   ::mallopt(M_TOP_PAD, 64 << 20);
 }
