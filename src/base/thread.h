@@ -6,8 +6,8 @@
 
 namespace ehub {
 
-// Makes what C++ exceptions need in each thread. It is made when a thread first throws otherwise, and if that is because
-// memory is exhausted, there is none for it, and the process is ended.
+// Makes what C++ exceptions need in each thread. It is made when a thread first throws otherwise, and if that is
+// because memory is exhausted, there is none for it, and the process is ended.
 inline void ready_thread() {
   // The compiler may not leave the call out.
   const volatile int none = std::uncaught_exceptions();
