@@ -388,7 +388,15 @@ def test_ctrl_c_prints_and_writes_what_is_done_and_exits_with_130(cli, tmp_path,
 def test_a_real_signal_while_building_ends_it_all(tmp_path):
     command = [sys.executable, "-m", "ehub.cli", "bench", "--random", "200000,32", *QUICK]
     env = {**os.environ, "PYTHONPATH": str(Path(ehub.__file__).parent.parent)}
-    with subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what runs in the background with the signal ignored, which is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as run:
         said = [run.stderr.readline(), run.stderr.readline()]
         run.send_signal(signal.SIGINT)
         rest = run.stderr.read()

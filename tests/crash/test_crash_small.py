@@ -27,6 +27,7 @@ ALL_OUTCOMES = 12
 OUTCOMES = {1: 12, 2: 2, 3: 1}  # of workloads of so many operations
 WEAK_ONE_IN = 1 if THOROUGH else 4  # at weaker durability, of the workloads of two
 RECOVERIES_ONE_IN = 200
+OPENINGS_ONE_IN = 1 if THOROUGH else 8  # the recoveries that are crashed where nothing else is done
 
 REPRODUCE = "reproduce one with _testing.crash_small_reproduce(line)"
 
@@ -61,4 +62,4 @@ def test_at_weaker_durability_a_cut_leaves_a_prefix_and_a_kill_all(base, durabil
 
 @pytest.mark.parametrize("base", BASES)
 def test_a_crash_while_the_hub_opens_or_closes_changes_nothing(base, survive):
-    survive(_testing.crash_small(base, FULL, [""], ALL_OUTCOMES, 1), REPRODUCE)
+    survive(_testing.crash_small(base, FULL, [""], ALL_OUTCOMES, OPENINGS_ONE_IN), REPRODUCE)
