@@ -102,11 +102,11 @@ std::string supported_names() {
 std::vector<const KernelTable*> supported_kernels() { return detect_tables(); }
 
 const KernelTable& kernels() {
-  const KernelTable* table = selected_table.load(std::memory_order_relaxed);
+  const KernelTable* table = selected_table.load(std::memory_order_acquire);
   if (table == nullptr) {
     // Threads that race here all find the same table.
     table = supported_kernels().back();
-    selected_table.store(table, std::memory_order_relaxed);
+    selected_table.store(table, std::memory_order_release);
   }
   return *table;
 }
@@ -116,7 +116,7 @@ Status select_kernels(const char* name) {
   const std::vector<const KernelTable*> tables = supported_kernels();
   for (auto table = tables.rbegin(); table != tables.rend(); ++table) {
     if (!wanted.empty() && wanted != (*table)->name) continue;
-    selected_table.store(*table, std::memory_order_relaxed);
+    selected_table.store(*table, std::memory_order_release);
     return {};
   }
   const bool known = std::find(std::begin(kTierNames), std::end(kTierNames), wanted) != std::end(kTierNames);

@@ -166,8 +166,8 @@ Status Store::Impl::place_some(PendingBatch& pending, size_t row) {
   const Row room = segment_rows_max(schema) - file.rows();
   const Row n = static_cast<Row>(std::min<size_t>(room, batch.keys.size() - row));
   const uint32_t tail_crc = file.block_crcs().empty() ? 0 : file.block_crcs().back();
-  Extent& extent =
-      pending.placed.emplace_back(segment.value(), Extent{segment.value()->id(), file.rows(), n, {}}, tail_crc).extent;
+  pending.placed.push_back({segment.value(), Extent{segment.value()->id(), file.rows(), n, {}}, tail_crc});
+  Extent& extent = pending.placed.back().extent;
   EHUB_RETURN_IF_ERROR(file.append(batch.vectors + row * schema.dims, n));
   extent.block_crcs = crcs_from(file, extent.first_row, schema.row_bytes());
   return {};

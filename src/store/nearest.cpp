@@ -75,8 +75,8 @@ std::unique_ptr<Walk> walk_of(const SearchOptions& options, const SegmentRef& re
   if (sealed == nullptr) return nullptr;
   auto graph = sealed->graph().load();
   if (graph == nullptr) return nullptr;
-  return std::make_unique<Walk>(segment, sealed, std::move(graph), rows, wanted_count, std::vector<uint64_t>(),
-                                std::vector<uint32_t>());
+  // Not make_unique, which Clang 14 cannot use for an aggregate.
+  return std::unique_ptr<Walk>(new Walk{segment, sealed, std::move(graph), rows, wanted_count, {}, {}});
 }
 
 // Where a walk goes for the rows of `wanted`. Rows that are not born yet get their bits, too: a walk may ask for any.
