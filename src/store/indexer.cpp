@@ -41,6 +41,12 @@ std::vector<SealedRef> sealed_of(const Table& table) {
   return sealed;
 }
 
+bool is_in_use(const Table& table, const SealedSegment& segment) {
+  const std::vector<SealedRef> sealed = sealed_of(table);
+  const auto is_it = [&](const SealedRef& ref) { return ref.segment.get() == &segment; };
+  return !table.dropped() && std::any_of(sealed.begin(), sealed.end(), is_it);
+}
+
 // Every vector of the segment, its checksums checked.
 Result<const float*> all_vectors(const SealedSegment& segment) {
   Row n = 0;
@@ -187,7 +193,9 @@ Status Indexer::perform_alone(const Job& job, unsigned threads) {
     const SegmentGraph::State before = job.segment->graph().state();
     if (before == SegmentGraph::State::kReady) return {};
     if (before == SegmentGraph::State::kDamaged) rebuilds_.fetch_add(1);
-    return build(job, *job.segment, threads);
+    const Status status = build(job, *job.segment, threads);
+    // What a segment leaves that has been replaced meanwhile is removed, its unfinished graph included.
+    return is_in_use(*job.table, *job.segment) ? status : Status();
   }
   return merge(job, threads);
 }
