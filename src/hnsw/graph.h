@@ -37,7 +37,7 @@ struct GraphView {
   uint32_t link_stride = 0;         // u32 per row of links: 2 M rounded up to 64 bytes
   const uint32_t* links = nullptr;  // [rows][link_stride]
   CodeSet codes;
-  std::vector<uint32_t> router;  // sampled rows
+  std::vector<uint32_t> router;  // router.h
   CodeSet router_codes;          // of these, in this order; empty if `codes` is
   TwinsView twins;
   Calibration calibration;
