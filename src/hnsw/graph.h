@@ -2,8 +2,8 @@
 //
 // Nodes are the rows of the segment, by number (of equal rows the first: twins.h). A row of links has room for 2 M of
 // them, nearest first; the rest is filled with the row's own number. In place of HNSW's upper layers there is a router:
-// a sample of rows, scored one after the other, the nearest of which a walk begins at (as good for 64 to 256 of them,
-// and nothing to build or keep).
+// some of the rows (router.h), scored one after the other, the nearest of which a walk begins at (as good for 64 to 256
+// of them, and nothing to build or keep).
 //
 // A GraphView is what a search reads, wherever it lies: in memory just built, or in a mapped file.
 //

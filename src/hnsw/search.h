@@ -2,7 +2,7 @@
 //
 // The walk's candidates are looked at in its order, from the nearest on, by their float32 rows, until 3 k of them in a
 // row were no better than what there is: the order of the codes is nearly right, and how nearly is a matter of the
-// data. So the answer's distances are exact, and recall grows to 1 with ef whatever the codes lose.
+// data. So the answer's distances are exact, and recall grows with ef whatever the codes lose.
 //
 // Thread-safety: a Searcher belongs to one thread; it keeps its memory, so that a search allocates nothing.
 
