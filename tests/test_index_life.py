@@ -202,7 +202,8 @@ with ehub.open(sys.argv[1], read_only=True) as hub:
 def test_a_reader_process_gets_graphs_when_it_refreshes(tmp_path):
     rows = normal(71, 6000, 8)
     np.save(tmp_path / "rows.npy", rows)
-    with open_hub(tmp_path / "hub", background=False, graph_rows_min=1 << 30) as hub:
+    limits = {"graph_rows_min": 1 << 30, "large_batch_bytes": 1}
+    with open_hub(tmp_path / "hub", background=False, **limits) as hub:
         space = hub.create_space("items", 8, metric="l2", key_type="int")
         space.multiset(np.arange(6000), rows)
     arguments = [sys.executable, "-c", READER, str(tmp_path / "hub"), str(tmp_path / "rows.npy")]

@@ -55,7 +55,7 @@ def test_vectors_that_are_not_sealed_yet_are_checked(read_only, hub, items):
 
 
 def test_a_growing_file_that_was_cut_is_noticed(hub, items):
-    items.multiset(np.arange(1000), rows(1000))
+    items.multiset(np.arange(1100), rows(1100))
     file = only_file(hub, "segments/*.f32")
     os.truncate(file, 3 * BLOCK + 100)
     [found] = hub.verify().findings
@@ -71,7 +71,7 @@ def test_files_that_grow_meanwhile_are_sound(hub, items):
 
     def write() -> None:
         for batch in range(150):
-            items.multiset(np.arange(333) + batch * 7, rows(333))
+            items.multiset(np.arange(1333) + batch * 7, rows(1333))
         done.set()
 
     writer = threading.Thread(target=write)

@@ -165,6 +165,7 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
     cppclass StoreOptions:
         cbool read_only
         Durability durability
+        uint64_t large_batch_bytes
         uint64_t log_bytes_max
         uint64_t fresh_rows_max
         uint64_t segment_bytes_max

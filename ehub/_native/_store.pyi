@@ -25,6 +25,7 @@ class Store:
         read_only: bool = False,
         durability: str = "full",
         background: bool = True,
+        large_batch_bytes: int | None = None,
         log_bytes_max: int | None = None,
         fresh_rows_max: int | None = None,
         segment_bytes_max: int | None = None,

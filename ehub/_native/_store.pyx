@@ -193,6 +193,7 @@ cdef class Store:
         bint read_only=False,
         durability="full",
         bint background=True,
+        large_batch_bytes=None,
         log_bytes_max=None,
         fresh_rows_max=None,
         segment_bytes_max=None,
@@ -206,6 +207,8 @@ cdef class Store:
         options.read_only = read_only
         options.durability = <Durability>choice("durability", durability, _DURABILITIES)
         options.background = background
+        if large_batch_bytes is not None:
+            options.large_batch_bytes = large_batch_bytes
         if log_bytes_max is not None:
             options.log_bytes_max = log_bytes_max
         if fresh_rows_max is not None:

@@ -18,8 +18,4 @@ inline constexpr uint32_t kPartitionsMax = 1U << 24;
 // Checksums cover files in blocks of this size.
 inline constexpr uint64_t kChecksumBlockBytes = 64 << 10;
 
-// A batch whose vectors take at least this much is written straight to a segment; a smaller one goes whole into the
-// log.
-inline constexpr uint64_t kLargeBatchBytes = 64 << 10;
-
 }  // namespace ehub

@@ -53,9 +53,9 @@ std::shared_ptr<Table> Store::Impl::shared_table(const Table& table) const {
 Status Store::Impl::commit_op(const LogOp& op) {
   if (poisoned) return read_only(poison);
   if (closed_for_writes) return ehub::closed("the hub is closed");
-  std::vector<ByteWriter> payloads(1);
-  encode_op(op, payloads[0]);
-  EHUB_RETURN_IF_ERROR(append_to_log(payloads));
+  ByteWriter payload;
+  encode_op(op, payload);
+  EHUB_RETURN_IF_ERROR(append_to_log({&payload, 1}));
   return options.durability == Durability::kFull ? sync_files() : Status();
 }
 

@@ -9,13 +9,16 @@
 namespace ehub {
 namespace {
 
+// Payloads of a group are kept for the next one, unless they are more than this: memory that is there already is
+// cheaper than new pages.
+constexpr size_t kKeptPayloadBytes = 4 << 20;
+
 // What a `.seg` takes for a row beside its key, amply.
 constexpr uint64_t kSealedRowBytes = 32;
 
-bool is_large(const PendingBatch& pending) {
-  const WriteBatch& batch = *pending.batch;
+bool is_large(const WriteBatch& batch, uint64_t large_batch_bytes) {
   return batch.kind == WriteBatch::Kind::kSet &&
-         batch.keys.size() * batch.table->schema.row_bytes() >= kLargeBatchBytes;
+         batch.keys.size() * batch.table->schema.row_bytes() >= large_batch_bytes;
 }
 
 LogOp::Kind op_kind(WriteBatch::Kind kind) {
@@ -44,7 +47,7 @@ uint32_t label_of(const WriteBatch& batch, size_t row) {
 }
 
 // Sets pending.logged_vectors if the record holds them: what the caller's array has by now may be something else.
-ByteWriter encode_batch(PendingBatch& pending) {
+void encode_batch(PendingBatch& pending, ByteWriter& payload) {
   const WriteBatch& batch = *pending.batch;
   LogOp op;
   op.kind = op_kind(batch.kind);
@@ -61,10 +64,9 @@ ByteWriter encode_batch(PendingBatch& pending) {
       op.vector_bytes = batch.keys.size() * batch.table->schema.row_bytes();
     }
   }
-  ByteWriter payload;
+  payload.clear();
   encode_op(op, payload);
   if (op.vector_bytes > 0) pending.logged_vectors = payload.data() + payload.size() - op.vector_bytes;
-  return payload;
 }
 
 }  // namespace
@@ -92,6 +94,13 @@ void Store::Impl::commit(const CommitQueue::Group& group) {
     if (!batches.empty() && reserve.give_up()) status = commit_batches(batches);
   }
   for (QueuedWork* work : accepted) work->status = status;
+  trim_payloads();
+}
+
+void Store::Impl::trim_payloads() {
+  size_t bytes = 0;
+  for (const ByteWriter& payload : payloads) bytes += payload.size();
+  if (bytes > kKeptPayloadBytes) payloads = {};
 }
 
 // Takes the sets out of a group that was refused.
@@ -121,7 +130,7 @@ Status Store::Impl::prepare(PendingBatch& pending) {
   const Table& table = *pending.batch->table;
   if (table.dropped()) return not_found("space '" + table.space + "' was deleted");
   if (pending.batch->kind == WriteBatch::Kind::kSet) EHUB_RETURN_IF_ERROR(reserve.regain(checkpoint_bytes()));
-  if (is_large(pending)) EHUB_RETURN_IF_ERROR(place_rows(pending));
+  if (is_large(*pending.batch, options.large_batch_bytes)) EHUB_RETURN_IF_ERROR(place_rows(pending));
   Result<SealedRows> located = table.locate_sealed(pending.keys);
   if (!located.ok()) return located.status();
   pending.located = std::move(located.value());
@@ -221,10 +230,9 @@ Status Store::Impl::log_and_apply(const std::vector<PendingBatch*>& batches) {
   reserve_memory(batches);
   std::vector<int64_t> row_deltas;
   row_deltas.reserve(batches.size());
-  std::vector<ByteWriter> payloads;
-  payloads.reserve(batches.size());
-  for (PendingBatch* pending : batches) payloads.push_back(encode_batch(*pending));
-  EHUB_RETURN_IF_ERROR(append_to_log(payloads));
+  if (payloads.size() < batches.size()) payloads.resize(batches.size());
+  for (size_t i = 0; i < batches.size(); ++i) encode_batch(*batches[i], payloads[i]);
+  EHUB_RETURN_IF_ERROR(append_to_log({payloads.data(), batches.size()}));
   // The group counts from here on: what follows cannot fail but for the sync, or where a row that is not sealed dies
   // and memory is exhausted. Either ends all writing.
   Seq seq = last_seq - batches.size();
@@ -237,11 +245,11 @@ Status Store::Impl::log_and_apply(const std::vector<PendingBatch*>& batches) {
   return {};
 }
 
-Status Store::Impl::append_to_log(const std::vector<ByteWriter>& payloads) {
+Status Store::Impl::append_to_log(std::span<const ByteWriter> records) {
   EHUB_RETURN_IF_ERROR(ensure_log());
   Seq seq = last_seq;
   EHUB_RETURN_IF_ERROR(write_group([&] {
-    for (const ByteWriter& payload : payloads) {
+    for (const ByteWriter& payload : records) {
       log->add(LogRecordType::kBatch, ++seq, synced_seq, payload.data(), payload.size());
     }
   }));

@@ -72,9 +72,9 @@ class LogWriter {
   // Adds a record to the group that write() will write. The payload is copied. If this or write() throws bad_alloc, the
   // caller calls discard().
   void add(LogRecordType type, Seq seq, Seq synced_seq, const void* payload, size_t size);
-  // Writes the group with one call. `ahead`: the file may grow by a whole step, if the disk has room for that; false
-  // where room is scarce. On failure the group is dropped and nothing of it will ever be replayed; a failure
-  // to ensure that is reported as kReadOnly: then write no more.
+  // Writes the group with one call. `ahead`: the file may grow by a whole step for a small group, if the disk has room
+  // for that; false where room is scarce. On failure the group is dropped and nothing of it will ever be replayed; a
+  // failure to ensure that is reported as kReadOnly: then write no more.
   Status write(bool ahead = true);
   // Forgets the group.
   void discard();

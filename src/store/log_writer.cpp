@@ -14,6 +14,10 @@ constexpr uint64_t kSmallLogBytes = 1 << 20;
 constexpr uint64_t kSmallStepBytes = 256 << 10;
 constexpr uint64_t kStepBytes = 1 << 20;
 
+// A group of at least this size grows the file by itself: to write zeros before it costs more than they save. And the
+// disk may begin with it before the sync.
+constexpr uint64_t kLargeGroupBytes = 64 << 10;
+
 // A group buffer is kept for the next group unless it has grown beyond this.
 constexpr size_t kKeptGroupBytes = 4 << 20;
 
@@ -89,10 +93,12 @@ void LogWriter::add(LogRecordType type, Seq seq, Seq synced_seq, const void* pay
 Status LogWriter::write(bool ahead) {
   if (group_.empty()) return {};
   const uint64_t group_bytes = group_.size();
-  if (ahead && end_ + group_bytes > allocated_) group_.resize(grown_size(end_ + group_bytes) - end_);
+  const bool is_large = group_bytes >= kLargeGroupBytes;
+  if (ahead && !is_large && end_ + group_bytes > allocated_) group_.resize(grown_size(end_ + group_bytes) - end_);
   Status status = write_to_file(group_bytes);
   if (status.ok()) {
     allocated_ = std::max<uint64_t>(allocated_, end_ + group_.size());
+    if (is_large) file_->start_writeback(end_, group_bytes);
     end_ += group_bytes;
   } else {
     status = undo(group_bytes, status);

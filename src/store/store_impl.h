@@ -24,6 +24,7 @@
 #include <mutex>
 #include <set>
 #include <shared_mutex>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -117,6 +118,7 @@ struct Store::Impl {
   Seq synced_seq = 0;
   TableId next_table = 1;
   bool unsynced = false;
+  std::vector<ByteWriter> payloads;  // of the group at work, or of an earlier one
   std::vector<std::shared_ptr<FreshSegment>> unsynced_files;
   bool segment_directory_dirty = false;
   // Opened when they are first needed, so that a sync, which cannot be taken back, wants no descriptor.
@@ -186,7 +188,8 @@ struct Store::Impl {
   void take_back(PendingBatch& pending);
   Result<std::shared_ptr<FreshSegment>> file_for(Table& table);
   Row segment_rows_max(const Schema& schema) const;
-  Status append_to_log(const std::vector<ByteWriter>& payloads);
+  void trim_payloads();
+  Status append_to_log(std::span<const ByteWriter> records);
   // As log->write(), of what `add` adds.
   Status write_group(const std::function<void()>& add);
   uint64_t apply(PendingBatch& pending, Seq seq);

@@ -30,6 +30,7 @@ class DiskRun {
   DiskRun(uint64_t bytes, std::string way)
       : line_("disk:" + std::to_string(bytes) + ":" + way), bytes_(bytes), way_(std::move(way)) {
     options_ = roomy_options();
+    options_.large_batch_bytes = 64 << 10;
     options_.log_bytes_max = 128 << 10;
     options_.segment_bytes_max = 300 << 10;
     options_.carry_bytes_max = 8 << 10;

@@ -13,7 +13,7 @@ import numpy as np
 
 THREADS = 3
 KEYS = 4000  # of each thread
-DIMS = 16
+DIMS = 40
 SMALL, LARGE = 50, 2000  # rows; 2,000 of them go straight to a segment file
 GROUP = 50  # the first keys of a thread: batches of SMALL rows set all of them to one value
 

@@ -91,6 +91,7 @@ inline StoreOptions random_options(FaultRandom& random, Durability durability) {
   StoreOptions options;
   options.background = false;
   options.durability = durability;
+  options.large_batch_bytes = 64 << 10;
   options.log_bytes_max = uint64_t{8 << 10} << (2 * random.below(4));
   options.fresh_rows_max = uint64_t{20} << (3 * random.below(3));
   options.segment_bytes_max = uint64_t{100 << 10} << (2 * random.below(4));

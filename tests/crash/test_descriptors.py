@@ -27,9 +27,9 @@ import errno, os, resource, sys
 import numpy as np
 import ehub
 
-vectors = np.ones((300, 64), np.float32)  # more than 64 KiB: a file of its own
+vectors = np.ones((300, 220), np.float32)  # more than 256 KiB: a file of its own
 hub = ehub.open(sys.argv[1])
-spaces = [hub.create_space(str(n), dims=64, metric="l2", key_type="int") for n in range(9)]
+spaces = [hub.create_space(str(n), dims=220, metric="l2", key_type="int") for n in range(9)]
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 3, hard))
 refused = []
@@ -68,10 +68,10 @@ import ehub
 
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (600, hard))
-vectors = np.ones((300, 64), np.float32)
+vectors = np.ones((300, 220), np.float32)
 with ehub.open(sys.argv[1], durability="off") as hub:
     for n in range(1000):
-        hub.create_space(str(n), dims=64, key_type="int").multiset(np.arange(300), vectors)
+        hub.create_space(str(n), dims=220, key_type="int").multiset(np.arange(300), vectors)
     print(len(hub.spaces()))
 """
 

@@ -36,6 +36,7 @@ namespace {
 constexpr uint32_t kDims = 64;
 constexpr size_t kWriters = 2;
 constexpr size_t kSmallRows = 8;
+constexpr uint64_t kLargeBatchBytes = 64 << 10;
 constexpr size_t kLargeRows = 300;  // more than kLargeBatchBytes of vectors
 constexpr uint64_t kDeleteOneIn = 5;
 constexpr Schema kSchema = {.dims = kDims, .metric = Metric::kL2, .key_type = KeyType::kString};
@@ -96,6 +97,7 @@ struct World {
 StoreOptions tiny_options(Durability durability) {
   StoreOptions options;
   options.durability = durability;
+  options.large_batch_bytes = kLargeBatchBytes;
   options.log_bytes_max = 64 << 10;
   options.fresh_rows_max = 2000;
   options.segment_bytes_max = 200 << 10;

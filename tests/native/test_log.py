@@ -413,6 +413,8 @@ def test_a_full_disk_refuses_a_group_and_takes_it_when_there_is_room_again():
     write_group(log, big)
     assert read_batches(fs) == small + more + big
     # What the failed writes added to the file did not count as allocated.
+    assert len(fs.contents(PATH)) == log.bytes, "a large group grows the file by itself"
+    write_group(log, batches(1, first_seq=12))
     assert len(fs.contents(PATH)) % SMALL_STEP_BYTES == 0
 
 

@@ -48,6 +48,7 @@ LIMITS = st.sampled_from(
     [
         {},
         {"log_bytes_max": 512},
+        {"large_batch_bytes": 2 * DIMS * 4},
         {"fresh_rows_max": 5},
         {"segment_bytes_max": 3 * DIMS * 4, "carry_bytes_max": 0},
         {"carry_bytes_max": 0, "fresh_rows_max": 7, "log_bytes_max": 2048},
