@@ -86,8 +86,8 @@ void Indexer::wake() {
       ready_thread();
       run();
     });
-  } catch (const std::system_error&) {
-    return;  // no thread to be had now: scanning goes on, and the next wake() tries again
+  } catch (const std::exception&) {
+    return;  // no thread or no memory to be had now: scanning goes on, and the next wake() tries again
   }
 }
 
@@ -108,13 +108,20 @@ void Indexer::run() {
   while (!stopping_) {
     woken_ = false;
     lock.unlock();
-    Job job;
-    const bool found = find_job(&job);
-    const bool due = found && is_due(*job.table);
-    if (due) (void)perform(job, 1);
+    bool found = false;
+    bool due = false;
+    const Status status = guarded([&]() -> Status {
+      Job job;
+      found = find_job(&job);
+      due = found && is_due(*job.table);
+      if (due) (void)perform(job, 1);
+      return {};
+    });
     lock.lock();
-    if (due || woken_ || stopping_) continue;
-    if (found) {
+    if (stopping_) continue;
+    if (status.ok() && (due || woken_)) continue;
+    // There may be memory later.
+    if (found || !status.ok()) {
       wakes_.wait_for(lock, kPatience);
     } else {
       wakes_.wait(lock, [this] { return woken_ || stopping_; });
@@ -179,7 +186,7 @@ Status Indexer::perform(const Job& job, unsigned threads) {
   const std::lock_guard work(work_mutex_);
   if (control_.cancelled) return closed("the hub is closed");
   performing_ = true;
-  const Status status = perform_alone(job, threads);
+  const Status status = guarded([&] { return perform_alone(job, threads); });
   performing_ = false;
   if (status.ok() || control_.cancelled) return status;
   const std::lock_guard lock(mutex_);
