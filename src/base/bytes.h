@@ -66,6 +66,8 @@ class ByteWriter {
   void pad_to(size_t alignment) { bytes_.resize(align_up(bytes_.size(), alignment)); }
 
   size_t size() const { return bytes_.size(); }
+  // Bytes of memory that it holds, clear() or not.
+  size_t capacity() const { return bytes_.capacity(); }
   const uint8_t* data() const { return bytes_.data(); }
   uint8_t* data() { return bytes_.data(); }
   void clear() { bytes_.clear(); }

@@ -9,8 +9,8 @@
 namespace ehub {
 namespace {
 
-// Payloads of a group are kept for the next one, unless they are more than this: memory that is there already is
-// cheaper than new pages.
+// The memory of a group's payloads is kept for the next group, unless it is more than this: new pages cost more than
+// what is written to them.
 constexpr size_t kKeptPayloadBytes = 4 << 20;
 
 // What a `.seg` takes for a row beside its key, amply.
@@ -99,7 +99,7 @@ void Store::Impl::commit(const CommitQueue::Group& group) {
 
 void Store::Impl::trim_payloads() {
   size_t bytes = 0;
-  for (const ByteWriter& payload : payloads) bytes += payload.size();
+  for (const ByteWriter& payload : payloads) bytes += payload.capacity();
   if (bytes > kKeptPayloadBytes) payloads = {};
 }
 

@@ -14,8 +14,8 @@
 // The first record of a log is its start: number of the log before it, its end and its last seq, so that a missing or
 // shortened log in the middle is noticed.
 //
-// The disk is faster at writing over blocks than at growing a file, so a log grows by whole zeroed steps, and the file
-// of a log that is no longer needed becomes the next one.
+// The disk is faster at writing over blocks than at growing a file, so for small groups a log grows by whole zeroed
+// steps, and the file of a log that is no longer needed becomes the next one.
 //
 // Thread-safety: one thread at a time.
 

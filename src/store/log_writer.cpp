@@ -14,8 +14,8 @@ constexpr uint64_t kSmallLogBytes = 1 << 20;
 constexpr uint64_t kSmallStepBytes = 256 << 10;
 constexpr uint64_t kStepBytes = 1 << 20;
 
-// A group of at least this size grows the file by itself: to write zeros before it costs more than they save. And the
-// disk may begin with it before the sync.
+// A group of at least this size grows the file by itself, because zeros ahead of it would cost more than they save. And
+// the disk begins with it at once, not at the sync.
 constexpr uint64_t kLargeGroupBytes = 64 << 10;
 
 // A group buffer is kept for the next group unless it has grown beyond this.

@@ -33,6 +33,7 @@ struct StoreOptions {
   bool read_only = false;
   Durability durability = Durability::kFull;
   // What follows has the right value for nearly all; tests shrink it to meet every boundary.
+
   // A batch with at least so many bytes of vectors is written straight to a segment. A smaller one goes whole into the
   // log: one sync, and a copy by the next checkpoint, cost less than two syncs.
   uint64_t large_batch_bytes = 256 << 10;

@@ -118,7 +118,7 @@ struct Store::Impl {
   Seq synced_seq = 0;
   TableId next_table = 1;
   bool unsynced = false;
-  std::vector<ByteWriter> payloads;  // of the group at work, or of an earlier one
+  std::vector<ByteWriter> payloads;  // of the group at work; between groups, memory for the next one
   std::vector<std::shared_ptr<FreshSegment>> unsynced_files;
   bool segment_directory_dirty = false;
   // Opened when they are first needed, so that a sync, which cannot be taken back, wants no descriptor.
@@ -188,6 +188,7 @@ struct Store::Impl {
   void take_back(PendingBatch& pending);
   Result<std::shared_ptr<FreshSegment>> file_for(Table& table);
   Row segment_rows_max(const Schema& schema) const;
+  // Frees the memory of payloads if it is much.
   void trim_payloads();
   Status append_to_log(std::span<const ByteWriter> records);
   // As log->write(), of what `add` adds.
