@@ -199,6 +199,17 @@ with ehub.open(sys.argv[1], read_only=True) as hub:
 """
 
 
+@pytest.mark.parametrize("batch", [50, 5000])
+def test_rows_that_take_little_get_a_graph_too(batch, tmp_path):
+    rows = normal(70, 5000, 3)
+    with ehub.open(tmp_path / "hub") as hub:
+        space = hub.create_space("items", 3, metric="l2", key_type="int")
+        for first in range(0, 5000, batch):
+            space.multiset(np.arange(first, first + batch), rows[first : first + batch])
+        space.optimize()
+        assert space.index_stats().rows_indexed == 5000
+
+
 def test_a_reader_process_gets_graphs_when_it_refreshes(tmp_path):
     rows = normal(71, 6000, 8)
     np.save(tmp_path / "rows.npy", rows)

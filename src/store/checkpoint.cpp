@@ -67,21 +67,23 @@ const FreshRef* memory_of(const Table& table) {
   return nullptr;
 }
 
-uint64_t carried_bytes(const Table& table) {
-  const FreshRef* memory = memory_of(table);
-  if (memory == nullptr) return 0;
-  const Row rows = memory->segment->row_count();
-  const Row live = rows - memory->deaths->dead_count();
-  return rows == 0 ? 0 : memory->segment->data_bytes() * live / rows;
+Row carried_rows(const FreshRef& memory) { return memory.segment->row_count() - memory.deaths->dead_count(); }
+
+uint64_t carried_bytes(const FreshRef& memory) {
+  const Row rows = memory.segment->row_count();
+  return rows == 0 ? 0 : memory.segment->data_bytes() * carried_rows(memory) / rows;
 }
 
-// Tables whose fresh rows stay in the log: those with few, and if they are too many together, the smallest of them.
+// Tables whose fresh rows stay in the log: those with little of them, and too few for a graph; and if they are too many
+// together, the smallest of them.
 std::vector<std::shared_ptr<Table>> choose_carried(const std::vector<std::shared_ptr<Table>>& tables,
                                                    const StoreOptions& options) {
   std::vector<std::pair<uint64_t, std::shared_ptr<Table>>> small;
   for (const auto& table : tables) {
-    const uint64_t bytes = carried_bytes(*table);
-    if (memory_of(*table) != nullptr && bytes < options.carry_bytes_max) small.emplace_back(bytes, table);
+    const FreshRef* memory = memory_of(*table);
+    if (memory == nullptr || carried_rows(*memory) >= options.graph_rows_min) continue;
+    const uint64_t bytes = carried_bytes(*memory);
+    if (bytes < options.carry_bytes_max) small.emplace_back(bytes, table);
   }
   std::sort(small.begin(), small.end(), [](const auto& a, const auto& b) {
     return std::pair(a.first, a.second->id) < std::pair(b.first, b.second->id);

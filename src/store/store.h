@@ -41,7 +41,7 @@ struct StoreOptions {
   uint64_t fresh_rows_max = 1 << 20;          // ... or when so many rows are not sealed yet
   uint64_t fresh_files_max = 256;             // ... or when so many files, each with a descriptor, are not
   uint64_t segment_bytes_max = 1 << 30;       // of vectors in one segment
-  uint64_t carry_bytes_max = 256 << 10;       // a table with fewer fresh bytes stays in the log at a checkpoint
+  uint64_t carry_bytes_max = 256 << 10;       // a table with fewer, and fewer than graph_rows_min, stays in the log
   uint64_t carry_total_bytes_max = 64 << 20;  // ... unless all such tables together have more than this
   Row graph_rows_min = 4096;                  // a segment with fewer rows is scanned, and needs no graph
   bool background = true;  // checkpoints and graphs in threads of their own; false: within the call that needs them

@@ -26,9 +26,9 @@ FOOTER_BYTES = 280
 
 
 def open_hub(path: Path, **options: object) -> ehub.Hub:
-    # A segment at once, whatever little is written.
-    limits = {"durability": "off", "background": False, "large_batch_bytes": 1}
-    return ehub.Hub(_store.Store(str(path), **{**limits, **options}))
+    return ehub.Hub(
+        _store.Store(str(path), **{"durability": "off", "background": False, **options})
+    )
 
 
 def vectors() -> np.ndarray:
