@@ -9,7 +9,9 @@ namespace ehub {
 
 inline constexpr uint32_t kDimsMax = 65'535;
 inline constexpr size_t kKeyBytesMax = 1024;
-inline constexpr size_t kNameBytesMax = 255;  // of a space, version or partition
+inline constexpr size_t kNameBytesMax = 255;  // of a space, version, partition or tag
+inline constexpr size_t kNoteNameBytesMax = 4096;
+inline constexpr size_t kNoteBytesMax = 16 << 20;
 inline constexpr size_t kSpacesMax = 1'000'000;
 inline constexpr size_t kNeighborsMax = 1'000'000;  // k of one search
 inline constexpr uint32_t kSegmentRowsMax = 1U << 30;

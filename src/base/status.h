@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/thread.h"
 
 namespace ehub {
 
@@ -35,6 +36,8 @@ enum class Code : uint8_t {
   kCorruption,
   kFormat,
   kClosed,
+  kConflict,
+  kDeadline,
   kIo,
   kOutOfMemory,
 };
@@ -84,6 +87,7 @@ Status status_of_exception();
 // What `work` returns, a Status, or what the exception says that it ended with.
 template <typename Work>
 Status guarded(Work&& work) {
+  ready_to_throw();
   try {
     return std::forward<Work>(work)();
   } catch (...) {

@@ -8,13 +8,22 @@
 
 namespace ehub::hnsw {
 
-Buffer::Buffer(size_t bytes) : bytes_(bytes) {
-  if (bytes == 0) return;
+Buffer::Buffer(size_t bytes) {
+  std::optional<Buffer> made = make(bytes);
+  EHUB_ASSERT(made.has_value());
+  *this = std::move(*made);
+}
+
+std::optional<Buffer> Buffer::make(size_t bytes) {
+  Buffer buffer;
+  if (bytes == 0) return buffer;
   void* mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  EHUB_ASSERT(mapped != MAP_FAILED);
+  if (mapped == MAP_FAILED) return std::nullopt;
   // A wish: without huge pages everything works as well, a little slower.
   (void)madvise(mapped, bytes, MADV_HUGEPAGE);
-  data_ = static_cast<uint8_t*>(mapped);
+  buffer.data_ = static_cast<uint8_t*>(mapped);
+  buffer.bytes_ = bytes;
+  return buffer;
 }
 
 Buffer::~Buffer() {

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 namespace ehub::hnsw {
 
@@ -17,6 +18,8 @@ class Buffer {
   Buffer() = default;
   // Aborts when memory is exhausted.
   explicit Buffer(size_t bytes);
+  // None when memory is exhausted.
+  static std::optional<Buffer> make(size_t bytes);
   ~Buffer();
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;

@@ -20,6 +20,9 @@ constexpr size_t kTaskRows = 1024;
 // Deeper than this, the order of the codes is too far from the true one, and more bits are cheaper than more rows.
 constexpr size_t kDepthMax = 64;
 
+// A walk reads half as much with half the bits, until more candidates than this must be looked at exactly for it.
+constexpr size_t kRerankMax = 64;
+
 // A sampled row is an easier query than a stranger.
 constexpr size_t kDepthMargin = 2;
 
@@ -82,13 +85,14 @@ class GraphBuilder {
   }
 
   bool insert(const BuildDistances& distances, uint32_t* links, size_t stride) {
-    Inserter inserter(distances, input_.rows, view().twins, parameters_, team_);
+    Inserter inserter(distances, walk_codes(), input_.rows, view().twins, parameters_, team_);
     if (!inserter.insert_all(control_)) return false;
     inserter.finish(links, stride);
     return true;
   }
 
   bool link(const GivenLinks* given) {
+    if (walk_width_ == CodeWidth::k8) try_fewer_bits();
     set_norms(graph_->encoder, input_, graph_->codes, team_);
     const BuildDistances distances(kernels(), input_.metric, graph_->codes.set(), input_.rows, team_);
     graph_->twins = Twins(input_.vectors, input_.rows, input_.dims);
@@ -111,7 +115,9 @@ class GraphBuilder {
     built.router = choose_router(nodes);
     graph_->unreachable = connect_rows(built, nodes, distances, parameters_.ef_construction, links, links_max);
     // Under inner product a row need not be among its own nearest.
-    if (input_.metric != Metric::kInnerProduct) make_findable(built, nodes, distances, team_, links, links_max);
+    if (input_.metric != Metric::kInnerProduct) {
+      make_findable(built, nodes, distances, walk_codes(), team_, links, links_max);
+    }
     view().link_stride = built.link_stride;
     view().links = links;
     view().router = std::move(built.router);
@@ -127,9 +133,25 @@ class GraphBuilder {
     if (input_.metric == Metric::kInnerProduct) {
       for (size_t row = 0; row < input_.rows; ++row) graph_->codes.set_norm(row, 0);
     }
+    if (fewer_bits_.rows() != 0) graph_->codes = std::move(fewer_bits_);
     view().codes = graph_->codes.set();
     graph_->router_codes = CodeTable(graph_->codes, view().router);
     view().router_codes = graph_->router_codes.set();
+  }
+
+  CodeSet walk_codes() const { return fewer_bits_.rows() != 0 ? fewer_bits_.set() : graph_->codes.set(); }
+
+  // Codes of 4 bits in place of those of 8, if they are shorter and good enough to walk by: links are chosen by those
+  // of 8. Not under inner product, where errors grow with the rows and the longest rows are the answers.
+  void try_fewer_bits() {
+    const bool shorter =
+        Encoder::code_bytes(CodeWidth::k4, input_.dims) < Encoder::code_bytes(CodeWidth::k8, input_.dims);
+    if (!shorter || input_.metric == Metric::kInnerProduct) return;
+    CodeTable fewer(graph_->encoder, CodeWidth::k4, input_.vectors, input_.rows, team_);
+    const size_t looked_at = kDepthMargin * sample_.depth(kernels(), graph_->encoder, fewer.set(), team_);
+    if (looked_at > kRerankMax) return;
+    fewer_bits_ = std::move(fewer);
+    view().calibration.rerank_min = static_cast<uint32_t>(looked_at);
   }
 
   const GraphInput& input_;
@@ -139,6 +161,7 @@ class GraphBuilder {
   CalibrationSample sample_;
   std::unique_ptr<BuiltGraph> graph_;
   CodeWidth walk_width_ = CodeWidth::k8;
+  CodeTable fewer_bits_;  // to walk by; empty: the build's are walked by
 };
 
 }  // namespace

@@ -1,9 +1,9 @@
 // Building a graph: the same bytes from the same rows, whatever the number of threads and the instruction set.
 //
 // Rows are inserted in chunks of at most an eighth of those already there. The rows of a chunk search the graph as it
-// was before the chunk, side by side, and choose their links (prune.h); then the links back are added, grouped by the
-// row that gets them. Finally rows are cut to their 2 M links, what cannot be reached is linked, and the default ef is
-// measured with some of the rows as queries.
+// was before the chunk, side by side, by the codes that searches will walk by, and choose their links by finer ones
+// (prune.h); then the links back are added, grouped by the row that gets them. Finally rows are cut to their 2 M links,
+// what cannot be reached is linked, and the default ef is measured with some of the rows as queries.
 //
 // Thread-safety: pure, but for the team and the control.
 
@@ -13,6 +13,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "base/metric.h"
 #include "base/status.h"
@@ -41,7 +43,14 @@ struct BuildControl {
 struct BuiltGraph {
   explicit BuiltGraph(Encoder the_encoder) : encoder(std::move(the_encoder)) {}
 
+  // Makes it a graph over these rows of the segment, ascending: the vectors that it was built of are theirs.
+  void set_segment_rows(std::vector<uint32_t> rows) {
+    segment_rows = std::move(rows);
+    view.segment_rows = segment_rows;
+  }
+
   Encoder encoder;
+  std::vector<uint32_t> segment_rows;  // empty: all of them
   GraphParameters parameters;
   CodeTable codes;
   CodeTable router_codes;

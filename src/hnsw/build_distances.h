@@ -25,6 +25,7 @@ class BuildDistances {
   BuildDistances(const KernelTable& kernels, Metric metric, const CodeSet& codes, size_t rows, Team& team);
 
   Metric metric() const { return metric_; }
+  const KernelTable& kernels() const { return kernels_; }
   const CodeSet& codes() const { return codes_; }
   // `row` as a query.
   void set_query(uint32_t row, CodedQuery& query) const { query_of_row(codes_, row, sums_[row], query); }
@@ -43,20 +44,23 @@ class BuildDistances {
 // The distances from one row, for a walk.
 class RowDistances final : public Distances {
  public:
-  explicit RowDistances(const BuildDistances& distances) : distances_(distances) {
-    memory = distances.codes().codes;
-    stride = distances.codes().code_bytes;
+  explicit RowDistances(const BuildDistances& distances) : RowDistances(distances, distances.codes()) {}
+  // To rows as `codes` has them, which may be of 4 bits if the build's are of 8.
+  RowDistances(const BuildDistances& distances, const CodeSet& codes) : distances_(distances), codes_(codes) {
+    memory = codes_.codes;
+    stride = codes_.code_bytes;
     lines = stride / 64;
-    metas = distances.codes().metas;
+    metas = codes_.metas;
   }
   void set_row(uint32_t row) { distances_.set_query(row, query_); }
   Status score(const uint32_t* rows, size_t n, float* out) override {
-    distances_.score(query_, rows, n, out);
+    code_distances(distances_.kernels(), codes_, query_, rows, n, out);
     return {};
   }
 
  private:
   const BuildDistances& distances_;
+  const CodeSet codes_;
   CodedQuery query_;
 };
 

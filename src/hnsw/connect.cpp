@@ -113,7 +113,8 @@ class Connector {
 // Looks for rows as a search does.
 class Seeker {
  public:
-  Seeker(const GraphView& view, const BuildDistances& distances) : view_(view), distances_(distances) {}
+  Seeker(const GraphView& view, const BuildDistances& distances, const CodeSet& codes)
+      : view_(view), distances_(distances, codes) {}
 
   // Empty if the row is found, else the way that was taken instead, nearest first.
   std::vector<Candidate> seek(uint32_t row) {
@@ -145,9 +146,9 @@ uint64_t connect_rows(const GraphView& view, std::span<const uint32_t> nodes, co
   return Connector(view, distances, ef, links, links_max).run(nodes);
 }
 
-void make_findable(const GraphView& view, std::span<const uint32_t> nodes, const BuildDistances& distances, Team& team,
-                   uint32_t* links, size_t links_max) {
-  std::vector<Seeker> seekers(team.size(), Seeker(view, distances));
+void make_findable(const GraphView& view, std::span<const uint32_t> nodes, const BuildDistances& distances,
+                   const CodeSet& walk_codes, Team& team, uint32_t* links, size_t links_max) {
+  std::vector<Seeker> seekers(team.size(), Seeker(view, distances, walk_codes));
   std::vector<uint32_t> sought(nodes.begin(), nodes.end());
   for (int round = 0; round < kRounds && !sought.empty(); ++round) {
     std::vector<std::vector<Candidate>> ways(sought.size());

@@ -19,9 +19,10 @@ uint64_t connect_rows(const GraphView& view, std::span<const uint32_t> nodes, co
                       size_t ef, uint32_t* links, size_t links_max);
 
 // A row that a walk for it misses, though it begins and goes as a narrow search does, gets a link from the nearest row
-// on the way that has a place for one: so every row finds itself with any ef. The same links for any number of
-// threads. Not for inner product, where a row need not be among its own nearest.
-void make_findable(const GraphView& view, std::span<const uint32_t> nodes, const BuildDistances& distances, Team& team,
-                   uint32_t* links, size_t links_max);
+// on the way that has a place for one: so every row finds itself with any ef. `walk_codes`: those that searches will
+// walk by. The same links for any number of threads. Not for inner product, where a row need not be among its own
+// nearest.
+void make_findable(const GraphView& view, std::span<const uint32_t> nodes, const BuildDistances& distances,
+                   const CodeSet& walk_codes, Team& team, uint32_t* links, size_t links_max);
 
 }  // namespace ehub::hnsw

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -10,6 +11,24 @@
 #include "hnsw/graph_format.h"
 
 namespace ehub::hnsw {
+namespace {
+
+// The arrays that a walk touches at random, one after the other in one piece of memory.
+struct MemoryLayout {
+  explicit MemoryLayout(const GraphView& view)
+      : links_bytes(size_t{view.rows} * view.link_stride * sizeof(uint32_t)),
+        codes_bytes(view.rows * view.codes.code_bytes),
+        metas_bytes(view.codes.code_bytes == 0 ? 0 : view.rows * sizeof(RowMeta)) {}
+  size_t codes_at() const { return align_up(links_bytes, kGraphAlignment); }
+  size_t metas_at() const { return codes_at() + align_up(codes_bytes, kGraphAlignment); }
+  size_t size() const { return metas_at() + metas_bytes; }
+
+  size_t links_bytes;
+  size_t codes_bytes;
+  size_t metas_bytes;
+};
+
+}  // namespace
 
 // Makes a GraphFile of a mapping, believing nothing.
 class GraphFileReader {
@@ -17,12 +36,15 @@ class GraphFileReader {
   GraphFileReader(std::string path, Mapping mapping) : path_(std::move(path)), mapping_(std::move(mapping)) {}
 
   Result<std::shared_ptr<const GraphFile>> read(const GraphStamp& stamp) {
-    EHUB_RETURN_IF_ERROR(read_footer());
+    EHUB_RETURN_IF_ERROR(read_footer(stamp.subset.kind == 0 ? kGraphFormat : kSubsetGraphFormat));
     EHUB_RETURN_IF_ERROR(check_stamp(stamp));
     EHUB_RETURN_IF_ERROR(check_shape());
     auto crcs = read_block_crcs();
     if (!crcs.ok()) return crcs.status();
-    return make(std::make_unique<CheckedMapping>(path_, mapping_, footer_.block_crcs.offset, std::move(crcs.value())));
+    auto checked = std::make_unique<CheckedMapping>(path_, mapping_, footer_.block_crcs.offset, std::move(crcs.value()),
+                                                    kGraphBlockBytes);
+    if (stamp.subset.kind != 0) EHUB_RETURN_IF_ERROR(read_segment_rows(*checked, stamp));
+    return make(std::move(checked));
   }
 
  private:
@@ -30,14 +52,14 @@ class GraphFileReader {
   GraphRange range(GraphSection section) const { return footer_.sections[static_cast<size_t>(section)]; }
   CodeWidth width() const { return static_cast<CodeWidth>(footer_.width); }
 
-  Status read_footer() {
+  Status read_footer(uint32_t format) {
     if (mapping_.size_bytes < sizeof(GraphHeader) + sizeof(GraphFooter)) return damaged("too short for a graph file");
     const auto header = load_le<GraphHeader>(mapping_.data);
     footer_ = load_le<GraphFooter>(mapping_.data + mapping_.size_bytes - sizeof(GraphFooter));
     if (std::memcmp(header.magic, kGraphMagic, sizeof(kGraphMagic)) != 0) return damaged("no graph file");
-    if (header.format != kGraphFormat) {
+    if (header.format != format) {
       return format_error(path_ + ": graph format " + std::to_string(header.format) + "; this release reads " +
-                          std::to_string(kGraphFormat));
+                          std::to_string(format));
     }
     const bool whole = footer_.checksum == footer_checksum(footer_) &&
                        std::memcmp(footer_.magic, kGraphMagic, sizeof(kGraphMagic)) == 0;
@@ -45,9 +67,9 @@ class GraphFileReader {
   }
 
   Status check_stamp(const GraphStamp& stamp) const {
-    const bool meant = footer_.segment == stamp.segment && footer_.segment_crc == stamp.segment_crc &&
-                       footer_.rows == stamp.rows && footer_.dims == stamp.dims &&
-                       footer_.metric == static_cast<uint32_t>(stamp.metric);
+    const bool rows_fit = stamp.subset.kind == 0 ? footer_.rows == stamp.rows : footer_.rows <= stamp.rows;
+    const bool meant = footer_.segment == stamp.segment && footer_.segment_crc == stamp.segment_crc && rows_fit &&
+                       footer_.dims == stamp.dims && footer_.metric == static_cast<uint32_t>(stamp.metric);
     return meant ? Status() : damaged("a graph of another segment");
   }
 
@@ -92,7 +114,7 @@ class GraphFileReader {
     }
     const uint64_t end = footer_.block_crcs.offset;
     if (end > mapping_.size_bytes || end + footer_.block_crcs.length + sizeof(GraphFooter) != mapping_.size_bytes ||
-        footer_.block_crcs.length != checksum_blocks(end) * sizeof(uint32_t)) {
+        footer_.block_crcs.length != checksum_blocks(end, kGraphBlockBytes) * sizeof(uint32_t)) {
       return damaged("the block checksums are out of place");
     }
     for (size_t s = 0; s < kGraphSections; ++s) {
@@ -103,6 +125,24 @@ class GraphFileReader {
       }
     }
     return range(GraphSection::kRouter).length == 0 ? damaged("there is no router") : Status();
+  }
+
+  // Which rows of the segment the nodes are: right behind the header, which says whose they are.
+  Status read_segment_rows(const CheckedMapping& checked, const GraphStamp& stamp) {
+    const uint64_t bytes = footer_.rows * sizeof(uint32_t);
+    if (bytes > footer_.block_crcs.offset - sizeof(GraphHeader)) return damaged("there are not the rows of its nodes");
+    const auto from = checked.bytes(0, sizeof(GraphHeader) + bytes);
+    if (!from.ok()) return from.status();
+    const auto header = load_le<GraphHeader>(from.value());
+    if (header.subset_kind != static_cast<uint32_t>(stamp.subset.kind) || header.subset_number != stamp.subset.number) {
+      return damaged("a graph of other rows of the segment");
+    }
+    segment_rows_ = {reinterpret_cast<const uint32_t*>(from.value() + sizeof(GraphHeader)), footer_.rows};
+    for (size_t node = 0; node < segment_rows_.size(); ++node) {
+      const bool ascends = node == 0 || segment_rows_[node] > segment_rows_[node - 1];
+      if (!ascends || segment_rows_[node] >= stamp.rows) return damaged("the rows of its nodes are out of order");
+    }
+    return {};
   }
 
   Result<std::vector<uint32_t>> read_block_crcs() const {
@@ -148,6 +188,7 @@ class GraphFileReader {
 
   Status fill(const CheckedMapping& checked, GraphView& view) const {
     view.rows = footer_.rows;
+    view.segment_rows = segment_rows_;
     view.link_stride = footer_.link_stride;
     view.links = unchecked<uint32_t>(GraphSection::kLinks);
     view.codes = {width(), Encoder::code_bytes(width(), footer_.dims), unchecked<uint8_t>(GraphSection::kCodes),
@@ -196,14 +237,15 @@ class GraphFileReader {
   std::string path_;
   Mapping mapping_;
   GraphFooter footer_{};
+  std::span<const uint32_t> segment_rows_;
 };
 
-GraphFile::GraphFile(std::unique_ptr<CheckedMapping> mapping, Encoder encoder)
+GraphFile::GraphFile(std::shared_ptr<const CheckedMapping> mapping, Encoder encoder)
     : mapping_(std::move(mapping)), encoder_(std::move(encoder)), guard_(*mapping_) {}
 
 Result<std::shared_ptr<const GraphFile>> GraphFile::open(FileSystem& fs, const std::string& directory,
                                                          const GraphStamp& stamp) {
-  const std::string path = graph_path(directory, stamp.segment);
+  const std::string path = graph_path(directory, stamp.segment, stamp.subset);
   auto file = fs.open(path, FileSystem::Mode::kRead);
   if (!file.ok()) return file.status();
   const Result<uint64_t> size = file.value()->size();
@@ -218,6 +260,31 @@ Status GraphFile::verify() const {
   EHUB_RETURN_IF_ERROR(mapping_->verify_all());
   guard_.set_all_good();
   return {};
+}
+
+uint64_t GraphFile::memory_bytes() const { return MemoryLayout(view_).size(); }
+
+Result<std::shared_ptr<const GraphFile>> GraphFile::in_memory() const {
+  EHUB_RETURN_IF_ERROR(verify());
+  const MemoryLayout layout(view_);
+  std::optional<Buffer> memory = Buffer::make(layout.size());
+  if (!memory) return Status(Code::kOutOfMemory, mapping_->path() + ": no memory for a copy");
+  std::memcpy(memory->data(), view_.links, layout.links_bytes);
+  std::shared_ptr<GraphFile> copy(new GraphFile(mapping_, encoder_));
+  copy->view_ = view_;
+  copy->view_.links = reinterpret_cast<const uint32_t*>(memory->data());
+  if (layout.codes_bytes != 0) {
+    std::memcpy(memory->data() + layout.codes_at(), view_.codes.codes, layout.codes_bytes);
+    std::memcpy(memory->data() + layout.metas_at(), view_.codes.metas, layout.metas_bytes);
+    copy->view_.codes.codes = memory->data() + layout.codes_at();
+    copy->view_.codes.metas = reinterpret_cast<const RowMeta*>(memory->data() + layout.metas_at());
+  }
+  copy->view_.guard = nullptr;
+  copy->parameters_ = parameters_;
+  copy->unreachable_ = unreachable_;
+  copy->file_bytes_ = file_bytes_;
+  copy->memory_ = std::move(*memory);
+  return std::shared_ptr<const GraphFile>(std::move(copy));
 }
 
 }  // namespace ehub::hnsw

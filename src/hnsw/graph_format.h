@@ -1,6 +1,7 @@
 // The bytes of a graph file; FORMAT.md, section Index files, says the same in words.
 //
-//   header | mean | router | its codes | its metas | twins (4 sections) | metas | codes | links | CRCs | footer
+//   header | (of a subset: its rows) | mean | router | its codes | its metas | twins (4 sections) | metas | codes |
+//   links | CRCs | footer
 
 #pragma once
 
@@ -12,14 +13,19 @@
 namespace ehub::hnsw {
 
 inline constexpr char kGraphMagic[8] = {'E', 'H', 'U', 'B', 'H', 'N', 'S', '1'};
-inline constexpr uint32_t kGraphFormat = 1;
+inline constexpr uint32_t kGraphFormat = 2;        // over all rows of the segment
+inline constexpr uint32_t kSubsetGraphFormat = 3;  // over some: which, u32[rows], is right behind the header
 inline constexpr size_t kGraphAlignment = 64;
+// A walk touches thousands of places once: to sum as much as a segment does around each would be most of its work.
+inline constexpr uint64_t kGraphBlockBytes = 4096;
 inline constexpr uint32_t kLinksMax = 4096;  // of a row
 
 struct GraphHeader {
   char magic[8];
   uint32_t format;
-  uint8_t padding[52];
+  uint32_t subset_kind;  // 0 over all rows
+  uint64_t subset_number;
+  uint8_t padding[40];
 };
 static_assert(sizeof(GraphHeader) == kGraphAlignment);
 

@@ -1,5 +1,6 @@
 #include <cinttypes>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -13,13 +14,16 @@ namespace {
 
 class GraphWriter {
  public:
-  explicit GraphWriter(File& file) : out_(file) {}
+  explicit GraphWriter(File& file) : out_(file, kGraphBlockBytes) {}
 
   Status write(const GraphStamp& stamp, const BuiltGraph& graph) {
     GraphHeader header{};
     std::memcpy(header.magic, kGraphMagic, sizeof(kGraphMagic));
-    header.format = kGraphFormat;
+    header.format = stamp.subset.kind == 0 ? kGraphFormat : kSubsetGraphFormat;
+    header.subset_kind = static_cast<unsigned char>(stamp.subset.kind);
+    header.subset_number = stamp.subset.number;
     out_.put(&header, sizeof(header));
+    out_.put(graph.segment_rows.data(), graph.segment_rows.size() * sizeof(uint32_t));
     put_sections(graph);
     footer_.block_crcs = {out_.offset(), 0};
     const std::vector<uint32_t> crcs = out_.block_crcs();
@@ -63,7 +67,7 @@ class GraphWriter {
   void describe(const GraphStamp& stamp, const BuiltGraph& graph) {
     footer_.segment = stamp.segment;
     footer_.segment_crc = stamp.segment_crc;
-    footer_.rows = stamp.rows;
+    footer_.rows = graph.view.rows;
     footer_.dims = stamp.dims;
     footer_.metric = static_cast<uint32_t>(stamp.metric);
     footer_.M = graph.parameters.M;
@@ -90,19 +94,36 @@ Status write_file(FileSystem& fs, const std::string& path, const GraphStamp& sta
 
 }  // namespace
 
-std::string graph_path(const std::string& directory, uint64_t segment) {
-  char name[40];
-  std::snprintf(name, sizeof(name), "/%012" PRIu64 ".hnsw", segment);
+std::string graph_path(const std::string& directory, uint64_t segment, GraphSubset subset) {
+  char name[64];
+  if (subset.kind == 0) {
+    std::snprintf(name, sizeof(name), "/%012" PRIu64 ".hnsw", segment);
+  } else {
+    std::snprintf(name, sizeof(name), "/%012" PRIu64 "-%c%" PRIu64 ".hnsw", segment, subset.kind, subset.number);
+  }
   return directory + name;
 }
 
-std::string unfinished_graph_path(const std::string& directory, uint64_t segment) {
-  return graph_path(directory, segment) + ".tmp";
+std::string unfinished_graph_path(const std::string& directory, uint64_t segment, GraphSubset subset) {
+  return graph_path(directory, segment, subset) + ".tmp";
+}
+
+std::optional<GraphName> graph_of_name(const std::string& name) {
+  GraphName found;
+  char* end = nullptr;
+  found.segment = std::strtoull(name.c_str(), &end, 10);
+  if (*end == '-' && end[1] >= 'a' && end[1] <= 'z') {
+    found.subset.kind = end[1];
+    found.subset.number = std::strtoull(end + 2, nullptr, 10);
+  }
+  const bool is_it = "/" + name == graph_path("", found.segment, found.subset) ||
+                     "/" + name == unfinished_graph_path("", found.segment, found.subset);
+  return is_it && found.segment != 0 ? std::optional(found) : std::nullopt;
 }
 
 Status write_graph(FileSystem& fs, const std::string& directory, const GraphStamp& stamp, const BuiltGraph& graph) {
-  const std::string path = graph_path(directory, stamp.segment);
-  const std::string unfinished = unfinished_graph_path(directory, stamp.segment);
+  const std::string path = graph_path(directory, stamp.segment, stamp.subset);
+  const std::string unfinished = unfinished_graph_path(directory, stamp.segment, stamp.subset);
   Status status = write_file(fs, unfinished, stamp, graph);
   if (status.ok()) status = fs.rename(unfinished, path);
   if (!status.ok()) (void)fs.remove(unfinished);

@@ -42,16 +42,17 @@ std::vector<uint32_t> node_rows(size_t rows, const TwinsView& twins) {
   return nodes;
 }
 
-Inserter::Inserter(const BuildDistances& distances, size_t rows, const TwinsView& twins,
+Inserter::Inserter(const BuildDistances& distances, const CodeSet& walk_codes, size_t rows, const TwinsView& twins,
                    const GraphParameters& parameters, Team& team)
     : distances_(distances),
+      walk_width_(walk_codes.width),
       rows_(rows),
       links_max_(2 * size_t{parameters.M}),
       ef_construction_(parameters.ef_construction),
       team_(team),
       stride_(align_up(growing_links(links_max_), 16)),
       links_(rows * stride_ * sizeof(uint32_t)),
-      workers_(team.size(), Worker(distances)),
+      workers_(team.size(), Worker(distances, walk_codes)),
       part_back_links_(team.size()),
       order_(insertion_order(node_rows(rows, twins))) {
   // Twins, and rows that are not inserted yet, have no links.
@@ -117,14 +118,21 @@ void Inserter::choose_links(Worker& worker, uint32_t row, size_t begin, size_t e
 }
 
 void Inserter::find_candidates(Worker& worker, uint32_t row) {
-  worker.distances.set_row(row);
+  worker.walk_distances.set_row(row);
   worker.walker.reset(rows_, std::min<size_t>(ef_construction_, rows_));
   // No source of distances between rows fails.
-  (void)worker.walker.seed(worker.distances, view_.router.data(), view_.router.size());
-  (void)worker.walker.walk(view_, worker.distances);
+  (void)worker.walker.seed(worker.walk_distances, view_.router.data(), view_.router.size());
+  (void)worker.walker.walk(view_, worker.walk_distances);
   // All that was expanded, the way there included: it leads out of a crowd of rows that are all alike.
-  worker.candidates = worker.walker.expanded();
-  std::sort(worker.candidates.begin(), worker.candidates.end());
+  const std::vector<Candidate>& expanded = worker.walker.expanded();
+  if (walk_width_ == distances_.codes().width) {
+    worker.candidates = expanded;
+    std::sort(worker.candidates.begin(), worker.candidates.end());
+    return;
+  }
+  worker.found.resize(expanded.size());
+  std::transform(expanded.begin(), expanded.end(), worker.found.begin(), row_of);
+  score_candidates(worker.distances, row, worker.found.data(), worker.found.size(), worker.candidates);
 }
 
 // Every thread collects the links back to its own targets and sorts them: by target, then by source.

@@ -20,9 +20,10 @@ std::vector<uint32_t> node_rows(size_t rows, const TwinsView& twins);
 
 class Inserter {
  public:
-  // `twins`: rows that stay out of the graph.
-  Inserter(const BuildDistances& distances, size_t rows, const TwinsView& twins, const GraphParameters& parameters,
-           Team& team);
+  // `walk_codes`: by which candidates are looked for; links are chosen among them by `distances`. `twins`: rows that
+  // stay out of the graph.
+  Inserter(const BuildDistances& distances, const CodeSet& walk_codes, size_t rows, const TwinsView& twins,
+           const GraphParameters& parameters, Team& team);
 
   // All rows. False if it was cancelled.
   bool insert_all(BuildControl& control);
@@ -32,11 +33,14 @@ class Inserter {
  private:
   // What a thread of the team works with.
   struct Worker {
-    explicit Worker(const BuildDistances& distances) : distances(distances), pruner(distances) {}
+    Worker(const BuildDistances& distances, const CodeSet& walk_codes)
+        : distances(distances), walk_distances(distances, walk_codes), pruner(distances) {}
     RowDistances distances;
+    RowDistances walk_distances;
     Pruner pruner;
     Walker walker;
     std::vector<Candidate> candidates;
+    std::vector<uint32_t> found;
     std::vector<uint32_t> chosen;
     std::vector<uint64_t> back_links;  // target in the upper 32 bits, source below
   };
@@ -53,6 +57,7 @@ class Inserter {
   void link_back(Worker& worker, uint32_t target, const uint64_t* sources, size_t n);
 
   const BuildDistances& distances_;
+  const CodeWidth walk_width_;
   const size_t rows_;
   const size_t links_max_;
   const size_t ef_construction_;

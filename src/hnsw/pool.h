@@ -38,7 +38,6 @@ inline float distance_of(Candidate candidate) { return from_ordered_bits(static_
 class Pool {
  public:
   static constexpr Candidate kNoCandidate = std::numeric_limits<Candidate>::max();
-  static constexpr uint32_t kNone = std::numeric_limits<uint32_t>::max();
 
   // Empties it. Requires: capacity >= 1.
   void reset(size_t capacity) {
@@ -81,12 +80,15 @@ class Pool {
     candidates_[cursor_++] |= 1;
     return candidate;
   }
-  // The one that expand() would take, if that is among the next few places; else kNone. For prefetching.
-  uint32_t next() const {
-    for (size_t i = cursor_; i < std::min(cursor_ + 4, size_); ++i) {
-      if ((candidates_[i] & 1) == 0) return row_of(candidates_[i]);
+  // Calls use(row) for the next two that expand() would take, as far as they are among the next few places.
+  template <typename Use>
+  void peek_two(Use use) const {
+    int seen = 0;
+    for (size_t i = cursor_; i < std::min(cursor_ + 6, size_) && seen < 2; ++i) {
+      if ((candidates_[i] & 1) != 0) continue;
+      use(row_of(candidates_[i]));
+      ++seen;
     }
-    return kNone;
   }
 
  private:

@@ -7,9 +7,6 @@
 namespace ehub::hnsw {
 namespace {
 
-// Where fewer than this share of the rows is wanted, a walk through all of them would mostly score rows in vain.
-constexpr double kAmongShareMax = 0.6;
-
 // Candidates whose rows are asked for together.
 constexpr size_t kRerankRows = 4;
 
@@ -38,15 +35,18 @@ class CodeDistances final : public Distances {
 // For graphs without codes.
 class ExactDistances final : public Distances {
  public:
-  ExactDistances(const KernelTable& kernels, const Encoder& encoder, const RowSource& source, const GraphQuery& query)
-      : kernels_(kernels), encoder_(encoder), source_(source), query_(query) {
-    memory = reinterpret_cast<const uint8_t*>(source.memory());
+  ExactDistances(const KernelTable& kernels, const Encoder& encoder, const GraphView& graph, const RowSource& source,
+                 const GraphQuery& query)
+      : kernels_(kernels), encoder_(encoder), graph_(graph), source_(source), query_(query) {
+    memory = graph.segment_rows.empty() ? reinterpret_cast<const uint8_t*>(source.memory()) : nullptr;
     stride = encoder.dims() * sizeof(float);
     lines = memory == nullptr ? 0 : (stride + 63) / 64;
   }
-  Status score(const uint32_t* rows, size_t n, float* out) override {
+  Status score(const uint32_t* nodes, size_t n, float* out) override {
     pointers_.resize(n);
-    EHUB_RETURN_IF_ERROR(source_.fetch(rows, n, pointers_.data()));
+    rows_.assign(nodes, nodes + n);
+    for (uint32_t& row : rows_) row = graph_.segment_row(row);
+    EHUB_RETURN_IF_ERROR(source_.fetch(rows_.data(), n, pointers_.data()));
     distances_apart(kernels_, encoder_.metric(), query_.vector, query_.norm_squared, pointers_.data(), n,
                     encoder_.dims(), out);
     return {};
@@ -55,8 +55,10 @@ class ExactDistances final : public Distances {
  private:
   const KernelTable& kernels_;
   const Encoder& encoder_;
+  const GraphView& graph_;
   const RowSource& source_;
   const GraphQuery& query_;
+  std::vector<uint32_t> rows_;
   std::vector<const float*> pointers_;
 };
 
@@ -64,7 +66,8 @@ void prefetch_row(const RowSource& source, uint32_t row, size_t dims) {
   const float* memory = source.memory();
   if (memory == nullptr) return;
   const float* at = memory + row * dims;
-  for (size_t d = 0; d < dims; d += 16) __builtin_prefetch(at + d);
+  // Into the second cache alone: a row has too many lines for what the first one can wait for at a time.
+  for (size_t d = 0; d < dims; d += 16) __builtin_prefetch(at + d, 0, 2);
 }
 
 }  // namespace
@@ -104,7 +107,7 @@ Status Searcher::search(const KernelTable& kernels, const Encoder& encoder, cons
     return walker_.walk(graph, distances);
   };
   if (graph.codes.width == CodeWidth::kNone) {
-    ExactDistances distances(kernels, encoder, source, query);
+    ExactDistances distances(kernels, encoder, graph, source, query);
     EHUB_RETURN_IF_ERROR(run(distances, nullptr));
   } else {
     residual_.resize(encoder.residual_dims());
@@ -130,6 +133,7 @@ Status Searcher::rerank(const KernelTable& kernels, const Encoder& encoder, cons
     misses = heap.push(distance, row_base + row) ? 0 : misses + 1;
     ++looked;
   };
+  uint32_t nodes[kRerankRows];
   uint32_t rows[kRerankRows];
   const float* vectors[kRerankRows];
   float distances[kRerankRows];
@@ -138,19 +142,22 @@ Status Searcher::rerank(const KernelTable& kernels, const Encoder& encoder, cons
     size_t n = 0;
     for (; i < pool.size() && n < kRerankRows; ++i) {
       for (; ahead < std::min(pool.size(), i + 2 * kRerankRows); ++ahead) {
-        prefetch_row(source, row_of(pool[ahead]), dims);
+        prefetch_row(source, graph.segment_row(row_of(pool[ahead])), dims);
       }
-      const uint32_t row = row_of(pool[i]);
+      const uint32_t node = row_of(pool[i]);
+      const uint32_t row = graph.segment_row(node);
       const bool wanted = query.wanted != nullptr ? has_bit(query.wanted, row) : source.visible(row);
-      if (wanted || !graph.twins.of(row).empty()) rows[n++] = row;
+      if (!wanted && graph.twins.of(node).empty()) continue;
+      nodes[n] = node;
+      rows[n++] = row;
     }
     EHUB_RETURN_IF_ERROR(source.fetch(rows, n, vectors));
     distances_apart(kernels, encoder.metric(), query.vector, query.norm_squared, vectors, n, dims, distances);
     for (size_t r = 0; r < n; ++r) {
       offer(distances[r], rows[r]);
-      for (const uint32_t twin : graph.twins.of(rows[r])) {
+      for (const uint32_t twin : graph.twins.of(nodes[r])) {
         if (misses >= patience && looked >= least) break;
-        offer(distances[r], twin);
+        offer(distances[r], graph.segment_row(twin));
       }
     }
   }

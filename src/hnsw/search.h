@@ -20,6 +20,10 @@
 
 namespace ehub::hnsw {
 
+// Where fewer than this share of the rows is wanted, a walk through all of them would mostly score rows in vain: it
+// goes among the wanted ones.
+inline constexpr double kAmongShareMax = 0.6;
+
 // The float32 rows of a segment, wherever they are.
 class RowSource {
  public:
@@ -37,7 +41,7 @@ struct GraphQuery {
   float norm_squared = 0;         // of it, for Metric::kCosine
   size_t k = 10;
   size_t ef = 0;                            // candidates kept
-  const uint64_t* wanted = nullptr;         // only these rows are answers; null: all that are visible
+  const uint64_t* wanted = nullptr;         // only these rows of the segment are answers; null: all that are visible
   const uint64_t* wanted_nodes = nullptr;   // with `wanted`: the nodes among them, or with a twin among them
   uint64_t wanted_count = 0;                // of `wanted`, or of the visible rows; 0: all rows
   const uint32_t* wanted_sample = nullptr;  // some of the wanted nodes, to begin at
@@ -46,7 +50,7 @@ struct GraphQuery {
 
 class Searcher {
  public:
-  // Offers to `heap` what it finds; row r as `row_base` + r. Requires: query.ef >= 1, graph.rows >= 1.
+  // Offers to `heap` what it finds; row r of the segment as `row_base` + r. Requires: query.ef >= 1, graph.rows >= 1.
   Status search(const KernelTable& kernels, const Encoder& encoder, const GraphView& graph, const RowSource& source,
                 const GraphQuery& query, uint64_t row_base, TopK& heap);
 

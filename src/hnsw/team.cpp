@@ -10,12 +10,12 @@ namespace ehub::hnsw {
 Team::Team(unsigned threads) {
   for (unsigned worker = 1; worker < threads; ++worker) {
     try {
-      threads_.emplace_back([this, worker] {
-        ready_thread();
+      threads_.emplace_back([this, worker, start = ThreadStart()]() mutable {
+        start.enter();
         serve(worker);
       });
-    } catch (const std::system_error&) {
-      break;  // no more threads to be had: those that there are do all of it
+    } catch (const std::exception&) {
+      break;  // no more threads or memory to be had: those that there are do all of it
     }
   }
 }

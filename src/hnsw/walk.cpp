@@ -1,5 +1,6 @@
 #include "hnsw/walk.h"
 
+#include <algorithm>
 #include <string>
 
 namespace ehub::hnsw {
@@ -13,18 +14,21 @@ Status no_such_row(uint32_t row) {
 constexpr uint32_t kDetourLinks = 24;
 
 void prefetch_links(const GraphView& graph, uint32_t row) {
-  if (row == Pool::kNone) return;
   const uint32_t* links = graph.links_of(row);
   for (uint32_t i = 0; i < graph.link_stride; i += 16) __builtin_prefetch(links + i);
 }
 
+void prefetch_next_links(const GraphView& graph, const Pool& pool) {
+  pool.peek_two([&](uint32_t row) { prefetch_links(graph, row); });
+}
+
 }  // namespace
 
-Status Walker::score_found(Distances& distances) {
-  if (found_.empty()) return {};
-  scores_.resize(found_.size());
-  EHUB_RETURN_IF_ERROR(distances.score(found_.data(), found_.size(), scores_.data()));
-  for (size_t i = 0; i < found_.size(); ++i) pool_.insert(make_candidate(scores_[i], found_[i]));
+Status Walker::score(Distances& distances, const uint32_t* rows, size_t n) {
+  if (n == 0) return {};
+  if (scores_.size() < n) scores_.resize(n);
+  EHUB_RETURN_IF_ERROR(distances.score(rows, n, scores_.data()));
+  for (size_t i = 0; i < n; ++i) pool_.insert(make_candidate(scores_[i], rows[i]));
   return {};
 }
 
@@ -35,31 +39,37 @@ Status Walker::seed(Distances& distances, const uint32_t* rows, size_t n) {
     distances.prefetch(rows[i]);
     found_.push_back(rows[i]);
   }
-  return score_found(distances);
+  return score(distances, found_.data(), found_.size());
+}
+
+// Sees the neighbours of a candidate; those that are new come to the end of the rows seen, and are asked for.
+Status Walker::see_links(const GraphView& graph, uint32_t row, Distances& distances) {
+  const uint32_t* links = graph.links_of(row);
+  const size_t count = graph.link_stride;
+  uint32_t highest = 0;
+  for (size_t i = 0; i < count; ++i) highest = std::max(highest, links[i]);
+  if (highest >= graph.rows) [[unlikely]]
+    return no_such_row(highest);
+  const size_t before = visited_.count();
+  visited_.insert_all(links, count);
+  for (size_t i = before; i < visited_.count(); ++i) distances.prefetch(visited_.seen()[i]);
+  return {};
 }
 
 Status Walker::walk(const GraphView& graph, Distances& distances) {
   const GraphGuard* guard = graph.asked();
   for (Candidate first = pool_.expand(); first != Pool::kNoCandidate; first = pool_.expand()) {
     const Candidate pair[2] = {first, pool_.expand()};
-    found_.clear();
+    const size_t before = visited_.count();
     for (const Candidate candidate : pair) {
       if (candidate == Pool::kNoCandidate) break;
       expanded_.push_back(candidate);
-      const uint32_t row = row_of(candidate);
-      if (guard != nullptr) EHUB_RETURN_IF_ERROR(guard->check_links(row));
-      const uint32_t* links = graph.links_of(row);
-      for (uint32_t i = 0; i < graph.link_stride && links[i] != row; ++i) {
-        if (links[i] >= graph.rows) [[unlikely]]
-          return no_such_row(links[i]);
-        if (!visited_.insert(links[i])) continue;
-        distances.prefetch(links[i]);
-        found_.push_back(links[i]);
-      }
+      if (guard != nullptr) EHUB_RETURN_IF_ERROR(guard->check_links(row_of(candidate)));
+      EHUB_RETURN_IF_ERROR(see_links(graph, row_of(candidate), distances));
     }
-    prefetch_links(graph, pool_.next());
-    EHUB_RETURN_IF_ERROR(score_found(distances));
-    prefetch_links(graph, pool_.next());
+    prefetch_next_links(graph, pool_);
+    EHUB_RETURN_IF_ERROR(score(distances, visited_.seen() + before, visited_.count() - before));
+    prefetch_next_links(graph, pool_);
   }
   return {};
 }
@@ -96,8 +106,8 @@ Status Walker::walk_among(const GraphView& graph, Distances& distances, const ui
         if (has_bit(wanted, further[i])) see(further[i]);
       }
     }
-    prefetch_links(graph, pool_.next());
-    EHUB_RETURN_IF_ERROR(score_found(distances));
+    prefetch_next_links(graph, pool_);
+    EHUB_RETURN_IF_ERROR(score(distances, found_.data(), found_.size()));
   }
   return {};
 }

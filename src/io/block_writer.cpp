@@ -8,11 +8,14 @@
 namespace ehub {
 namespace {
 
-constexpr size_t kBufferBytes = 512 << 10;
+// Which the system can then map as one: lookups by key touch places all over a file.
+constexpr size_t kBufferBytes = kHugePageBytes;
 
 }  // namespace
 
-BlockWriter::BlockWriter(File& file) : file_(file) { buffer_.reserve(kBufferBytes); }
+BlockWriter::BlockWriter(File& file, uint64_t block_bytes) : file_(file), block_bytes_(block_bytes) {
+  buffer_.reserve(kBufferBytes);
+}
 
 void BlockWriter::put(const void* data, size_t size) {
   const auto* at = static_cast<const uint8_t*>(data);
@@ -34,7 +37,7 @@ void BlockWriter::align(size_t alignment) {
 void BlockWriter::flush() {
   if (status_.ok()) status_ = file_.write(flushed_bytes_, buffer_.data(), buffer_.size());
   if (status_.ok()) file_.start_writeback(flushed_bytes_, buffer_.size());
-  add_block_checksums(block_crcs_, flushed_bytes_, buffer_.data(), buffer_.size());
+  add_block_checksums(block_crcs_, flushed_bytes_, buffer_.data(), buffer_.size(), block_bytes_);
   flushed_bytes_ += buffer_.size();
   buffer_.clear();
 }

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/limits.h"
 #include "base/status.h"
 #include "io/file.h"
 
@@ -17,7 +18,7 @@ namespace ehub {
 class BlockWriter {
  public:
   // `file`: empty.
-  explicit BlockWriter(File& file);
+  explicit BlockWriter(File& file, uint64_t block_bytes = kChecksumBlockBytes);
 
   void put(const void* data, size_t size);
   // Zeros up to the next multiple of `alignment`, at most 64.
@@ -39,6 +40,7 @@ class BlockWriter {
   void flush();
 
   File& file_;
+  const uint64_t block_bytes_;
   std::vector<uint8_t> buffer_;
   uint64_t flushed_bytes_ = 0;
   std::vector<uint32_t> block_crcs_;

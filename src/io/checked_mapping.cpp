@@ -1,6 +1,7 @@
 #include "io/checked_mapping.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "base/crc32c.h"
@@ -19,27 +20,29 @@ struct BlockRun {
 }  // namespace
 
 CheckedMapping::CheckedMapping(std::string path, Mapping mapping, uint64_t covered_bytes,
-                               std::vector<uint32_t> block_crcs)
+                               std::vector<uint32_t> block_crcs, uint64_t block_bytes)
     : path_(std::move(path)),
       mapping_(std::move(mapping)),
       covered_bytes_(covered_bytes),
+      block_shift_(std::countr_zero(block_bytes)),
       block_crcs_(std::move(block_crcs)),
       good_blocks_(std::make_unique<std::atomic<uint64_t>[]>((block_crcs_.size() + 63) / 64)) {
   EHUB_ASSERT(covered_bytes_ <= mapping_.size_bytes);
-  EHUB_ASSERT(block_crcs_.size() == checksum_blocks(covered_bytes_));
+  EHUB_ASSERT(std::has_single_bit(block_bytes));
+  EHUB_ASSERT(block_crcs_.size() == checksum_blocks(covered_bytes_, block_bytes));
 }
 
 Status CheckedMapping::check(uint64_t offset, uint64_t size) const {
-  const uint64_t last = (offset + size - 1) / kChecksumBlockBytes;
-  for (uint64_t block = offset / kChecksumBlockBytes; block <= last; ++block) {
+  const uint64_t last = (offset + size - 1) >> block_shift_;
+  for (uint64_t block = offset >> block_shift_; block <= last; ++block) {
     if (!block_known_good(block)) EHUB_RETURN_IF_ERROR(check_block(block));
   }
   return {};
 }
 
 Status CheckedMapping::check_block(uint64_t block) const {
-  const uint64_t begin = block * kChecksumBlockBytes;
-  const uint64_t size = std::min(kChecksumBlockBytes, covered_bytes_ - begin);
+  const uint64_t begin = block << block_shift_;
+  const uint64_t size = std::min(block_bytes(), covered_bytes_ - begin);
   if (crc32c(0, mapping_.data + begin, size) != block_crcs_[block]) {
     return corruption(path_, begin, "checksum mismatch in a block of " + std::to_string(size) + " bytes");
   }
@@ -65,20 +68,21 @@ std::vector<Finding> CheckedMapping::findings() const {
       findings.push_back({path_, std::to_string(runs.size() - kFindingsMax) + " more places are damaged"});
       break;
     }
-    const uint64_t end = std::min(run.end * kChecksumBlockBytes, covered_bytes_);
-    findings.push_back({path_, "damaged from byte " + std::to_string(run.first * kChecksumBlockBytes) + " to " +
+    const uint64_t end = std::min(run.end << block_shift_, covered_bytes_);
+    findings.push_back({path_, "damaged from byte " + std::to_string(run.first << block_shift_) + " to " +
                                    std::to_string(end) +
                                    ": checksum mismatch in blocks: " + std::to_string(run.end - run.first)});
   }
   return findings;
 }
 
-void add_block_checksums(std::vector<uint32_t>& crcs, uint64_t offset, const void* bytes, uint64_t size) {
-  EHUB_ASSERT(crcs.size() == checksum_blocks(offset));
+void add_block_checksums(std::vector<uint32_t>& crcs, uint64_t offset, const void* bytes, uint64_t size,
+                         uint64_t block_bytes) {
+  EHUB_ASSERT(crcs.size() == checksum_blocks(offset, block_bytes));
   const auto* at = static_cast<const uint8_t*>(bytes);
   while (size > 0) {
-    const uint64_t in_block = offset % kChecksumBlockBytes;
-    const uint64_t part = std::min(size, kChecksumBlockBytes - in_block);
+    const uint64_t in_block = offset % block_bytes;
+    const uint64_t part = std::min(size, block_bytes - in_block);
     if (in_block == 0) crcs.push_back(0);
     crcs.back() = crc32c(crcs.back(), at, part);
     at += part;

@@ -29,6 +29,10 @@ struct Mapping {
   std::shared_ptr<const void> owner;
 };
 
+// What is written to a file in one call of this size, at a multiple of it, a file system with large folios (ext4, XFS)
+// keeps in one piece of memory, and a processor maps that as one page.
+inline constexpr uint64_t kHugePageBytes = 2 << 20;
+
 class File {
  public:
   virtual ~File() = default;

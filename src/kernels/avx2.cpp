@@ -50,15 +50,15 @@ struct Avx2 {
     _mm_storeu_ps(out, _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab)));
   }
 
-  static void accumulate(const float* row, double weight, size_t dims, double* sum) {
-    const __m256d weights = _mm256_set1_pd(weight);
-    size_t d = 0;
-    for (; d + 4 <= dims; d += 4) {
-      const __m256d values = _mm256_cvtps_pd(_mm_loadu_ps(row + d));
-      _mm256_storeu_pd(sum + d, _mm256_fmadd_pd(weights, values, _mm256_loadu_pd(sum + d)));
-    }
-    for (; d < dims; ++d)
-      sum[d] = _mm_cvtsd_f64(_mm_fmadd_sd(_mm_set_sd(weight), _mm_set_sd(row[d]), _mm_set_sd(sum[d])));
+  using Doubles = __m256d;
+  static constexpr size_t kDoubles = 4;
+  static Doubles same(double value) { return _mm256_set1_pd(value); }
+  static Doubles widen(const float* p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
+  static Doubles load(const double* p) { return _mm256_loadu_pd(p); }
+  static void store(Doubles v, double* p) { _mm256_storeu_pd(p, v); }
+  static Doubles multiply_add(Doubles a, Doubles b, Doubles c) { return _mm256_fmadd_pd(a, b, c); }
+  static double multiply_add(double a, double b, double c) {
+    return _mm_cvtsd_f64(_mm_fmadd_sd(_mm_set_sd(a), _mm_set_sd(b), _mm_set_sd(c)));
   }
 
   static Integers magnitude_max(Integers bits, Vector v) {

@@ -54,14 +54,15 @@ struct Avx512 {
     _mm_storeu_ps(out, _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab)));
   }
 
-  static void accumulate(const float* row, double weight, size_t dims, double* sum) {
-    const __m512d weights = _mm512_set1_pd(weight);
-    for (size_t d = 0; d < dims; d += 8) {
-      const size_t left = dims - d;
-      const __mmask8 lanes = static_cast<__mmask8>(left < 8 ? (1U << left) - 1U : 0xffU);
-      const __m512d values = _mm512_cvtps_pd(_mm256_maskz_loadu_ps(lanes, row + d));
-      _mm512_mask_storeu_pd(sum + d, lanes, _mm512_fmadd_pd(weights, values, _mm512_maskz_loadu_pd(lanes, sum + d)));
-    }
+  using Doubles = __m512d;
+  static constexpr size_t kDoubles = 8;
+  static Doubles same(double value) { return _mm512_set1_pd(value); }
+  static Doubles widen(const float* p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+  static Doubles load(const double* p) { return _mm512_loadu_pd(p); }
+  static void store(Doubles v, double* p) { _mm512_storeu_pd(p, v); }
+  static Doubles multiply_add(Doubles a, Doubles b, Doubles c) { return _mm512_fmadd_pd(a, b, c); }
+  static double multiply_add(double a, double b, double c) {
+    return _mm_cvtsd_f64(_mm_fmadd_sd(_mm_set_sd(a), _mm_set_sd(b), _mm_set_sd(c)));
   }
 
   static Integers magnitude_max(Integers bits, Vector v) {

@@ -58,8 +58,10 @@ struct KernelTable {
   void (*dot_norm_apart)(const float* query, const float* const* rows, size_t n, size_t dims, float* out,
                          float* norms_squared);
 
-  // sum[d] += weight * row[d], in float64.
-  void (*accumulate)(const float* row, double weight, size_t dims, double* sum);
+  // sum[d] += weights[i] * rows[i][d] for i from 0 to n - 1 in this order, in float64, of rows that lie apart. The
+  // memory of the `n` rows ahead[i], those that are not null, is asked for meanwhile; `ahead` itself may be null.
+  void (*accumulate)(const float* const* rows, const double* weights, size_t n, size_t dims, const float* const* ahead,
+                     double* sum);
 
   // True if all `n` values are finite.
   bool (*all_finite)(const float* values, size_t n);

@@ -40,14 +40,14 @@ struct Neon {
     vst1q_f32(out, vpaddq_f32(vpaddq_f32(v[0], v[1]), vpaddq_f32(v[2], v[3])));
   }
 
-  static void accumulate(const float* row, double weight, size_t dims, double* sum) {
-    const float64x2_t weights = vdupq_n_f64(weight);
-    size_t d = 0;
-    for (; d + 2 <= dims; d += 2) {
-      vst1q_f64(sum + d, vfmaq_f64(vld1q_f64(sum + d), weights, vcvt_f64_f32(vld1_f32(row + d))));
-    }
-    if (d < dims) sum[d] = __builtin_fma(weight, static_cast<double>(row[d]), sum[d]);
-  }
+  using Doubles = float64x2_t;
+  static constexpr size_t kDoubles = 2;
+  static Doubles same(double value) { return vdupq_n_f64(value); }
+  static Doubles widen(const float* p) { return vcvt_f64_f32(vld1_f32(p)); }
+  static Doubles load(const double* p) { return vld1q_f64(p); }
+  static void store(Doubles v, double* p) { vst1q_f64(p, v); }
+  static Doubles multiply_add(Doubles a, Doubles b, Doubles c) { return vfmaq_f64(c, a, b); }
+  static double multiply_add(double a, double b, double c) { return __builtin_fma(a, b, c); }
 
   static Integers magnitude_max(Integers bits, Vector v) {
     return vmaxq_s32(bits, vandq_s32(vreinterpretq_s32_f32(v), vdupq_n_s32(0x7fffffff)));

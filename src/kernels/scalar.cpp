@@ -70,8 +70,11 @@ void dot_norm_apart(const float* query, const float* const* rows, size_t n, size
   for (size_t i = 0; i < n; ++i) dot_norm_one(query, rows[i], 1, dims, out + i, norms_squared + i);
 }
 
-void accumulate(const float* row, double weight, size_t dims, double* sum) {
-  for (size_t d = 0; d < dims; ++d) sum[d] += weight * static_cast<double>(row[d]);
+void accumulate(const float* const* rows, const double* weights, size_t n, size_t dims, const float* const* /*ahead*/,
+                double* sum) {
+  for (size_t i = 0; i < n; ++i) {
+    for (size_t d = 0; d < dims; ++d) sum[d] += weights[i] * static_cast<double>(rows[i][d]);
+  }
 }
 
 bool all_finite(const float* values, size_t n) {

@@ -41,15 +41,16 @@ struct Sse41 {
     _mm_storeu_ps(out, _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab)));
   }
 
-  static void accumulate(const float* row, double weight, size_t dims, double* sum) {
-    const __m128d weights = _mm_set1_pd(weight);
-    size_t d = 0;
-    for (; d + 2 <= dims; d += 2) {
-      const __m128d values = _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(row + d))));
-      _mm_storeu_pd(sum + d, _mm_add_pd(_mm_mul_pd(weights, values), _mm_loadu_pd(sum + d)));
-    }
-    if (d < dims) sum[d] += weight * row[d];
+  using Doubles = __m128d;
+  static constexpr size_t kDoubles = 2;
+  static Doubles same(double value) { return _mm_set1_pd(value); }
+  static Doubles widen(const float* p) {
+    return _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
   }
+  static Doubles load(const double* p) { return _mm_loadu_pd(p); }
+  static void store(Doubles v, double* p) { _mm_storeu_pd(p, v); }
+  static Doubles multiply_add(Doubles a, Doubles b, Doubles c) { return _mm_add_pd(_mm_mul_pd(a, b), c); }
+  static double multiply_add(double a, double b, double c) { return a * b + c; }
 
   static Integers magnitude_max(Integers bits, Vector v) {
     return _mm_max_epi32(bits, _mm_and_si128(_mm_castps_si128(v), _mm_set1_epi32(0x7fffffff)));

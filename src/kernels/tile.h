@@ -11,7 +11,8 @@
 //   multiply_add(a, b, c)        a * b + c
 //   sum(v)                       of all lanes
 //   store_sums(v, out)           out[i] = sum(v[i]), i < kTileRows, in the order of summation of sum()
-//   accumulate(row, weight, count, sum)    as KernelTable::accumulate
+//   Doubles                      a register of kDoubles float64, with load(p), store(v, p), multiply_add(a, b, c),
+//                                which exists of single numbers, too, same(value) in all lanes, and widen(floats)
 //   magnitude_max(bits, v)       per lane the larger of `bits` (an Integers) and the bit pattern of |v|
 //   any_above(bits, limit)       true if a lane of `bits` exceeds `limit`
 //
@@ -196,6 +197,50 @@ void dot_norm_apart(const float* query, const float* const* rows, size_t n, size
   for (size_t i = 0; i < n; ++i) dot_norm_one<Simd>(query, rows[i], 1, dims, out + i, norms_squared + i);
 }
 
+// The sums of so many registers of dimensions from `d` on; while a row is added, the same part of the one ahead is
+// asked for.
+template <class Simd, size_t kRegisters>
+inline void accumulate_part(const float* const* rows, const double* weights, size_t n, size_t d,
+                            const float* const* ahead, double* sum) {
+  constexpr size_t kCacheLine = 64 / sizeof(float);
+  constexpr int kIntoSecondLevelCache = 2;
+  typename Simd::Doubles sums[kRegisters];
+#pragma GCC unroll 8
+  for (size_t j = 0; j < kRegisters; ++j) sums[j] = Simd::load(sum + d + j * Simd::kDoubles);
+  for (size_t i = 0; i < n; ++i) {
+    const typename Simd::Doubles weight = Simd::same(weights[i]);
+    if (ahead != nullptr && ahead[i] != nullptr) {
+#pragma GCC unroll 8
+      for (size_t at = 0; at < kRegisters * Simd::kDoubles; at += kCacheLine) {
+        __builtin_prefetch(ahead[i] + d + at, 0, kIntoSecondLevelCache);
+      }
+    }
+#pragma GCC unroll 8
+    for (size_t j = 0; j < kRegisters; ++j) {
+      sums[j] = Simd::multiply_add(weight, Simd::widen(rows[i] + d + j * Simd::kDoubles), sums[j]);
+    }
+  }
+#pragma GCC unroll 8
+  for (size_t j = 0; j < kRegisters; ++j) Simd::store(sums[j], sum + d + j * Simd::kDoubles);
+}
+
+// The sums of some dimensions stay in registers while all rows pass.
+template <class Simd>
+void accumulate(const float* const* rows, const double* weights, size_t n, size_t dims, const float* const* ahead,
+                double* sum) {
+  constexpr size_t kRegisters = 8;
+  size_t d = 0;
+  for (; d + kRegisters * Simd::kDoubles <= dims; d += kRegisters * Simd::kDoubles) {
+    accumulate_part<Simd, kRegisters>(rows, weights, n, d, ahead, sum);
+  }
+  for (; d + Simd::kDoubles <= dims; d += Simd::kDoubles) {
+    accumulate_part<Simd, 1>(rows, weights, n, d, ahead, sum);
+  }
+  for (; d < dims; ++d) {
+    for (size_t i = 0; i < n; ++i) sum[d] = Simd::multiply_add(weights[i], static_cast<double>(rows[i][d]), sum[d]);
+  }
+}
+
 template <class Simd>
 bool all_finite(const float* values, size_t n) {
   constexpr int32_t kLargestFiniteBits = 0x7f7fffff;
@@ -223,7 +268,7 @@ constexpr KernelTable make_table(const char* name, const CodeKernels& codes) {
           distances_apart<Simd, SquaredDifference<Simd>>,
           distances_apart<Simd, Product<Simd>>,
           dot_norm_apart<Simd>,
-          Simd::accumulate,
+          accumulate<Simd>,
           all_finite<Simd>,
           codes};
 }

@@ -20,8 +20,8 @@ constexpr uint64_t kBackPressureFactor = 2;
 Status Store::Impl::start_background() {
   if (!options.background) return {};
   return guarded([this]() -> Status {
-    background = std::thread([this] {
-      ready_thread();
+    background = std::thread([this, start = ThreadStart()]() mutable {
+      start.enter();
       run_background();
     });
     return {};

@@ -12,38 +12,10 @@
 #include <set>
 
 #include "base/limits.h"
+#include "store/checkpoint_plan.h"
 #include "store/compaction.h"
-#include "store/rewrite.h"
-#include "store/store_impl.h"
 
 namespace ehub {
-
-// One table's part of a checkpoint: segments that leave, and what takes their place.
-struct TableWork {
-  std::shared_ptr<Table> table;
-  std::vector<FreshRef> frozen;        // to be sealed
-  std::vector<FreshRef> dead;          // frozen, too, but nothing in them lives
-  std::vector<SealedRef> compacted;    // to be rewritten together
-  bool compacted_dead = false;         // nothing in them lives, so there is nothing to read and to write
-  std::vector<Rewritten> from_memory;  // per frozen memory segment
-  std::vector<SealedRef> sealed;       // from frozen file segments
-  Rewritten merged;                    // of `compacted`
-  bool is_prepared = false;            // `merged` was made before
-};
-
-struct CheckpointPlan {
-  CheckpointRequest request;
-  bool compacts_requested = false;  // there was something to rewrite in the table that the request names
-  Status compaction;                // ... and how that ended
-  Seq cut = 0;
-  SegmentId first_new = 0;  // segments from this one on may be needed by the new log
-  LogNumber first_log = 0;
-  uint64_t carried_bytes = 0;
-  std::vector<std::shared_ptr<Table>> carried;
-  std::vector<TableWork> work;
-  Manifest manifest;
-  std::vector<SegmentId> kept;
-};
 
 namespace {
 
@@ -57,7 +29,7 @@ std::vector<SegmentRef> as_refs(const std::vector<SealedRef>& sealed) {
   return refs;
 }
 
-bool is_dead(const FreshRef& ref) { return ref.deaths->dead_count() == ref.segment->row_count(); }
+SegmentRef as_ref(const FreshRef& ref) { return {ref.segment, ref.deaths}; }
 
 // The memory segment that takes rows now, if there is one.
 const FreshRef* memory_of(const Table& table) {
@@ -74,16 +46,23 @@ uint64_t carried_bytes(const FreshRef& memory) {
   return rows == 0 ? 0 : memory.segment->data_bytes() * carried_rows(memory) / rows;
 }
 
+// A carried row is one that lives, without a past.
+bool can_be_carried(const Table& table, const FreshRef& memory, Seq now) {
+  return !memory.deaths->has_gaps() &&
+         needed_rows(as_ref(memory), {now, table.pins().all()}) == uint64_t{carried_rows(memory)};
+}
+
 // Tables whose fresh rows stay in the log: those with little of them, and too few for a graph; and if they are too many
 // together, the smallest of them.
 std::vector<std::shared_ptr<Table>> choose_carried(const std::vector<std::shared_ptr<Table>>& tables,
-                                                   const StoreOptions& options) {
+                                                   const StoreOptions& options,
+                                                   const std::function<bool(const Table&)>& must_seal, Seq now) {
   std::vector<std::pair<uint64_t, std::shared_ptr<Table>>> small;
   for (const auto& table : tables) {
     const FreshRef* memory = memory_of(*table);
-    if (memory == nullptr || carried_rows(*memory) >= options.graph_rows_min) continue;
+    if (memory == nullptr || must_seal(*table) || carried_rows(*memory) >= options.graph_rows_min) continue;
     const uint64_t bytes = carried_bytes(*memory);
-    if (bytes < options.carry_bytes_max) small.emplace_back(bytes, table);
+    if (bytes < options.carry_bytes_max && can_be_carried(*table, *memory, now)) small.emplace_back(bytes, table);
   }
   std::sort(small.begin(), small.end(), [](const auto& a, const auto& b) {
     return std::pair(a.first, a.second->id) < std::pair(b.first, b.second->id);
@@ -137,10 +116,9 @@ FreshRef trimmed(const Table& table, const FreshRef& memory) {
 
 // The merge comes into use if all that it was made from is still there.
 void take_prepared(PreparedMerge& prepared, TableWork& work) {
-  const std::vector<SealedRef>& sealed = work.table->sealed();
   for (const SealedRef& source : prepared.sources) {
     const auto same = [&](const SealedRef& ref) { return ref.segment == source.segment; };
-    if (std::none_of(sealed.begin(), sealed.end(), same)) return;
+    if (std::none_of(work.candidates.begin(), work.candidates.end(), same)) return;
   }
   work.compacted = prepared.sources;
   work.merged = prepared.rewritten;
@@ -162,7 +140,7 @@ Row trim_memory(Table& table) {
 }
 
 // A file segment's rows are where they stay; what is missing is the file about them.
-Result<SealedRef> seal_file(const RewriteTarget& target, const FreshRef& frozen) {
+Result<std::shared_ptr<const SealedSegment>> seal_file(const RewriteTarget& target, const FreshRef& frozen) {
   FreshSegment& segment = *frozen.segment;
   EHUB_RETURN_IF_ERROR(segment.file()->finish());
   SegmentBuilder builder(target.schema, target.hash_seed);
@@ -172,50 +150,79 @@ Result<SealedRef> seal_file(const RewriteTarget& target, const FreshRef& frozen)
   }
   const auto info = builder.write(target.fs, target.directory, segment.id(), segment.file()->block_crcs());
   if (!info.ok()) return info.status();
-  auto sealed =
-      std::make_shared<const SealedSegment>(target.fs, target.directory, target.schema, target.hash_seed, info.value());
-  return SealedRef{std::move(sealed), frozen.deaths};
+  return std::make_shared<const SealedSegment>(target.fs, target.directory, target.schema, target.hash_seed,
+                                               info.value());
 }
 
-Status seal(TableWork& work, Seq cut, RewriteTarget target, std::atomic<SegmentId>& next_segment) {
+Status seal(TableWork& work, RewriteTarget target, std::atomic<SegmentId>& next_segment) {
   for (const FreshRef& frozen : work.frozen) {
-    if (frozen.segment->file() != nullptr) {
-      Result<SealedRef> sealed = seal_file(target, frozen);
+    if (!work.is_rewritten(frozen)) {
+      auto sealed = seal_file(target, frozen);
       if (!sealed.ok()) return sealed.status();
-      work.sealed.push_back(std::move(sealed.value()));
+      work.sealed.emplace_back(frozen.segment, std::move(sealed.value()));
       continue;
     }
     target.id = next_segment.fetch_add(1);
-    Result<Rewritten> rewritten = rewrite_segments(target, {{frozen.segment, frozen.deaths}}, cut, nullptr);
+    Result<Rewritten> rewritten =
+        rewrite_segments(target, {as_ref(frozen)}, work.times, work.kept_rows(*frozen.segment));
     if (!rewritten.ok()) return rewritten.status();
     work.from_memory.push_back(std::move(rewritten.value()));
   }
   return {};
 }
 
+// The segment as it is in the table now.
+SegmentRef current(const Table& table, const Segment& segment) {
+  const std::shared_ptr<const TableState> state = table.state();
+  const auto is_it = [&](const SegmentRef& ref) { return ref.segment.get() == &segment; };
+  const auto found = std::find_if(state->segments.begin(), state->segments.end(), is_it);
+  EHUB_ASSERT(found != state->segments.end());
+  return *found;
+}
+
 void append_rewritten(const Rewritten& rewritten, const std::vector<SegmentRef>& sources, std::vector<SealedRef>& out) {
-  if (rewritten.segment == nullptr) return;
-  auto deaths = std::make_shared<DeletionVector>();
-  carry_deaths(rewritten, sources, *deaths);
-  out.push_back({rewritten.segment, std::move(deaths)});
+  if (rewritten.segment != nullptr) out.push_back({rewritten.segment, carry_deaths(rewritten, sources)});
+}
+
+uint64_t living_erased(const TableWork& work) {
+  uint64_t living = 0;
+  for (const auto& [segment, rows] : work.erased) {
+    const SegmentRef ref = current(*work.table, *segment);
+    living += static_cast<uint64_t>(
+        std::count_if(rows.begin(), rows.end(), [&](Row row) { return ref.deaths->death(row) == 0; }));
+  }
+  return living;
 }
 
 // Puts the results in place of what they were made from. Returns how many fresh rows are sealed now.
 uint64_t put_in_place(TableWork& work) {
   std::vector<SealedRef> sealed;
-  append_rewritten(work.merged, as_refs(work.compacted), sealed);
+  std::vector<SegmentRef> compacted;
+  for (const SealedRef& ref : work.compacted) compacted.push_back(current(*work.table, *ref.segment));
+  append_rewritten(work.merged, compacted, sealed);
   for (const SealedRef& ref : work.table->sealed()) {
     const auto same = [&](const SealedRef& other) { return other.segment == ref.segment; };
-    if (std::none_of(work.compacted.begin(), work.compacted.end(), same)) sealed.push_back(ref);
+    if (std::any_of(work.compacted.begin(), work.compacted.end(), same)) continue;
+    const auto cleaned = std::find_if(work.cleaned.begin(), work.cleaned.end(),
+                                      [&](const auto& one) { return one.first.segment == ref.segment; });
+    if (cleaned == work.cleaned.end()) {
+      sealed.push_back(ref);
+    } else {
+      append_rewritten(cleaned->second, {{ref.segment, ref.deaths}}, sealed);
+    }
   }
+  work.table->add_rows(-static_cast<int64_t>(living_erased(work)));
   uint64_t rows = 0;
   for (const FreshRef& dead : work.dead) rows += dead.segment->row_count();
   auto from_memory = work.from_memory.begin();
   for (const FreshRef& frozen : work.frozen) {
     rows += frozen.segment->row_count();
-    if (frozen.segment->file() == nullptr) append_rewritten(*from_memory++, {{frozen.segment, frozen.deaths}}, sealed);
+    if (!work.is_rewritten(frozen)) continue;
+    append_rewritten(*from_memory++, {current(*work.table, *frozen.segment)}, sealed);
   }
-  sealed.insert(sealed.end(), work.sealed.begin(), work.sealed.end());
+  for (const auto& [fresh, segment] : work.sealed) {
+    sealed.push_back({segment, current(*work.table, *fresh).deaths});
+  }
   std::vector<FreshRef> fresh;
   for (const FreshRef& ref : work.table->fresh()) {
     if (!ref.frozen) fresh.push_back(ref);
@@ -224,18 +231,35 @@ uint64_t put_in_place(TableWork& work) {
   return rows;
 }
 
-ManifestTable describe_table(const Table& table, Seq cut) {
-  ManifestTable described{table.id, table.space, table.version, table.schema, table.created, table.partition_names(),
-                          {}};
+ManifestTable describe_table(const Table& table, Seq cut, const TableNames& names) {
+  ManifestTable described{table.id,     table.space,   table.version,
+                          table.schema, table.created, table.partition_names(),
+                          names.frozen, names.tags,    {}};
   for (const SealedRef& ref : table.sealed()) {
     ByteWriter deaths;
+    ByteWriter gaps;
     ref.deaths->encode(ref.segment->row_count(), cut, deaths);
-    described.segments.push_back({ref.segment->info(), {deaths.data(), deaths.data() + deaths.size()}});
+    ref.deaths->encode_gaps(cut, {names.pinned, cut}, gaps);
+    described.segments.push_back({ref.segment->info(),
+                                  {deaths.data(), deaths.data() + deaths.size()},
+                                  {gaps.data(), gaps.data() + gaps.size()}});
   }
   return described;
 }
 
 }  // namespace
+
+// Whatever a checkpoint ends with: nobody looks at its fork any more.
+struct Store::Impl::ForkGuard {
+  explicit ForkGuard(Impl& hub) : impl(hub) {}
+  ~ForkGuard() {
+    const std::lock_guard lock(impl.catalog_mutex);
+    impl.forking = nullptr;
+  }
+  ForkGuard(const ForkGuard&) = delete;
+  ForkGuard& operator=(const ForkGuard&) = delete;
+  Impl& impl;
+};
 
 Status Store::Impl::checkpoint(const CheckpointRequest& request, bool* compacted_some) {
   EHUB_RETURN_IF_ERROR(checkpoint_unindexed(request, compacted_some));
@@ -247,10 +271,12 @@ Status Store::Impl::checkpoint(const CheckpointRequest& request, bool* compacted
 Status Store::Impl::checkpoint_unindexed(const CheckpointRequest& request, bool* compacted_some) {
   const std::lock_guard maintenance(maintenance_mutex);
   CheckpointPlan plan;
-  Status status = guarded([&] { return try_checkpoint(request, plan); });
-  if (status.is_full_disk() && reserve.give_up()) {
-    status = guarded([&] { return try_checkpoint(request, plan); });
-  }
+  const ForkGuard forks(*this);
+  const auto tried = [&] {
+    return checkpoints.of([&] { return guarded([&] { return try_checkpoint(request, plan); }); });
+  };
+  Status status = tried();
+  if (status.is_full_disk() && reserve.give_up()) status = tried();
   EHUB_RETURN_IF_ERROR(status);
   reserve.refill(checkpoint_bytes());
   if (compacted_some != nullptr) *compacted_some = plan.compacts_requested;
@@ -261,25 +287,65 @@ Status Store::Impl::try_checkpoint(const CheckpointRequest& request, CheckpointP
   plan = CheckpointPlan();
   plan.request = request;
   EHUB_RETURN_IF_ERROR(queue.run_alone([&] { return begin_checkpoint(plan); }));
+  EHUB_RETURN_IF_ERROR(find_erased(plan));
+  choose_compactions(plan);
   for (TableWork& work : plan.work) {
     const RewriteTarget target = {fs, segment_directory, work.table->schema, hash_seed, 0};
-    EHUB_RETURN_IF_ERROR(seal(work, plan.cut, target, next_segment));
+    EHUB_RETURN_IF_ERROR(seal(work, target, next_segment));
   }
   for (TableWork& work : plan.work) EHUB_RETURN_IF_ERROR(merge(plan, work));
+  for (TableWork& work : plan.work) EHUB_RETURN_IF_ERROR(clean(plan, work));
   if (!plan.work.empty()) EHUB_RETURN_IF_ERROR(fs.sync_directory(segment_directory));
-  EHUB_RETURN_IF_ERROR(queue.run_alone([&] {
-    finish_checkpoint(plan);
-    return Status();
-  }));
-  // Whether a failed switch has happened is unknown. Both manifests and all that they name are there, so reopening will
-  // find either; but nothing may be removed, and no later manifest may bear this number.
+  if (request.fork != nullptr) {
+    // In one turn, so that no name is taken or dropped while it is only half there.
+    EHUB_RETURN_IF_ERROR(queue.run_alone([&] { return finish_fork(plan); }));
+  } else if (request.erasure != nullptr) {
+    EHUB_RETURN_IF_ERROR(queue.run_alone([&] { return finish_erasure(plan); }));
+  } else {
+    EHUB_RETURN_IF_ERROR(queue.run_alone([&] {
+      finish_checkpoint(plan);
+      return Status();
+    }));
+    EHUB_RETURN_IF_ERROR(install(plan));
+  }
+  record_written(plan);
+  collect_garbage(plan.kept, plan.first_new, request.erasure == nullptr ? nullptr : &request.erasure->report);
+  return {};
+}
+
+// Whether a failed switch has happened is unknown. Both manifests and all that they name are there, so reopening will
+// find either; but nothing may be removed, and no later manifest may bear this number.
+Status Store::Impl::install(CheckpointPlan& plan) {
   manifest.number = plan.manifest.number;
   if (Status status = install_manifest(fs, root, plan.manifest); !status.ok()) {
-    return status.is_shortage() ? status : queue.run_alone([&] { return poison_with(status); });
+    const bool in_turn = plan.request.fork != nullptr || plan.request.erasure != nullptr;
+    if (status.is_shortage() && (!in_turn || !is_installed(plan.manifest.number))) return status;
+    const auto poisoning = [&] { return poison_with(status); };
+    return in_turn ? poisoning() : queue.run_alone(poisoning);
   }
   manifest = std::move(plan.manifest);
   manifest.tables.clear();
-  collect_garbage(plan.kept, plan.first_new);
+  manifest.notes.clear();
+  return {};
+}
+
+// Whether CURRENT may name this manifest. A fork must know, for its version would be there after all; and an erasure.
+bool Store::Impl::is_installed(uint64_t number) {
+  const Result<uint64_t> current = read_current(fs, root);
+  return !current.ok() || current.value() == number;
+}
+
+Status Store::Impl::finish_fork(CheckpointPlan& plan) {
+  Fork& fork = *plan.request.fork;
+  finish_checkpoint(plan);
+  if (!fork.status.ok()) return install(plan);
+  PreparedTable table(fork.made);
+  const NoteChanges notes_of_fork = fork.notes;
+  PreparedNotes names(notes_of_fork);
+  EHUB_RETURN_IF_ERROR(install(plan));
+  add_table(std::move(table));
+  apply_notes(std::move(names));
+  fork.is_there = true;
   return {};
 }
 
@@ -288,11 +354,18 @@ Status Store::Impl::begin_checkpoint(CheckpointPlan& plan) {
   const std::vector<std::shared_ptr<Table>> all = all_tables();
   plan.cut = last_seq;
   plan.first_new = next_segment;
-  plan.carried = choose_carried(all, options);
+  EHUB_RETURN_IF_ERROR(begin_erasure(plan));
+  plan.carried = choose_carried(all, options, [&](const Table& table) { return plan.request.seals(table); }, plan.cut);
   EHUB_RETURN_IF_ERROR(rotate_log(plan));
   closed_for_writes |= plan.request.closing;
   const std::set<std::shared_ptr<Table>> carried(plan.carried.begin(), plan.carried.end());
+  {
+    const std::lock_guard lock(catalog_mutex);
+    plan.notes = notes;
+    forking = plan.request.fork;
+  }
   for (const auto& table : all) {
+    plan.names[table->id] = {table->frozen(), table->pins().tags(), table->pins().all()};
     table->freeze(!carried.contains(table));
     plan_table(plan, table);
   }
@@ -302,20 +375,49 @@ Status Store::Impl::begin_checkpoint(CheckpointPlan& plan) {
 void Store::Impl::plan_table(CheckpointPlan& plan, const std::shared_ptr<Table>& table) const {
   TableWork work;
   work.table = table;
+  work.times = {plan.cut, table->pins().all()};
+  work.candidates = table->sealed();
   for (const FreshRef& fresh : table->fresh()) {
-    if (fresh.frozen) (is_dead(fresh) ? work.dead : work.frozen).push_back(fresh);
+    if (fresh.frozen) work.frozen.push_back(fresh);
   }
-  const Row rows_max = segment_rows_max(table->schema);
-  if (table.get() == plan.request.compacted) {
-    work.compacted = all_compactable(table->sealed(), rows_max);
+  if (!work.frozen.empty() || !work.candidates.empty()) plan.work.push_back(std::move(work));
+}
+
+// What is worth rewriting takes a look at each dead row, so that is no turn's work. Writers may kill more rows
+// meanwhile: those live at the cut.
+void Store::Impl::choose_compactions(CheckpointPlan& plan) const {
+  for (TableWork& work : plan.work) {
+    const auto needless = std::stable_partition(work.frozen.begin(), work.frozen.end(), [&](const FreshRef& fresh) {
+      return !is_needless(as_ref(fresh), work.times);
+    });
+    work.dead.assign(needless, work.frozen.end());
+    work.frozen.erase(needless, work.frozen.end());
+    choose_compaction(plan, work);
+    work.candidates.clear();
+  }
+  std::erase_if(plan.work, [](const TableWork& work) {
+    return work.frozen.empty() && work.dead.empty() && work.compacted.empty() && work.erased.empty();
+  });
+}
+
+void Store::Impl::choose_compaction(CheckpointPlan& plan, TableWork& work) const {
+  if (plan.request.erases(*work.table)) return;
+  const Schema& schema = work.table->schema;
+  const CompactionLimits limits = {segment_rows_max(schema), options.graph_rows_min, &unmergeable, work.times};
+  if (work.table.get() == plan.request.compacted) {
+    work.compacted = all_compactable(work.candidates, limits);
     plan.compacts_requested = !work.compacted.empty();
-  } else if (PreparedMerge* prepared = plan.request.prepared; prepared != nullptr && prepared->table == table) {
+  } else if (PreparedMerge* prepared = plan.request.prepared; prepared != nullptr && prepared->table == work.table) {
     take_prepared(*prepared, work);
   } else {
-    work.compacted = due_for_compaction(table->sealed(), {rows_max, options.graph_rows_min, &unmergeable});
+    work.compacted = due_for_compaction(work.candidates, limits);
   }
-  work.compacted_dead = std::none_of(work.compacted.begin(), work.compacted.end(), live_rows);
-  if (!work.frozen.empty() || !work.dead.empty() || !work.compacted.empty()) plan.work.push_back(std::move(work));
+  const std::vector<SegmentRef> compacted = as_refs(work.compacted);
+  work.compacted_dead = std::all_of(compacted.begin(), compacted.end(),
+                                    [&](const SegmentRef& ref) { return is_needless(ref, work.times); });
+  // They go unread, but views may outlive them: map them while they have names.
+  if (!work.compacted_dead) return;
+  for (const SegmentRef& ref : compacted) (void)ref.segment->born(0);
 }
 
 // Requires: everything is synced. If it fails, the old log goes on, or a new one that continues it.
@@ -331,7 +433,7 @@ Status Store::Impl::rotate_log(CheckpointPlan& plan) {
       log->add(LogRecordType::kCarried, last_seq, synced, payload.data(), payload.size());
     }
   }));
-  if (const Status status = log->sync(); !status.ok()) return poison_with(status);
+  if (const Status status = syncs.of([&] { return log->sync(); }); !status.ok()) return poison_with(status);
   uint64_t carried_rows = 0;
   for (const auto& table : plan.carried) {
     fresh_rows.fetch_sub(trim_memory(*table));
@@ -350,7 +452,7 @@ Status Store::Impl::merge(CheckpointPlan& plan, TableWork& work) {
   if (work.compacted.empty() || work.compacted_dead || work.is_prepared) return {};
   const RewriteTarget target = {fs, segment_directory, work.table->schema, hash_seed, next_segment.fetch_add(1)};
   const Status status = guarded([&]() -> Status {
-    Result<Rewritten> merged = rewrite_segments(target, as_refs(work.compacted), plan.cut, nullptr);
+    Result<Rewritten> merged = rewrite_segments(target, as_refs(work.compacted), work.times, nullptr);
     if (merged.ok()) work.merged = std::move(merged.value());
     return merged.status();
   });
@@ -372,6 +474,10 @@ void Store::Impl::finish_checkpoint(CheckpointPlan& plan) {
     if (!work.table->dropped()) fresh_rows.fetch_sub(rows);
   }
   fresh_files = count_fresh_files();
+  if (Fork* fork = plan.request.fork; fork != nullptr) {
+    fork->status = guarded([&] { return make_fork(*fork, plan.cut); });
+    if (fork->status.ok()) change_notes(fork->notes, plan.notes);
+  }
   plan.manifest = describe(plan);
   plan.kept = segments_in_use();
 }
@@ -397,8 +503,12 @@ Manifest Store::Impl::describe(const CheckpointPlan& plan) const {
   described.next_table = next_table;
   described.next_segment = next_segment;
   for (const auto& table : all_tables()) {
-    if (table->created <= plan.cut) described.tables.push_back(describe_table(*table, plan.cut));
+    const auto names = plan.names.find(table->id);
+    if (names != plan.names.end()) described.tables.push_back(describe_table(*table, plan.cut, names->second));
   }
+  const Fork* fork = plan.request.fork;
+  if (fork != nullptr && fork->status.ok()) described.tables.push_back(describe_table(*fork->made, plan.cut, {}));
+  described.notes = plan.notes;
   return described;
 }
 

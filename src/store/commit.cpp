@@ -21,14 +21,14 @@ bool is_large(const WriteBatch& batch, uint64_t large_batch_bytes) {
          batch.keys.size() * batch.table->schema.row_bytes() >= large_batch_bytes;
 }
 
-LogOp::Kind op_kind(WriteBatch::Kind kind) {
-  switch (kind) {
+LogOp::Kind op_kind(const WriteBatch& batch) {
+  switch (batch.kind) {
     case WriteBatch::Kind::kSet:
       return LogOp::Kind::kSet;
     case WriteBatch::Kind::kDelete:
       return LogOp::Kind::kDelete;
     case WriteBatch::Kind::kDeleteAll:
-      return LogOp::Kind::kDeleteAll;
+      return batch.partition_names.empty() ? LogOp::Kind::kDeleteAll : LogOp::Kind::kDeleteWithin;
   }
   return LogOp::Kind::kSet;
 }
@@ -43,18 +43,19 @@ std::vector<uint32_t> crcs_from(const VectorFile& file, Row first_row, uint64_t 
 // Index of the row's partition name plus one, or 0.
 uint32_t label_of(const WriteBatch& batch, size_t row) {
   if (batch.partition_names.empty()) return 0;
-  return batch.row_partitions == nullptr ? 1 : batch.row_partitions[row] + 1;
+  if (batch.row_partitions == nullptr) return 1;
+  return batch.row_partitions[row] == kNoPartition ? 0 : batch.row_partitions[row] + 1;
 }
 
-// Sets pending.logged_vectors if the record holds them: what the caller's array has by now may be something else.
-void encode_batch(PendingBatch& pending, ByteWriter& payload) {
+// Returns where in the payload the vectors end, or 0 if it has none.
+size_t encode_part(const PendingBatch& pending, ByteWriter& payload) {
   const WriteBatch& batch = *pending.batch;
   LogOp op;
-  op.kind = op_kind(batch.kind);
+  op.kind = op_kind(batch);
   op.table = batch.table->id;
   op.keys = batch.keys;
+  op.partition_names = batch.partition_names;
   if (batch.kind == WriteBatch::Kind::kSet) {
-    op.partition_names = batch.partition_names;
     if (!batch.partition_names.empty()) {
       for (size_t i = 0; i < batch.keys.size(); ++i) op.row_partitions.push_back(label_of(batch, i));
     }
@@ -64,9 +65,30 @@ void encode_batch(PendingBatch& pending, ByteWriter& payload) {
       op.vector_bytes = batch.keys.size() * batch.table->schema.row_bytes();
     }
   }
-  payload.clear();
   encode_op(op, payload);
-  if (op.vector_bytes > 0) pending.logged_vectors = payload.data() + payload.size() - op.vector_bytes;
+  return op.vector_bytes > 0 ? payload.size() : 0;
+}
+
+// Sets logged_vectors of each part if the record holds them: what the caller's array has by now may be something else.
+void encode_batch(PendingBatch& pending, ByteWriter& payload) {
+  payload.clear();
+  std::vector<size_t> ends;
+  for (const PendingBatch* part = &pending; part != nullptr; part = part->next) {
+    ends.push_back(encode_part(*part, payload));
+    if (!part->batch->notes.empty()) encode_op(notes_op(part->batch->notes), payload);
+  }
+  auto end = ends.begin();
+  for (PendingBatch* part = &pending; part != nullptr; part = part->next, ++end) {
+    if (*end == 0) continue;
+    part->logged_vectors = payload.data() + *end - part->keys.size() * part->batch->table->schema.row_bytes();
+  }
+}
+
+bool has_set(const PendingBatch& pending) {
+  for (const PendingBatch* part = &pending; part != nullptr; part = part->next) {
+    if (part->batch->kind == WriteBatch::Kind::kSet) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -106,7 +128,7 @@ void Store::Impl::trim_payloads() {
 // Takes the sets out of a group that was refused.
 void Store::Impl::refuse_sets(std::vector<PendingBatch*>& batches, CommitQueue::Group& works, const Status& status) {
   for (size_t i = batches.size(); i-- > 0;) {
-    if (batches[i]->batch->kind != WriteBatch::Kind::kSet) continue;
+    if (!has_set(*batches[i])) continue;
     works[i]->status = status;
     works.erase(works.begin() + static_cast<ptrdiff_t>(i));
     batches.erase(batches.begin() + static_cast<ptrdiff_t>(i));
@@ -127,10 +149,17 @@ Status Store::Impl::whole_or_poisoned(const std::function<Status()>& work) {
 Status Store::Impl::prepare(PendingBatch& pending) {
   if (poisoned) return read_only(poison);
   if (closed_for_writes) return ehub::closed("the hub is closed");
+  for (PendingBatch* part = &pending; part != nullptr; part = part->next) EHUB_RETURN_IF_ERROR(prepare_part(*part));
+  return {};
+}
+
+Status Store::Impl::prepare_part(PendingBatch& pending) {
   const Table& table = *pending.batch->table;
   if (table.dropped()) return not_found("space '" + table.space + "' was deleted");
+  EHUB_RETURN_IF_ERROR(check_not_frozen(table));
   if (pending.batch->kind == WriteBatch::Kind::kSet) EHUB_RETURN_IF_ERROR(reserve.regain(checkpoint_bytes()));
-  if (is_large(*pending.batch, options.large_batch_bytes)) EHUB_RETURN_IF_ERROR(place_rows(pending));
+  const bool large = !pending.is_part && is_large(*pending.batch, options.large_batch_bytes);
+  if (large) EHUB_RETURN_IF_ERROR(place_rows(pending));
   Result<SealedRows> located = table.locate_sealed(pending.keys);
   if (!located.ok()) return located.status();
   pending.located = std::move(located.value());
@@ -191,19 +220,39 @@ Status Store::Impl::place_rows(PendingBatch& pending) {
 }
 
 void Store::Impl::take_back(PendingBatch& pending) {
+  for (PendingBatch* part = &pending; part != nullptr; part = part->next) take_back_part(*part);
+}
+
+void Store::Impl::take_back_part(PendingBatch& pending) {
   for (; !pending.placed.empty(); pending.placed.pop_back()) {
     const Placed& placed = pending.placed.back();
     placed.segment->file()->rollback(placed.extent.first_row, placed.tail_crc);
   }
 }
 
+namespace {
+
+std::vector<PendingBatch*> parts_of(const std::vector<PendingBatch*>& batches) {
+  std::vector<PendingBatch*> parts;
+  parts.reserve(batches.size());
+  for (PendingBatch* batch : batches) {
+    for (PendingBatch* part = batch; part != nullptr; part = part->next) parts.push_back(part);
+  }
+  return parts;
+}
+
+}  // namespace
+
 // Takes what apply() needs while it can still be refused: rows, keys, and deaths in sealed segments.
 void Store::Impl::reserve_memory(const std::vector<PendingBatch*>& batches) {
   std::map<FreshSegment*, std::pair<size_t, uint64_t>> needs;  // rows, bytes of keys
-  for (const PendingBatch* pending : batches) {
+  for (PendingBatch* pending : parts_of(batches)) {
     Table& table = *pending->batch->table;
+    if (!pending->batch->notes.empty()) pending->notes.emplace(pending->batch->notes);
     table.reserve_deaths(pending->located);
-    if (pending->batch->kind == WriteBatch::Kind::kDeleteAll) table.reserve_all_deaths();
+    table.reserve_deaths(pending->doomed);
+    const bool all = pending->batch->kind == WriteBatch::Kind::kDeleteAll && pending->batch->partition_names.empty();
+    if (all) table.reserve_all_deaths();
     if (pending->batch->kind != WriteBatch::Kind::kSet) continue;
     auto key = pending->keys.begin();
     const auto need = [&](FreshSegment& segment, size_t n) {
@@ -228,20 +277,19 @@ Status Store::Impl::commit_batches(const std::vector<PendingBatch*>& batches) {
 
 Status Store::Impl::log_and_apply(const std::vector<PendingBatch*>& batches) {
   reserve_memory(batches);
-  std::vector<int64_t> row_deltas;
-  row_deltas.reserve(batches.size());
+  const std::vector<PendingBatch*> parts = parts_of(batches);
   if (payloads.size() < batches.size()) payloads.resize(batches.size());
   for (size_t i = 0; i < batches.size(); ++i) encode_batch(*batches[i], payloads[i]);
   EHUB_RETURN_IF_ERROR(append_to_log({payloads.data(), batches.size()}));
   // The group counts from here on: what follows cannot fail but for the sync, or where a row that is not sealed dies
   // and memory is exhausted. Either ends all writing.
   Seq seq = last_seq - batches.size();
-  for (PendingBatch* pending : batches) {
-    const uint64_t killed = apply(*pending, ++seq);
-    row_deltas.push_back(static_cast<int64_t>(pending->result.rows_set) - static_cast<int64_t>(killed));
-  }
+  for (PendingBatch* pending : batches) apply(*pending, ++seq);
   EHUB_RETURN_IF_ERROR(acknowledge());
-  for (size_t i = 0; i < batches.size(); ++i) batches[i]->batch->table->add_rows(row_deltas[i]);
+  for (PendingBatch* part : parts) {
+    const int64_t killed = static_cast<int64_t>(part->rows_killed);
+    part->batch->table->add_rows(static_cast<int64_t>(part->result.rows_set) - killed);
+  }
   return {};
 }
 
@@ -259,22 +307,37 @@ Status Store::Impl::append_to_log(std::span<const ByteWriter> records) {
 }
 
 Status Store::Impl::write_group(const std::function<void()>& add) {
+  uint64_t bytes = 0;
   const Status status = guarded([&] {
     add();
+    bytes = log->pending_bytes();
     return log->write(reserve.held());
   });
   log->discard();
+  if (status.ok() && bytes > 0) {
+    log_writes.fetch_add(1, std::memory_order_relaxed);
+    log_bytes.fetch_add(bytes, std::memory_order_relaxed);
+  }
   return status.code() == Code::kReadOnly ? poison_with(status) : status;
 }
 
-uint64_t Store::Impl::apply(PendingBatch& pending, Seq seq) {
+void Store::Impl::apply(PendingBatch& pending, Seq seq) {
+  for (PendingBatch* part = &pending; part != nullptr; part = part->next) {
+    part->rows_killed = apply_part(*part, seq);
+    if (part->notes) apply_notes(std::move(*part->notes));
+  }
+}
+
+uint64_t Store::Impl::apply_part(PendingBatch& pending, Seq seq) {
   Table& table = *pending.batch->table;
   pending.result.seq = seq;
   switch (pending.batch->kind) {
     case WriteBatch::Kind::kDelete:
       return pending.result.rows_deleted = table.apply_delete(pending.keys, pending.located, seq);
     case WriteBatch::Kind::kDeleteAll:
-      return pending.result.rows_deleted = table.apply_delete_all(seq);
+      return pending.result.rows_deleted = pending.batch->partition_names.empty()
+                                               ? table.apply_delete_all(seq)
+                                               : table.apply_delete_rows(pending.doomed, seq);
     case WriteBatch::Kind::kSet:
       break;
   }
@@ -324,11 +387,12 @@ Status Store::Impl::sync_files() {
     segment_directory_dirty = false;
   }
   for (const auto& segment : unsynced_files) {
-    if (const Status status = segment->file()->sync(); !status.ok()) return poison_with(status);
+    const Status status = syncs.of([&] { return segment->file()->sync(); });
+    if (!status.ok()) return poison_with(status);
   }
   unsynced_files.clear();
   if (!unsynced) return {};
-  if (const Status status = log->sync(); !status.ok()) return poison_with(status);
+  if (const Status status = syncs.of([&] { return log->sync(); }); !status.ok()) return poison_with(status);
   unsynced = false;
   synced_seq = last_seq;
   return {};

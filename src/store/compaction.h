@@ -7,6 +7,7 @@
 #include <set>
 #include <vector>
 
+#include "store/rewrite.h"
 #include "store/table.h"
 
 namespace ehub {
@@ -17,16 +18,14 @@ struct CompactionLimits {
   Row segment_rows_max = 0;
   Row graph_rows_min = 0;
   const std::set<SegmentId>* unmergeable = nullptr;  // left alone; null: none
+  Times times = {};                                  // rows that are visible at none of them are in the way
 };
-
-// Rows that are not dead.
-uint64_t live_rows(const SealedRef& ref);
 
 // What a checkpoint rewrites unasked: one segment with many dead rows, or a tier that is full.
 std::vector<SealedRef> due_for_compaction(const std::vector<SealedRef>& sealed, const CompactionLimits& limits);
 // The same of segments with graphs.
 std::vector<SealedRef> due_for_merge(const std::vector<SealedRef>& sealed, const CompactionLimits& limits);
 // What a user who asks for it wants rewritten: all with dead rows, and all that are not full.
-std::vector<SealedRef> all_compactable(const std::vector<SealedRef>& sealed, Row segment_rows_max);
+std::vector<SealedRef> all_compactable(const std::vector<SealedRef>& sealed, const CompactionLimits& limits);
 
 }  // namespace ehub

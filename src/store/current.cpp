@@ -21,14 +21,6 @@ std::string current_path(const std::string& root) { return root + "/CURRENT"; }
 // The name of a manifest file, without its directory.
 std::string manifest_name(uint64_t number) { return manifest_path("", number).substr(1); }
 
-// What CURRENT holds when it names this manifest.
-std::string current_text(uint64_t number) {
-  const std::string name = manifest_name(number);
-  char crc[16];
-  std::snprintf(crc, sizeof(crc), " %08" PRIx32 "\n", crc_mask(crc32c(0, name.data(), name.size())));
-  return name + crc;
-}
-
 // The number of the manifest whose name begins `text`, whatever follows it; 0 if none does. There is no manifest 0.
 uint64_t leading_number(const std::string& text) {
   if (!text.starts_with(kManifestPrefix)) return 0;
@@ -76,6 +68,13 @@ Status switch_current(FileSystem& fs, const std::string& root, uint64_t number) 
 }
 
 }  // namespace
+
+std::string current_text(uint64_t number) {
+  const std::string name = manifest_name(number);
+  char crc[16];
+  std::snprintf(crc, sizeof(crc), " %08" PRIx32 "\n", crc_mask(crc32c(0, name.data(), name.size())));
+  return name + crc;
+}
 
 Status install_manifest(FileSystem& fs, const std::string& root, const Manifest& manifest) {
   EHUB_ASSERT(manifest.number != 0);

@@ -43,6 +43,7 @@ Status scan_share(const Search& search, std::atomic<size_t>& next, std::vector<T
   return guarded([&]() -> Status {
     std::vector<uint64_t> scratch;
     for (size_t i = next.fetch_add(1); i < search.runs.size(); i = next.fetch_add(1)) {
+      if (is_stopped(search.options)) return stopped();
       EHUB_RETURN_IF_ERROR(scan_run(search, search.runs[i], scratch, heaps.data()));
     }
     return {};

@@ -86,9 +86,17 @@ Result<Row> FreshSegment::rows_at(Seq seq) const {
   return low;
 }
 
-void FreshSegment::prefetch(const Key& key) const {
-  const Index* index = index_.load(std::memory_order_acquire);
-  __builtin_prefetch(&index->slots[key.hash & index->mask]);
+Status FreshSegment::find_many(const Key* keys, size_t n, Row* out) const {
+  const Index& index = *index_.load(std::memory_order_acquire);
+  const auto slot = [&](size_t i) { return &index.slots[keys[i].hash & index.mask]; };
+  in_stages(
+      n, [&](size_t i) { __builtin_prefetch(slot(i)); },
+      [&](size_t i) {
+        const uint64_t taken = slot(i)->load(std::memory_order_acquire);
+        if (taken != 0) __builtin_prefetch(rows_.at(static_cast<Row>(taken) - 1));
+      },
+      [&](size_t i) { out[i] = find_row(keys[i]); });
+  return {};
 }
 
 Row FreshSegment::find_row(const Key& key) const {

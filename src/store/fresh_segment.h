@@ -51,11 +51,12 @@ class FreshSegment final : public Segment {
   Result<Row> rows_at(Seq seq) const override;
   Result<uint32_t> partition(Row row) const override { return rows_.at(row)->partition; }
   Result<Row> find(const Key& key) const override { return find_row(key); }
-  void prefetch(const Key& key) const override;
-  Result<Row> older(Row row) const override { return rows_.at(row)->older; }
+  Status find_many(const Key* keys, size_t n, Row* out) const override;
+  Result<Row> older(Row row) const override { return older_row(row); }
 
-  // As find(), which cannot fail here.
+  // As find() and older(), which cannot fail here.
   Row find_row(const Key& key) const;
+  Row older_row(Row row) const { return rows_.at(row)->older; }
 
  private:
   struct RowEntry {

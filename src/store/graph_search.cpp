@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cmath>
 #include <memory>
 #include <utility>
 
@@ -26,7 +27,7 @@ class VisibleRows final : public hnsw::RowSource {
       : walk_(walk),
         deaths_(*search.view.state()->segments[walk.segment].deaths),
         seq_(search.view.seq()),
-        any_dead_(deaths_.dead_count() != 0) {}
+        any_dead_(deaths_.any()) {}
 
   Status fetch(const uint32_t* rows, size_t n, const float** out) const override {
     for (size_t i = 0; i < n; ++i) {
@@ -38,7 +39,10 @@ class VisibleRows final : public hnsw::RowSource {
     return {};
   }
   const float* memory() const override { return walk_.sealed->vector_memory(); }
-  bool visible(uint32_t row) const override { return row < walk_.rows && (!any_dead_ || !deaths_.dead_at(row, seq_)); }
+  bool visible(uint32_t row) const override {
+    return row < walk_.rows && (!any_dead_ || !deaths_.dead_at(row, seq_)) &&
+           (walk_.members == nullptr || walk_.members->has(row));
+  }
 
  private:
   const Walk& walk_;
@@ -47,26 +51,32 @@ class VisibleRows final : public hnsw::RowSource {
   const bool any_dead_;
 };
 
-// A wider answer needs a wider search: calibration was for 10.
+// The fewer rows a walk goes among, the fewer of their links lead to each other: each halving is made up for by another
+// width.
+double width_for_wanted(const Walk& walk) {
+  const double share = static_cast<double>(walk.wanted_count) / static_cast<double>(walk.graph->view().rows);
+  return walk.nodes.empty() || share >= hnsw::kAmongShareMax ? 1 : 1 - std::log2(share);
+}
+
+// A wider answer needs a wider search: calibration was for 10, among all rows.
 size_t ef_for(const Search& search, const Walk& walk) {
   constexpr size_t kCalibratedFor = 10;
   if (search.options.ef != 0) return std::max(search.options.ef, search.k);
   const uint32_t fixed = search.view.schema().index.ef;
   const size_t base = fixed != 0 ? fixed : walk.graph->view().calibration.ef;
   const size_t more = search.k > kCalibratedFor ? (search.k - kCalibratedFor) * 3 / 2 : 0;
-  return std::max(base + more, search.k);
+  return std::max(static_cast<size_t>(width_for_wanted(walk) * static_cast<double>(base)) + more, search.k);
 }
 
 void walk_for(const Search& search, Walk& walk, size_t q, hnsw::Searcher& searcher, TopK& heap) {
   const Schema& schema = search.view.schema();
-  const std::vector<uint64_t>& wanted = search.wanted[walk.segment];
   const VisibleRows source(search, walk);
   hnsw::GraphQuery query;
   query.vector = search.queries + q * schema.dims;
   if (!search.norms_squared.empty()) query.norm_squared = search.norms_squared[q];
   query.k = search.k;
   query.ef = ef_for(search, walk);
-  query.wanted = wanted.empty() ? nullptr : wanted.data();
+  query.wanted = walk.wanted.empty() ? nullptr : walk.wanted.data();
   query.wanted_count = walk.wanted_count;
   query.wanted_nodes = walk.nodes.data();
   query.wanted_sample = walk.sample.data();
@@ -125,6 +135,7 @@ void walk_graphs(const Search& search, std::vector<TopK>& heaps) {
     const Status status = guarded([&]() -> Status {
       std::unique_ptr<hnsw::Searcher> searcher = idle_searchers.take();
       for (size_t begin = next.fetch_add(kShareQueries); begin < search.m; begin = next.fetch_add(kShareQueries)) {
+        if (is_stopped(search.options)) break;
         for (size_t q = begin; q < std::min(begin + kShareQueries, search.m); ++q) {
           walk_all(search, q, *searcher, heaps[q]);
         }

@@ -5,16 +5,19 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <system_error>
 
 #include "base/check.h"
+#include "base/memory.h"
 #include "base/thread.h"
 #include "hnsw/graph_file.h"
 #include "hnsw/team.h"
 #include "store/compaction.h"
 #include "store/rewrite.h"
 #include "store/store_impl.h"
+#include "store/subindex.h"
 
 namespace ehub {
 namespace {
@@ -27,6 +30,16 @@ constexpr int64_t kPauseMs = 500;
 
 // How often work that is not due yet is looked at again.
 constexpr auto kPatience = std::chrono::milliseconds(200);
+
+// A graph is kept in memory if that takes at most this part of what is available.
+constexpr uint64_t kMemoryShare = 4;
+
+// Rows of a subset get a graph of their own if they are at most one in so many of their segment: else a walk over the
+// whole graph that passes the others by is as good.
+constexpr uint64_t kSubsetShare = 2;
+
+// A graph over the rows of a sub-index is made anew when more than one in so many of its rows came or went.
+constexpr uint64_t kStaleShare = 8;
 
 // The thread gives way to those that write and search.
 constexpr int kNiceness = 10;
@@ -55,6 +68,26 @@ Result<const float*> all_vectors(const SealedSegment& segment) {
   return vectors;
 }
 
+// The graph was just written: whether it can be read.
+Status verified(SegmentGraph& graph) {
+  const auto opened = graph.load();
+  const hnsw::GraphStamp& stamp = graph.stamp();
+  if (opened == nullptr) {
+    return corruption(hnsw::graph_path(graph.directory(), stamp.segment, stamp.subset), 0, "cannot be read back");
+  }
+  return opened->verify();
+}
+
+std::vector<uint32_t> rows_of(const std::vector<uint64_t>& bitmap) {
+  std::vector<uint32_t> rows;
+  for (size_t w = 0; w < bitmap.size(); ++w) {
+    for (uint64_t word = bitmap[w]; word != 0; word &= word - 1) {
+      rows.push_back(static_cast<uint32_t>(w * 64) + static_cast<uint32_t>(std::countr_zero(word)));
+    }
+  }
+  return rows;
+}
+
 // Whether the rows of the segment are those that the links are among.
 bool are_rows_of(const SealedSegment& segment, const LinkedRows& linked) {
   if (segment.row_count() != linked.keys.size()) return false;
@@ -65,13 +98,18 @@ bool are_rows_of(const SealedSegment& segment, const LinkedRows& linked) {
   return true;
 }
 
+bool was_just_searched(const Table& table) {
+  const int64_t searched = table.last_search_ms();
+  return searched != 0 && steady_milliseconds() - searched < kSearchedMs;
+}
+
 unsigned usable_cores() { return std::max(1U, std::thread::hardware_concurrency()); }
 
 }  // namespace
 
 void Indexer::wake() {
-  if (store_.options.read_only) return;
   if (!store_.options.background) {
+    if (store_.options.read_only) return;
     Job job;
     while (!performing_ && !control_.cancelled && find_job(&job)) (void)perform(job, 1);
     return;
@@ -82,8 +120,8 @@ void Indexer::wake() {
   wakes_.notify_one();
   if (thread_.joinable()) return;
   try {
-    thread_ = std::thread([this] {
-      ready_thread();
+    thread_ = std::thread([this, start = ThreadStart()]() mutable {
+      start.enter();
       run();
     });
   } catch (const std::exception&) {
@@ -130,9 +168,7 @@ void Indexer::run() {
 }
 
 bool Indexer::is_due(const Table& table) const {
-  const int64_t now = steady_milliseconds();
-  const int64_t searched = table.last_search_ms();
-  return (searched != 0 && now - searched < kSearchedMs) || now - store_.last_commit_ms.load() > kPauseMs;
+  return was_just_searched(table) || steady_milliseconds() - store_.last_commit_ms.load() > kPauseMs;
 }
 
 Indexer::Hold::Hold(Indexer& indexer, TableId table) : indexer_(indexer), table_(table) {
@@ -148,11 +184,17 @@ Indexer::Hold::~Hold() {
   indexer_.wake();
 }
 
-std::vector<std::shared_ptr<Table>> Indexer::tables_to_index() const {
-  std::vector<std::shared_ptr<Table>> tables = store_.all_tables();
+Indexer::Tables Indexer::tables_to_index() const {
+  Tables tables = store_.all_tables();
   const std::lock_guard lock(mutex_);
   std::erase_if(tables, [this](const std::shared_ptr<Table>& table) { return held_.contains(table->id); });
   return tables;
+}
+
+// The keys of sub-indices are rows of one number in a hidden version, which nobody searches.
+Row Indexer::graph_rows_min(const Table& table) const {
+  const bool is_keys = table.schema.dims == 1 && table.version.starts_with('\0');
+  return is_keys ? kNoRow : store_.options.graph_rows_min;
 }
 
 bool Indexer::given_up(SegmentId id) const {
@@ -160,23 +202,105 @@ bool Indexer::given_up(SegmentId id) const {
   return std::find(given_up_.begin(), given_up_.end(), id) != given_up_.end();
 }
 
+CompactionLimits Indexer::limits_for(const Table& table) const {
+  const Times times = {kSeqMax, table.pins().all()};
+  return {store_.segment_rows_max(table.schema), store_.options.graph_rows_min, nullptr, times};
+}
+
 // Graphs come before merges: what is searched now before what will be searched better.
 bool Indexer::find_job(Job* job) {
-  const std::vector<std::shared_ptr<Table>> tables = tables_to_index();
+  const Tables tables = tables_to_index();
+  if (!store_.options.read_only && (find_build(tables, job) || find_subset(tables, job))) return true;
+  if (store_.options.background && find_mapped(tables, job)) return true;
+  return !store_.options.read_only && find_merge(tables, job);
+}
+
+bool Indexer::find_build(const Tables& tables, Job* job) const {
   for (const auto& table : tables) {
     for (const SealedRef& ref : sealed_of(*table)) {
-      if (ref.segment->row_count() < store_.options.graph_rows_min || given_up(ref.segment->info().id)) continue;
+      if (ref.segment->row_count() < graph_rows_min(*table) || given_up(ref.segment->info().id)) continue;
       if (ref.segment->graph().state() == SegmentGraph::State::kReady) continue;
-      *job = {table, {}, ref.segment, nullptr};
+      *job = {.table = table, .segment = ref.segment};
       return true;
     }
   }
+  return false;
+}
+
+std::function<Seq()> Indexer::visible_seq() const {
+  return [this] { return store_.visible_seq.load(); };
+}
+
+// Whether a graph over these rows is worth having, and not there as it should be.
+bool Indexer::wants_graph(const SealedSegment& segment, const MemberRows& rows, TableId keys) const {
+  const uint64_t count = rows.count();
+  if (count < store_.options.graph_rows_min || count * kSubsetShare > segment.row_count()) return false;
+  const auto graph = segment.graph_over({kSubIndexGraph, keys})->load();
+  if (graph == nullptr) return true;
+  const auto coverage = rows.coverage(graph);
+  return (coverage->extra_count + coverage->gone_count) * kStaleShare > count;
+}
+
+std::vector<Indexer::Job> Indexer::subset_jobs(const std::shared_ptr<Table>& table,
+                                               const std::shared_ptr<const SealedSegment>& segment) const {
+  std::vector<Job> jobs;
+  const uint64_t rows_min = store_.options.graph_rows_min;
+  const uint64_t rows_max = segment->row_count() / kSubsetShare;
+  if (rows_max < rows_min) return jobs;
+  for (const auto& subindex : table->subindices()) {
+    if (subindex->keys().row_count() < rows_min) continue;
+    const auto rows = subindex->rows_in(segment, visible_seq());
+    const TableId keys = subindex->keys().id;
+    if (!rows.ok() || !wants_graph(*segment, *rows.value(), keys)) continue;
+    jobs.push_back({.table = table, .segment = segment, .subset = {kSubIndexGraph, keys}, .subindex = subindex});
+  }
+  if (!table->has_partitions()) return jobs;
+  const auto numbers = segment->partition_index().with_rows(*segment, rows_min, rows_max);
+  if (!numbers.ok()) return jobs;  // searches scan, and say so
+  for (const uint32_t number : numbers.value()) {
+    const hnsw::GraphSubset subset = {kPartitionGraph, number};
+    if (segment->graph_over(subset)->state() == SegmentGraph::State::kReady) continue;
+    jobs.push_back({.table = table, .segment = segment, .subset = subset});
+  }
+  return jobs;
+}
+
+bool Indexer::find_subset(const Tables& tables, Job* job) const {
   for (const auto& table : tables) {
-    const CompactionLimits limits = {store_.segment_rows_max(table->schema), store_.options.graph_rows_min};
+    for (const SealedRef& ref : sealed_of(*table)) {
+      if (ref.segment->row_count() < graph_rows_min(*table) || given_up(ref.segment->info().id)) continue;
+      std::vector<Job> jobs = subset_jobs(table, ref.segment);
+      if (jobs.empty()) continue;
+      *job = std::move(jobs.front());
+      return true;
+    }
+  }
+  return false;
+}
+
+bool Indexer::find_mapped(const Tables& tables, Job* job) const {
+  for (const auto& table : tables) {
+    if (!was_just_searched(*table)) continue;
+    for (const SealedRef& ref : sealed_of(*table)) {
+      std::vector<std::shared_ptr<SegmentGraph>> graphs = ref.segment->subset_graphs();
+      graphs.push_back(ref.segment->whole_graph());
+      for (auto& graph : graphs) {
+        if (!graph->is_only_mapped()) continue;
+        *job = {.table = table, .segment = ref.segment, .into_memory = std::move(graph)};
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+bool Indexer::find_merge(const Tables& tables, Job* job) const {
+  for (const auto& table : tables) {
+    const CompactionLimits limits = limits_for(*table);
     std::vector<SealedRef> merged = due_for_merge(sealed_of(*table), limits);
     const auto hopeless = [this](const SealedRef& ref) { return given_up(ref.segment->info().id); };
     if (merged.empty() || std::any_of(merged.begin(), merged.end(), hopeless)) continue;
-    *job = {table, std::move(merged), nullptr, nullptr};
+    *job = {.table = table, .merged = std::move(merged)};
     return true;
   }
   return false;
@@ -188,7 +312,7 @@ Status Indexer::perform(const Job& job, unsigned threads) {
   performing_ = true;
   const Status status = guarded([&] { return perform_alone(job, threads); });
   performing_ = false;
-  if (status.ok() || control_.cancelled) return status;
+  if (status.ok() || control_.cancelled || job.into_memory != nullptr) return status;
   const std::lock_guard lock(mutex_);
   if (job.segment != nullptr) given_up_.push_back(job.segment->info().id);
   for (const SealedRef& ref : job.merged) given_up_.push_back(ref.segment->info().id);
@@ -196,6 +320,11 @@ Status Indexer::perform(const Job& job, unsigned threads) {
 }
 
 Status Indexer::perform_alone(const Job& job, unsigned threads) {
+  if (job.into_memory != nullptr) return job.into_memory->keep_in_memory(available_memory() / kMemoryShare);
+  if (job.subset.kind != 0) {
+    const Status status = build_subset(job, *job.segment, threads);
+    return is_in_use(*job.table, *job.segment) ? status : Status();
+  }
   if (job.segment != nullptr) {
     const SegmentGraph::State before = job.segment->graph().state();
     if (before == SegmentGraph::State::kReady) return {};
@@ -222,18 +351,57 @@ Status Indexer::build(const Job& job, const SealedSegment& segment, unsigned thr
   if (!built.ok()) return built.status();
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
   if (!adopting) build_rate_ = segment.row_count() / seconds.count();
-  SegmentGraph& graph = segment.graph();
+  EHUB_RETURN_IF_ERROR(write(segment.graph(), *built.value()));
+  segment.graph().look_again();
+  EHUB_RETURN_IF_ERROR(verified(segment.graph()));
+  if (adopting) job.linked->were_taken = true;
+  return {};
+}
+
+Status Indexer::write(const SegmentGraph& graph, const hnsw::BuiltGraph& built) {
   // Made when it is first needed: that it cannot be made is no reason to refuse to open.
   EHUB_RETURN_IF_ERROR(store_.fs.make_directory(graph.directory()));
-  EHUB_RETURN_IF_ERROR(hnsw::write_graph(store_.fs, graph.directory(), graph.stamp(), *built.value()));
-  EHUB_RETURN_IF_ERROR(store_.fs.sync_directory(graph.directory()));
-  graph.look_again();
-  const auto opened = graph.load();
-  if (opened == nullptr) {
-    return corruption(hnsw::graph_path(graph.directory(), segment.info().id), 0, "cannot be read back");
+  EHUB_RETURN_IF_ERROR(hnsw::write_graph(store_.fs, graph.directory(), graph.stamp(), built));
+  return store_.fs.sync_directory(graph.directory());
+}
+
+// The rows' vectors lie together only while the graph is built.
+Status Indexer::build_subset(const Job& job, const SealedSegment& segment, unsigned threads) {
+  const std::shared_ptr<SegmentGraph> graph = segment.graph_over(job.subset);
+  if (graph->state() == SegmentGraph::State::kDamaged) rebuilds_.fetch_add(1);
+  std::vector<uint64_t> bitmap((size_t{segment.row_count()} + 63) / 64);
+  if (job.subindex != nullptr) {
+    const auto members = job.subindex->rows_in(job.segment, visible_seq());
+    if (!members.ok()) return members.status();
+    members.value()->mark(segment.row_count(), bitmap);
+  } else {
+    const auto number = static_cast<uint32_t>(job.subset.number);
+    EHUB_RETURN_IF_ERROR(segment.partition_index().mark(segment, number, segment.row_count(), bitmap));
   }
-  EHUB_RETURN_IF_ERROR(opened->verify());
-  if (adopting) job.linked->were_taken = true;
+  std::vector<uint32_t> rows = rows_of(bitmap);
+  if (rows.empty()) return {};
+  const Result<const float*> vectors = all_vectors(segment);
+  if (!vectors.ok()) return vectors.status();
+  const Schema& schema = job.table->schema;
+  hnsw::Buffer copy(rows.size() * schema.row_bytes());
+  auto* together = reinterpret_cast<float*>(copy.data());
+  for (size_t node = 0; node < rows.size(); ++node) {
+    std::copy_n(vectors.value() + size_t{rows[node]} * schema.dims, schema.dims, together + node * schema.dims);
+  }
+  hnsw::Team team(threads);
+  control_.rows_done = 0;
+  auto built = hnsw::build_graph({schema.metric, together, rows.size(), schema.dims}, schema.index, team, control_);
+  control_.rows_done = 0;
+  if (!built.ok()) return built.status();
+  built.value()->set_segment_rows(std::move(rows));
+  EHUB_RETURN_IF_ERROR(write(*graph, *built.value()));
+  graph->look_anew();
+  return verified(*graph);
+}
+
+Status Indexer::build_subsets(const std::shared_ptr<Table>& table, const std::shared_ptr<const SealedSegment>& segment,
+                              unsigned threads) {
+  for (const Job& job : subset_jobs(table, segment)) EHUB_RETURN_IF_ERROR(build_subset(job, *segment, threads));
   return {};
 }
 
@@ -248,12 +416,15 @@ Status Indexer::merge(const Job& job, unsigned threads) {
   for (const SealedRef& ref : job.merged) sources.push_back({ref.segment, ref.deaths});
   PreparedMerge prepared = {job.table, job.merged, {}, false};
   Status status;
-  Result<Rewritten> rewritten = rewrite_segments(target, sources, store_.visible_seq.load(), nullptr);
+  Times times;
+  times.pinned = job.table->pins().all_before([this] { return store_.visible_seq.load(); }, &times.now);
+  Result<Rewritten> rewritten = rewrite_segments(target, sources, times, nullptr);
   if (rewritten.ok()) {
     prepared.rewritten = std::move(rewritten.value());
     const auto& segment = prepared.rewritten.segment;
-    if (segment != nullptr && segment->row_count() >= store_.options.graph_rows_min) {
+    if (segment != nullptr && segment->row_count() >= graph_rows_min(*job.table)) {
       status = build(job, *segment, threads);
+      if (status.ok()) status = build_subsets(job.table, segment, threads);
     }
     if (status.ok()) status = store_.fs.sync_directory(store_.segment_directory);
     if (status.ok()) status = store_.checkpoint({.prepared = &prepared});
@@ -270,15 +441,15 @@ unsigned Indexer::threads_of_caller() const { return store_.options.background ?
 
 Status Indexer::settle(const std::shared_ptr<Table>& table, bool merging) {
   const unsigned threads = threads_of_caller();
-  const Row rows_max = store_.segment_rows_max(table->schema);
   while (merging && !table->dropped()) {
-    std::vector<SealedRef> merged = all_compactable(sealed_of(*table), rows_max);
+    std::vector<SealedRef> merged = all_compactable(sealed_of(*table), limits_for(*table));
     if (merged.empty()) break;
-    EHUB_RETURN_IF_ERROR(perform({table, std::move(merged), nullptr, nullptr}, threads));
+    EHUB_RETURN_IF_ERROR(perform({.table = table, .merged = std::move(merged)}, threads));
   }
   for (const SealedRef& ref : sealed_of(*table)) {
-    if (ref.segment->row_count() < store_.options.graph_rows_min || table->dropped()) continue;
-    EHUB_RETURN_IF_ERROR(perform({table, {}, ref.segment, nullptr}, threads));
+    if (ref.segment->row_count() < graph_rows_min(*table) || table->dropped()) continue;
+    EHUB_RETURN_IF_ERROR(perform({.table = table, .segment = ref.segment}, threads));
+    for (const Job& job : subset_jobs(table, ref.segment)) EHUB_RETURN_IF_ERROR(perform(job, threads));
   }
   return table->dropped() ? not_found("space '" + table->space + "' was deleted") : Status();
 }
@@ -287,8 +458,8 @@ Status Indexer::adopt(const std::shared_ptr<Table>& table, LinkedRows& linked) {
   std::vector<SealedRef> sealed = sealed_of(*table);
   uint64_t rows = 0;
   for (const SealedRef& ref : sealed) rows += ref.segment->row_count();
-  if (rows != linked.keys.size() || rows < store_.options.graph_rows_min) return {};
-  Job job = {table, {}, nullptr, &linked};
+  if (rows != linked.keys.size() || rows < graph_rows_min(*table)) return {};
+  Job job = {.table = table, .linked = &linked};
   if (sealed.size() == 1) {
     job.segment = sealed.front().segment;
   } else {

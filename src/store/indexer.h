@@ -1,9 +1,14 @@
 // The thread that gives sealed segments their graphs, and keeps the segments few.
 //
 // It follows what checkpoints seal: a segment with enough rows gets a graph file, and segments of one size are merged
-// when there are many, the merged one coming into use together with its graph. It works at once where somebody searches
+// when there are many, the merged one coming into use together with its graph. The rows of a large partition or
+// sub-index get a graph of their own in each segment where they are many, but not most: a walk over the whole graph
+// that keeps to them would take several times as long. It works at once where somebody searches
 // or waits, else when no writes come in, because what is written in one go is better indexed in one piece. What it has
 // not done yet is scanned; whatever goes wrong in it costs speed and nothing else.
+//
+// Where somebody searches it also takes graphs into memory, as long as that is a small part of what is free. That is
+// all it does in a reader process.
 //
 // Thread-safety: all calls from any thread.
 
@@ -12,6 +17,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -21,10 +27,14 @@
 
 #include "base/status.h"
 #include "hnsw/build.h"
+#include "store/compaction.h"
 #include "store/store.h"
 #include "store/table.h"
 
 namespace ehub {
+
+class MemberRows;
+class SubIndex;
 
 // Rows that come with the links of their graph.
 struct LinkedRows {
@@ -67,6 +77,9 @@ class Indexer {
     const TableId table_;
   };
 
+  // Waits for the job at work; while the result lives, there is none.
+  std::unique_lock<std::mutex> pause() { return std::unique_lock(work_mutex_); }
+
   // Rows that are in the graph being built now, and graphs that had to be built again because they were damaged.
   uint64_t rows_done() const { return control_.rows_done.load(std::memory_order_relaxed); }
   uint64_t rebuilds() const { return rebuilds_.load(std::memory_order_relaxed); }
@@ -77,20 +90,40 @@ class Indexer {
   // What is to be done for one table next.
   struct Job {
     std::shared_ptr<Table> table;
-    std::vector<SealedRef> merged;                 // to become one segment, or
-    std::shared_ptr<const SealedSegment> segment;  // to get a graph
-    LinkedRows* linked = nullptr;                  // what to make it of, if these are its rows
+    std::vector<SealedRef> merged = {};                      // to become one segment, or
+    std::shared_ptr<const SealedSegment> segment = nullptr;  // to get a graph
+    LinkedRows* linked = nullptr;                            // what to make it of, if these are its rows
+    std::shared_ptr<SegmentGraph> into_memory = nullptr;     // a graph that is to be kept there
+    hnsw::GraphSubset subset = {};                           // of which rows the segment is to get a graph
+    std::shared_ptr<SubIndex> subindex = nullptr;            // ... if that is the rows of one
   };
 
   void run();
+  using Tables = std::vector<std::shared_ptr<Table>>;
   bool find_job(Job* job);
+  bool find_build(const Tables& tables, Job* job) const;
+  // Whether a graph over some rows of a segment with a graph is wanted and not there.
+  bool wants_graph(const SealedSegment& segment, const MemberRows& rows, TableId keys) const;
+  bool find_subset(const Tables& tables, Job* job) const;
+  std::vector<Job> subset_jobs(const std::shared_ptr<Table>& table,
+                               const std::shared_ptr<const SealedSegment>& segment) const;
+  bool find_mapped(const Tables& tables, Job* job) const;
+  bool find_merge(const Tables& tables, Job* job) const;
   bool is_due(const Table& table) const;
   Status perform(const Job& job, unsigned threads);
   Status perform_alone(const Job& job, unsigned threads);
   Status merge(const Job& job, unsigned threads);
   Status build(const Job& job, const SealedSegment& segment, unsigned threads);
-  std::vector<std::shared_ptr<Table>> tables_to_index() const;
+  Status build_subset(const Job& job, const SealedSegment& segment, unsigned threads);
+  Status build_subsets(const std::shared_ptr<Table>& table, const std::shared_ptr<const SealedSegment>& segment,
+                       unsigned threads);
+  Status write(const SegmentGraph& graph, const hnsw::BuiltGraph& built);
+  std::function<Seq()> visible_seq() const;
+  Tables tables_to_index() const;
   bool given_up(SegmentId id) const;
+  // A segment of the table with fewer rows has no graph.
+  Row graph_rows_min(const Table& table) const;
+  CompactionLimits limits_for(const Table& table) const;
   // For work in the caller's thread.
   unsigned threads_of_caller() const;
 

@@ -51,7 +51,8 @@ inline SlotMask matching_slots(const KeyBucket& bucket, uint32_t fingerprint) {
   SlotMask mask = 0;
   for (uint32_t i = 0; i < kBucketSlots; ++i) {
     const KeySlot& slot = bucket.slots[i];
-    mask |= SlotMask{slot.fingerprint == fingerprint && slot.row_plus_one != 0} << i;
+    // Without a branch, which could not be foretold.
+    mask |= (SlotMask{slot.fingerprint == fingerprint} & SlotMask{slot.row_plus_one != 0}) << i;
   }
   return mask;
 }

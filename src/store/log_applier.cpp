@@ -4,6 +4,14 @@
 #include <utility>
 
 namespace ehub {
+namespace {
+
+bool keys_are_of(const Schema& schema, const std::vector<std::string_view>& keys) {
+  return schema.key_type != KeyType::kInteger ||
+         std::all_of(keys.begin(), keys.end(), [](std::string_view key) { return key.size() == sizeof(int64_t); });
+}
+
+}  // namespace
 
 LogApplier::Rows::Rows(Table& table, const LogOp& op, Seq seq, std::vector<Key> keys, SealedRows located)
     : table_(table), op_(op), seq_(seq), keys_(std::move(keys)), located_(std::move(located)), partitions_{0} {
@@ -41,6 +49,10 @@ Result<bool> LogApplier::apply_op(const LogOp& op, const LoggedBatch& batch) {
     apply_create(op, batch.record.seq);
     return true;
   }
+  if (op.kind == LogOp::Kind::kNotes) {
+    apply_notes(op);
+    return true;
+  }
   const auto found = impl_.tables.find(op.table);
   if (found == impl_.tables.end()) return true;
   const std::shared_ptr<Table> table = found->second;
@@ -53,10 +65,30 @@ Result<bool> LogApplier::apply_op(const LogOp& op, const LoggedBatch& batch) {
     case LogOp::Kind::kDeleteAll:
       table->add_rows(-static_cast<int64_t>(table->apply_delete_all(batch.record.seq)));
       break;
+    case LogOp::Kind::kDeleteWithin:
+      EHUB_RETURN_IF_ERROR(apply_delete_within(*table, op, batch.record.seq));
+      break;
     case LogOp::Kind::kDropTable:
       apply_drop(*table);
       break;
+    case LogOp::Kind::kTag:
+      if (op.then >= batch.record.seq) {
+        return corruption(batch.path, batch.record.offset, "a tag of a time that had not come yet");
+      }
+      // That it was removed may be missing.
+      table->pins().remove_tag(std::string(op.tag));
+      table->pins().add_tag(PreparedTag(std::string(op.tag), op.then));
+      break;
+    case LogOp::Kind::kUntag:
+      table->pins().remove_tag(std::string(op.tag));
+      break;
+    case LogOp::Kind::kRestore:
+      return apply_restore(*table, op, batch);
+    case LogOp::Kind::kFreeze:
+      table->set_frozen(true);
+      break;
     case LogOp::Kind::kCreateTable:
+    case LogOp::Kind::kNotes:
       break;
   }
   return true;
@@ -66,6 +98,9 @@ Result<bool> LogApplier::apply_set(Table& table, const LogOp& op, const LoggedBa
   if (op.extents.empty() && op.vector_bytes != op.keys.size() * table.schema.row_bytes()) {
     return corruption(batch.path, batch.record.offset,
                       "the vectors do not have the dims of space '" + table.space + "'");
+  }
+  if (!keys_are_of(table.schema, op.keys)) {
+    return corruption(batch.path, batch.record.offset, "keys of space '" + table.space + "' are no integers");
   }
   std::vector<Key> keys = hashed(op.keys);
   Result<SealedRows> located = table.locate_sealed(keys);
@@ -90,20 +125,42 @@ Status LogApplier::apply_delete(Table& table, const LogOp& op, Seq seq) {
   return {};
 }
 
+Status LogApplier::apply_delete_within(Table& table, const LogOp& op, Seq seq) {
+  const Result<RowBitmaps> rows = table.rows_within(op.partition_names);
+  if (!rows.ok()) return rows.status();
+  table.add_rows(-static_cast<int64_t>(table.apply_delete_rows(rows.value(), seq)));
+  return {};
+}
+
 void LogApplier::apply_create(const LogOp& op, Seq seq) {
   impl_.next_table = std::max(impl_.next_table, op.table + 1);
   const auto table = std::make_shared<Table>(op.table, std::string(op.space), std::string(op.version), op.schema, seq);
-  const std::lock_guard lock(impl_.catalog_mutex);
-  impl_.spaces[table->space] = table;
-  impl_.tables[table->id] = table;
+  impl_.add_table(PreparedTable(table));
+}
+
+void LogApplier::apply_notes(const LogOp& op) {
+  NoteChanges changes;
+  for (const auto& [name, text] : op.notes) {
+    changes.push_back({std::string(name), text ? std::optional<std::string>(*text) : std::nullopt});
+  }
+  impl_.apply_notes(PreparedNotes(changes));
+}
+
+Result<bool> LogApplier::apply_restore(Table& table, const LogOp& op, const LoggedBatch& batch) {
+  if (op.then >= batch.record.seq) {
+    return corruption(batch.path, batch.record.offset, "a restore to a time that had not come yet");
+  }
+  // Who held which time then is not known: the log may yet go back to any.
+  Result<Table::Restored> restored = table.restored(op.then, batch.record.seq, nullptr);
+  if (!restored.ok()) return restored.status();
+  table.restore(std::move(restored.value()));
+  return true;
 }
 
 void LogApplier::apply_drop(Table& table) {
   table.set_dropped();
   for (const FreshRef& fresh : table.fresh()) impl_.fresh_rows.fetch_sub(fresh.segment->row_count());
-  const std::lock_guard lock(impl_.catalog_mutex);
-  impl_.spaces.erase(table.space);
-  impl_.tables.erase(table.id);
+  impl_.remove_table(table);
 }
 
 std::vector<Key> LogApplier::hashed(const std::vector<std::string_view>& keys) const {

@@ -71,7 +71,10 @@ class LogApplier {
  private:
   Result<bool> apply_set(Table& table, const LogOp& op, const LoggedBatch& batch);
   Status apply_delete(Table& table, const LogOp& op, Seq seq);
+  Status apply_delete_within(Table& table, const LogOp& op, Seq seq);
   void apply_create(const LogOp& op, Seq seq);
+  void apply_notes(const LogOp& op);
+  Result<bool> apply_restore(Table& table, const LogOp& op, const LoggedBatch& batch);
 };
 
 }  // namespace ehub

@@ -23,10 +23,14 @@ void encode_extents(const std::vector<Extent>& extents, ByteWriter& out) {
   }
 }
 
-void encode_set(const LogOp& op, ByteWriter& out) {
-  encode_keys(op.keys, out);
+void encode_names(const LogOp& op, ByteWriter& out) {
   out.varint(op.partition_names.size());
   for (const std::string_view name : op.partition_names) out.string(name);
+}
+
+void encode_set(const LogOp& op, ByteWriter& out) {
+  encode_keys(op.keys, out);
+  encode_names(op, out);
   if (!op.partition_names.empty()) {
     for (const uint32_t partition : op.row_partitions) out.varint(partition);
   }
@@ -45,6 +49,15 @@ void encode_create(const LogOp& op, ByteWriter& out) {
   out.string(op.space);
   out.string(op.version);
   encode_schema(op.schema, out);
+}
+
+void encode_notes(const LogOp& op, ByteWriter& out) {
+  out.varint(op.notes.size());
+  for (const auto& [name, text] : op.notes) {
+    out.string(name);
+    out.fixed<uint8_t>(text ? 1 : 0);
+    if (text) out.string(*text);
+  }
 }
 
 // A count of things that take at least one byte each in what is left: no more than that is ever allocated.
@@ -74,10 +87,14 @@ void decode_extents(ByteReader& in, LogOp* op) {
   }
 }
 
-void decode_set(ByteReader& in, LogOp* op) {
-  decode_keys(in, op);
+void decode_names(ByteReader& in, LogOp* op) {
   op->partition_names.resize(bounded_count(in));
   for (std::string_view& name : op->partition_names) name = in.string();
+}
+
+void decode_set(ByteReader& in, LogOp* op) {
+  decode_keys(in, op);
+  decode_names(in, op);
   if (!op->partition_names.empty() && in.ok()) {
     op->row_partitions.resize(op->keys.size());
     for (uint32_t& partition : op->row_partitions) partition = static_cast<uint32_t>(in.varint());
@@ -96,9 +113,20 @@ void decode_create(ByteReader& in, LogOp* op) {
   op->schema = decode_schema(in);
 }
 
+void decode_notes(ByteReader& in, LogOp* op) {
+  op->notes.resize(bounded_count(in));
+  for (auto& [name, text] : op->notes) {
+    name = in.string();
+    if (in.fixed<uint8_t>() != 0) text = in.string();
+  }
+}
+
 // What the checksum cannot promise: that the parts of a set agree with each other.
 bool consistent(const LogOp& op) {
-  if (op.kind == LogOp::Kind::kCreateTable) return op.schema.is_sound();
+  if (op.kind == LogOp::Kind::kCreateTable) {
+    return op.schema.is_sound() && op.space.size() <= kNameBytesMax && op.version.size() <= kNameBytesMax;
+  }
+  if (op.kind == LogOp::Kind::kTag) return !op.tag.empty() && op.tag.size() <= kNameBytesMax;
   if (op.kind != LogOp::Kind::kSet) return true;
   uint64_t extent_rows = 0;
   for (const Extent& extent : op.extents) extent_rows += extent.rows;
@@ -123,8 +151,25 @@ bool decode_op(ByteReader& in, LogOp* op) {
     case LogOp::Kind::kCreateTable:
       decode_create(in, op);
       break;
+    case LogOp::Kind::kTag:
+      op->tag = in.string();
+      op->then = in.varint();
+      break;
+    case LogOp::Kind::kUntag:
+      op->tag = in.string();
+      break;
+    case LogOp::Kind::kRestore:
+      op->then = in.varint();
+      break;
+    case LogOp::Kind::kNotes:
+      decode_notes(in, op);
+      break;
+    case LogOp::Kind::kDeleteWithin:
+      decode_names(in, op);
+      break;
     case LogOp::Kind::kDeleteAll:
     case LogOp::Kind::kDropTable:
+    case LogOp::Kind::kFreeze:
       break;
     default:
       return false;
@@ -144,8 +189,23 @@ void encode_op(const LogOp& op, ByteWriter& out) {
       return encode_keys(op.keys, out);
     case LogOp::Kind::kCreateTable:
       return encode_create(op, out);
+    case LogOp::Kind::kTag:
+      out.string(op.tag);
+      out.varint(op.then);
+      return;
+    case LogOp::Kind::kUntag:
+      out.string(op.tag);
+      return;
+    case LogOp::Kind::kRestore:
+      out.varint(op.then);
+      return;
+    case LogOp::Kind::kNotes:
+      return encode_notes(op, out);
+    case LogOp::Kind::kDeleteWithin:
+      return encode_names(op, out);
     case LogOp::Kind::kDeleteAll:
     case LogOp::Kind::kDropTable:
+    case LogOp::Kind::kFreeze:
       return;
   }
 }

@@ -8,8 +8,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.h"
@@ -34,6 +36,12 @@ struct LogOp {
     kDeleteAll = 3,
     kCreateTable = 4,
     kDropTable = 5,
+    kTag = 6,
+    kUntag = 7,
+    kRestore = 8,
+    kFreeze = 9,
+    kNotes = 10,
+    kDeleteWithin = 11,
   };
   Kind kind = Kind::kSet;
   TableId table = 0;
@@ -45,14 +53,20 @@ struct LogOp {
   const uint8_t* vectors = nullptr;
   uint64_t vector_bytes = 0;
   std::vector<Extent> extents;
-  std::vector<std::string_view> partition_names;
-  std::vector<uint32_t> row_partitions;  // per row 0, or 1 + index into partition_names; empty: all 0
-  std::vector<Seq> births;               // carried rows: per row; empty: the record's seq
+  std::vector<std::string_view> partition_names;  // and kDeleteWithin: of which all rows are deleted
+  std::vector<uint32_t> row_partitions;           // per row 0, or 1 + index into partition_names; empty: all 0
+  std::vector<Seq> births;                        // carried rows: per row; empty: the record's seq
 
   // kCreateTable
   std::string_view space;
   std::string_view version;
   Schema schema;
+
+  std::string_view tag;  // kTag, kUntag
+  Seq then = 0;          // kTag, kRestore: the time that is meant
+
+  // kNotes, of the hub: what these names say from now on; nothing if there is no text
+  std::vector<std::pair<std::string_view, std::optional<std::string_view>>> notes;
 };
 
 // The vectors of a set, if it has any, come last.

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "store/types.h"
@@ -21,13 +22,31 @@ class LostRows {
   void add(TableId table, uint64_t key_hash) { tables_[table].keys.insert(key_hash); }
   // So are `rows` of which not even the keys are known.
   void add_unnamed(TableId table, uint64_t rows) { tables_[table].unnamed += rows; }
+  // The same of rows that were dead: nobody misses them, unless a restore makes them live again.
+  void add_dead(TableId table, uint64_t key_hash) { tables_[table].dead_keys.insert(key_hash); }
+  void add_dead_unnamed(TableId table, uint64_t rows) { tables_[table].dead_unnamed += rows; }
   // Whatever became of older rows with this key: a batch has set it again, or deleted it.
   void forget(TableId table, uint64_t key_hash) {
     const auto lost = tables_.find(table);
-    if (lost != tables_.end()) lost->second.keys.erase(key_hash);
+    if (lost != tables_.end() && lost->second.keys.erase(key_hash) != 0) lost->second.dead_keys.insert(key_hash);
   }
   // All rows of the table were deleted.
-  void forget_all(TableId table) { tables_.erase(table); }
+  void forget_all(TableId table) {
+    const auto found = tables_.find(table);
+    if (found == tables_.end()) return;
+    Lost& lost = found->second;
+    lost.dead_keys.merge(lost.keys);
+    lost.keys.clear();
+    lost.dead_unnamed += std::exchange(lost.unnamed, 0);
+  }
+  // The table was restored: rows that had been dead may live.
+  void restore(TableId table) {
+    const auto found = tables_.find(table);
+    if (found == tables_.end()) return;
+    Lost& lost = found->second;
+    lost.keys.insert(lost.dead_keys.begin(), lost.dead_keys.end());
+    lost.unnamed += std::exchange(lost.dead_unnamed, 0);
+  }
   // Of rows without a name, some may have been set again or deleted: no more than this are lost.
   uint64_t count() const {
     uint64_t rows = 0;
@@ -39,6 +58,8 @@ class LostRows {
   struct Lost {
     std::unordered_set<uint64_t> keys;
     uint64_t unnamed = 0;
+    std::unordered_set<uint64_t> dead_keys;
+    uint64_t dead_unnamed = 0;
   };
   std::unordered_map<TableId, Lost> tables_;
 };

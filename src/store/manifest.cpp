@@ -16,7 +16,8 @@ namespace ehub {
 namespace {
 
 constexpr std::string_view kMagic = "EHUBMAN1";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersionMin = 1;
 
 // A copy: magic (8), masked CRC (4) of all that follows it, version (4), bytes of the body (8); then the body.
 constexpr size_t kCrcAt = 8;
@@ -32,6 +33,8 @@ constexpr uint64_t kCopyAlignment = 4096;
 constexpr size_t kTableBytesMin = 16;
 constexpr size_t kNameBytesMin = 1;
 constexpr size_t kSegmentBytesMin = 10;
+constexpr size_t kTagBytesMin = 2;
+constexpr size_t kNoteBytesMin = 2;
 
 bool is_name(std::string_view name) { return name.size() <= kNameBytesMax; }
 
@@ -60,6 +63,8 @@ void put_segment(const ManifestSegment& segment, ByteWriter& out) {
   out.varint(segment.info.seq_max);
   out.varint(segment.deaths.size());
   out.raw(segment.deaths.data(), segment.deaths.size());
+  out.varint(segment.gaps.size());
+  out.raw(segment.gaps.data(), segment.gaps.size());
 }
 
 void put_table(const ManifestTable& table, ByteWriter& out) {
@@ -72,6 +77,12 @@ void put_table(const ManifestTable& table, ByteWriter& out) {
   for (const std::string& partition : table.partitions) out.string(partition);
   out.varint(table.segments.size());
   for (const ManifestSegment& segment : table.segments) put_segment(segment, out);
+  out.fixed<uint8_t>(table.frozen ? 1 : 0);
+  out.varint(table.tags.size());
+  for (const auto& [name, seq] : table.tags) {
+    out.string(name);
+    out.varint(seq);
+  }
 }
 
 void put_body(const Manifest& manifest, ByteWriter& out) {
@@ -86,6 +97,11 @@ void put_body(const Manifest& manifest, ByteWriter& out) {
   out.varint(manifest.next_segment);
   out.varint(manifest.tables.size());
   for (const ManifestTable& table : manifest.tables) put_table(table, out);
+  out.varint(manifest.notes.size());
+  for (const auto& [name, text] : manifest.notes) {
+    out.string(name);
+    out.string(text);
+  }
 }
 
 void check_sound(const Manifest& manifest) {
@@ -98,7 +114,7 @@ void check_sound(const Manifest& manifest) {
 // Takes a body apart. Every call says whether it went well; the first that does not leaves a complaint.
 class BodyReader {
  public:
-  BodyReader(const uint8_t* body, size_t size) : in_(body, size) {}
+  BodyReader(const uint8_t* body, size_t size, uint32_t version) : in_(body, size), version_(version) {}
 
   bool take(Manifest* manifest) {
     take_numbers(manifest);
@@ -108,7 +124,8 @@ class BodyReader {
     for (ManifestTable& table : manifest->tables) {
       if (!take_table(*manifest, &table)) return false;
     }
-    return in_.left() == 0 || refuse("bytes follow the last table");
+    if (version_ >= 2 && !take_notes(manifest)) return false;
+    return in_.left() == 0 || refuse("bytes follow the end");
   }
   const std::string& complaint() const { return complaint_; }
   size_t left() const { return in_.left(); }
@@ -133,7 +150,30 @@ class BodyReader {
     table->created = in_.varint();
     if (!take_partitions(table)) return false;
     if (!is_sound(*table, manifest.next_table)) return refuse("a table with an impossible id or name");
-    return take_segments(manifest, table);
+    return take_segments(manifest, table) && (version_ < 2 || take_names(manifest, table));
+  }
+  bool take_names(const Manifest& manifest, ManifestTable* table) {
+    table->frozen = in_.fixed<uint8_t>() != 0;
+    size_t tags = 0;
+    if (!take_count("tags", kTagBytesMin, &tags)) return false;
+    for (; tags > 0; --tags) {
+      const std::string name(in_.string());
+      table->tags[name] = in_.varint();
+      if (!in_.ok()) return refuse("the body ends too early");
+      if (name.empty() || !is_name(name)) return refuse("a tag with an impossible name");
+      if (table->tags[name] > manifest.seq) return refuse("a tag of a time that had not come yet");
+    }
+    return true;
+  }
+  bool take_notes(Manifest* manifest) {
+    size_t notes = 0;
+    if (!take_count("notes", kNoteBytesMin, &notes)) return false;
+    for (; notes > 0; --notes) {
+      const std::string name(in_.string());
+      manifest->notes[name] = in_.string();
+      if (!in_.ok()) return refuse("the body ends too early");
+    }
+    return true;
   }
   bool take_schema(Schema* schema) {
     *schema = decode_schema(in_);
@@ -166,6 +206,8 @@ class BodyReader {
     segment->info.seq_max = in_.varint();
     const std::string_view deaths = in_.string();
     segment->deaths.assign(deaths.begin(), deaths.end());
+    const std::string_view gaps = version_ < 2 ? std::string_view() : in_.string();
+    segment->gaps.assign(gaps.begin(), gaps.end());
     return in_.ok() || refuse("the body ends too early");
   }
   // A value that does not fit becomes one that no rule allows.
@@ -186,13 +228,19 @@ class BodyReader {
   }
 
   ByteReader in_;
+  const uint32_t version_;
   std::string complaint_;
 };
 
 using Bytes = std::span<const uint8_t>;
 
+struct Body {
+  Bytes bytes;
+  uint32_t version;
+};
+
 // Whether `copy` begins with a whole copy, of which it gives the body. `at`: its place in the file.
-Result<Bytes> check_copy(const std::string& path, uint64_t at, Bytes copy) {
+Result<Body> check_copy(const std::string& path, uint64_t at, Bytes copy) {
   if (copy.size() < kBodyAt) return corruption(path, at + copy.size(), "the file ends within its header");
   if (kMagic != std::string_view(reinterpret_cast<const char*>(copy.data()), kMagic.size())) {
     return corruption(path, at, "not a manifest: the magic number is missing");
@@ -204,22 +252,38 @@ Result<Bytes> check_copy(const std::string& path, uint64_t at, Bytes copy) {
     return corruption(path, at + kCrcAt, "the checksum does not match");
   }
   const auto version = load_le<uint32_t>(copy.data() + kVersionAt);
-  if (version == kVersion) return copy.subspan(kBodyAt, body_bytes);
-  return format_error(path + ": format version " + std::to_string(version) + ", but this version of ehub reads only " +
-                      std::to_string(kVersion) + "; open the hub with the version that wrote it");
+  if (version >= kVersionMin && version <= kVersion) return Body{copy.subspan(kBodyAt, body_bytes), version};
+  return format_error(path + ": format version " + std::to_string(version) + ", but this version of ehub reads " +
+                      std::to_string(kVersionMin) + " to " + std::to_string(kVersion) +
+                      "; open the hub with the version that wrote it");
 }
 
 Result<Manifest> decode_copy(const std::string& path, uint64_t at, Bytes copy) {
-  const Result<Bytes> bytes = check_copy(path, at, copy);
-  if (!bytes.ok()) return bytes.status();
-  BodyReader body(bytes.value().data(), bytes.value().size());
+  const Result<Body> checked = check_copy(path, at, copy);
+  if (!checked.ok()) return checked.status();
+  const Bytes bytes = checked.value().bytes;
+  BodyReader body(bytes.data(), bytes.size(), checked.value().version);
   Manifest manifest;
   if (body.take(&manifest)) return manifest;
-  return corruption(path, at + kBodyAt + bytes.value().size() - body.left(), body.complaint());
+  return corruption(path, at + kBodyAt + bytes.size() - body.left(), body.complaint());
 }
 
 // Where the second of two copies begins in a file of this size: the first one ends less than an alignment before.
 uint64_t second_copy_at(uint64_t file_bytes) { return align_up(file_bytes / 2 + file_bytes % 2, kCopyAlignment); }
+
+Status check_copies(const std::string& path, const std::vector<uint8_t>& bytes) {
+  const uint64_t at = second_copy_at(bytes.size());
+  const uint64_t size = bytes.size() - std::min<uint64_t>(at, bytes.size());
+  const auto padding = bytes.begin() + static_cast<ptrdiff_t>(size);
+  const auto second = bytes.begin() + static_cast<ptrdiff_t>(bytes.size() - size);
+  const auto [wrong, other] = std::mismatch(bytes.begin(), padding, second, bytes.end());
+  if (wrong != padding) {
+    return corruption(path, static_cast<uint64_t>(other - bytes.begin()), "the second copy is not as the first one");
+  }
+  const auto stray = std::find_if(padding, second, [](uint8_t byte) { return byte != 0; });
+  if (stray == second) return {};
+  return corruption(path, static_cast<uint64_t>(stray - bytes.begin()), "bytes between the two copies");
+}
 
 }  // namespace
 
@@ -232,7 +296,7 @@ std::string manifest_path(const std::string& root, uint64_t number) {
 std::vector<uint8_t> encode_manifest(const Manifest& manifest) {
   check_sound(manifest);
   ByteWriter out;
-  out.raw(kMagic.data(), kMagic.size());
+  out.fixed(load_le<uint64_t>(kMagic.data()));
   out.fixed<uint32_t>(0);
   out.fixed<uint32_t>(kVersion);
   out.fixed<uint64_t>(0);
@@ -257,6 +321,8 @@ Result<Manifest> decode_manifest(const std::string& path, const std::vector<uint
 Status check_manifest(const std::string& path, const std::vector<uint8_t>& bytes) {
   Result<Manifest> first = decode_copy(path, 0, bytes);
   if (!first.ok()) return first.status();
+  // One of an older format version: its two copies are compared with each other.
+  if (load_le<uint32_t>(bytes.data() + kVersionAt) != kVersion) return check_copies(path, bytes);
   const std::vector<uint8_t> right = encode_manifest(first.value());
   const auto [wrong, other] = std::mismatch(bytes.begin(), bytes.end(), right.begin(), right.end());
   if (wrong == bytes.end() && other == right.end()) return {};

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,6 +27,7 @@ namespace ehub {
 struct ManifestSegment {
   SegmentInfo info;
   std::vector<uint8_t> deaths;  // DeletionVector::encode, of the deaths up to Manifest::seq
+  std::vector<uint8_t> gaps;    // DeletionVector::encode_gaps, the same; empty: the rows are not layered
 };
 
 // One version of one space.
@@ -34,8 +36,10 @@ struct ManifestTable {
   std::string space;
   std::string version;
   Schema schema;
-  Seq created = 0;                        // seq of the batch that created it
-  std::vector<std::string> partitions;    // partition number - 1 -> name
+  Seq created = 0;                      // seq of the batch that created it
+  std::vector<std::string> partitions;  // partition number - 1 -> name
+  bool frozen = false;
+  std::map<std::string, Seq> tags;
   std::vector<ManifestSegment> segments;  // oldest first
 };
 
@@ -51,6 +55,7 @@ struct Manifest {
   TableId next_table = 1;
   SegmentId next_segment = 1;
   std::vector<ManifestTable> tables;
+  Notes notes;
 };
 
 // "<root>/manifest-<number, 12 digits>"
@@ -65,6 +70,8 @@ Status check_manifest(const std::string& path, const std::vector<uint8_t>& bytes
 
 // Writes and syncs the file of `manifest`, then makes CURRENT name it, durably.
 Status install_manifest(FileSystem& fs, const std::string& root, const Manifest& manifest);
+// What CURRENT holds when it names this manifest.
+std::string current_text(uint64_t number);
 // The number that CURRENT names. kNotFound if there is no CURRENT, kCorruption if it is damaged.
 Result<uint64_t> read_current(FileSystem& fs, const std::string& root);
 // kCorruption if it is missing or no copy is whole.

@@ -1,12 +1,9 @@
 // View::nearest: which segments are walked and which are scanned, and the answers joined.
 
-#include <sched.h>
-
 #include <algorithm>
 #include <bit>
-#include <thread>
+#include <limits>
 
-#include "base/thread.h"
 #include "kernels/dispatch.h"
 #include "store/search.h"
 
@@ -21,12 +18,6 @@ constexpr uint64_t kWorkPerThread = 4'000'000;
 // Selected rows that a walk among them begins at.
 constexpr size_t kSampleRows = 32;
 
-unsigned usable_cores() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-  return static_cast<unsigned>(CPU_COUNT(&set));
-}
-
 uint64_t count_bits(const std::vector<uint64_t>& bitmap) {
   uint64_t count = 0;
   for (const uint64_t word : bitmap) count += static_cast<uint64_t>(std::popcount(word));
@@ -37,19 +28,35 @@ uint64_t count_bits(const std::vector<uint64_t>& bitmap) {
 std::vector<uint32_t> sample_of(const std::vector<uint64_t>& bitmap, uint64_t count) {
   std::vector<uint32_t> sample;
   const uint64_t step = std::max<uint64_t>(1, count / kSampleRows);
+  uint64_t next = 0;
   uint64_t seen = 0;
   for (size_t w = 0; w < bitmap.size(); ++w) {
-    for (uint64_t word = bitmap[w]; word != 0; word &= word - 1, ++seen) {
-      if (seen % step == 0) sample.push_back(static_cast<uint32_t>(w * 64 + std::countr_zero(word)));
+    const auto bits = static_cast<uint64_t>(std::popcount(bitmap[w]));
+    for (; next < seen + bits; next += step) {
+      uint64_t word = bitmap[w];
+      for (uint64_t i = seen; i < next; ++i) word &= word - 1;
+      sample.push_back(static_cast<uint32_t>(w * 64 + std::countr_zero(word)));
     }
+    seen += bits;
   }
   return sample;
+}
+
+// Leaves out the words at either end of a run of which no row is wanted.
+void trim(Run& run, const std::vector<uint64_t>& wanted) {
+  while (run.begin < run.end && wanted[run.begin / 64] == 0) run.begin += 64;
+  while (run.begin < run.end && wanted[(run.end - 1) / 64] == 0) run.end = (run.end - 1) / 64 * 64;
 }
 
 void add_runs(Search& search, size_t segment, Row rows) {
   const uint64_t row_bytes = search.view.schema().row_bytes();
   const Row step = static_cast<Row>(std::max<uint64_t>(64, (kRunBytes / row_bytes) & ~uint64_t{63}));
-  for (Row row = 0; row < rows; row += step) search.runs.push_back({segment, row, std::min(rows, row + step)});
+  const std::vector<uint64_t>& wanted = search.wanted[segment];
+  for (Row row = 0; row < rows; row += step) {
+    Run run = {segment, row, std::min(rows, row + step)};
+    if (!wanted.empty()) trim(run, wanted);
+    if (run.begin < run.end) search.runs.push_back(run);
+  }
 }
 
 std::vector<float> norms_of(const float* queries, size_t m, size_t dims) {
@@ -67,79 +74,169 @@ std::vector<Neighbor> answer(TopK& heap, size_t k, Ordinal excluded) {
   return neighbors;
 }
 
-// The graph of a segment that has one.
-std::unique_ptr<Walk> walk_of(const SearchOptions& options, const SegmentRef& ref, size_t segment, Row rows,
-                              uint64_t wanted_count) {
-  if (options.exact || wanted_count <= options.scan_rows_max) return nullptr;
-  const auto* sealed = dynamic_cast<const SealedSegment*>(ref.segment.get());
-  if (sealed == nullptr) return nullptr;
-  auto graph = sealed->graph().load();
-  if (graph == nullptr) return nullptr;
-  // Not make_unique, which Clang 14 cannot use for an aggregate.
-  return std::unique_ptr<Walk>(new Walk{segment, sealed, std::move(graph), rows, wanted_count, {}, {}});
-}
-
 // Where a walk goes for the rows of `wanted`. Rows that are not born yet get their bits, too: a walk may ask for any.
-void set_wanted(Walk& walk, std::vector<uint64_t>& wanted) {
+void set_wanted(Walk& walk, std::vector<uint64_t> wanted) {
   const hnsw::GraphView& graph = walk.graph->view();
-  wanted.resize(hnsw::bitmap_words(graph.rows));
-  walk.nodes.resize(wanted.size());
-  graph.twins.spread(wanted.data(), graph.rows, walk.nodes.data());
+  wanted.resize(hnsw::bitmap_words(walk.sealed->row_count()));
+  walk.wanted = std::move(wanted);
+  std::vector<uint64_t> own;
+  if (!graph.segment_rows.empty()) {
+    own.resize(hnsw::bitmap_words(graph.rows));
+    for (uint32_t node = 0; node < graph.rows; ++node) {
+      if (hnsw::has_bit(walk.wanted.data(), graph.segment_rows[node])) hnsw::set_bit(own.data(), node);
+    }
+    walk.wanted_count = count_bits(own);
+  }
+  walk.nodes.resize(hnsw::bitmap_words(graph.rows));
+  graph.twins.spread(own.empty() ? walk.wanted.data() : own.data(), graph.rows, walk.nodes.data());
   walk.sample = sample_of(walk.nodes, count_bits(walk.nodes));
 }
 
 }  // namespace
 
 unsigned threads_for(const SearchOptions& options, uint64_t work, size_t pieces) {
-  const unsigned limit = options.threads != 0 ? options.threads : usable_cores();
-  return static_cast<unsigned>(
-      std::min<uint64_t>({limit, std::max<uint64_t>(1, work / kWorkPerThread), std::max<size_t>(1, pieces)}));
+  return std::min(threads_worth(work, kWorkPerThread, options.threads),
+                  static_cast<unsigned>(std::clamp<size_t>(pieces, 1, std::numeric_limits<int>::max())));
 }
 
-void run_threads(unsigned thread_count, const std::function<void(unsigned thread)>& work) {
-  std::vector<std::jthread> threads;
-  threads.reserve(thread_count - 1);
-  // If no more threads can be had, those that are there do the work.
-  (void)guarded([&]() -> Status {
-    for (unsigned t = 1; t < thread_count; ++t) {
-      threads.emplace_back([&work, t] {
-        ready_thread();
-        work(t);
-      });
-    }
-    return {};
-  });
-  work(0);
+struct View::SubsetGraph {
+  std::shared_ptr<SegmentGraph> of;
+  std::shared_ptr<const hnsw::GraphFile> graph;                    // null: there is none
+  std::shared_ptr<const MemberRows::Coverage> coverage = nullptr;  // null: it has all rows
+  const MemberRows* members = nullptr;
+  uint64_t rows = 0;     // that are selected, dead ones too
+  bool is_sole = false;  // nothing else selects
+};
+
+// A walk over the graph of a segment that has one, or over that of the rows that are asked for.
+std::unique_ptr<Walk> View::walk_of(const SearchOptions& options, size_t s, Row rows, uint64_t wanted_count,
+                                    const SubsetGraph& subset) const {
+  if (options.exact || wanted_count <= options.scan_rows_max) return nullptr;
+  const auto* sealed = dynamic_cast<const SealedSegment*>(state_->segments[s].segment.get());
+  if (sealed == nullptr) return nullptr;
+  const std::shared_ptr<SegmentGraph>& from = subset.graph == nullptr ? sealed->whole_graph() : subset.of;
+  auto graph = subset.graph == nullptr ? from->load() : subset.graph;
+  if (graph == nullptr) return nullptr;
+  // Not make_unique, which Clang 14 cannot use for an aggregate.
+  return std::unique_ptr<Walk>(new Walk{s, sealed, from, std::move(graph), rows, wanted_count, {}, nullptr, {}, {}});
+}
+
+// A sub-index comes first: what else selects is fewer rows.
+Result<View::SubsetGraph> View::subset_graph(const Search& search, size_t s) const {
+  const auto* sealed = dynamic_cast<const SealedSegment*>(state_->segments[s].segment.get());
+  if (sealed == nullptr || search.options.exact) return SubsetGraph{};
+  const uint64_t few = search.options.scan_rows_max;
+  if (members_ != nullptr) {
+    const MemberRows& members = *members_->segments[s];
+    SubsetGraph found{nullptr, nullptr, nullptr, &members, members.count(), partitions_ == nullptr};
+    if (found.rows <= few) return SubsetGraph{};
+    found.of = sealed->graph_over({kSubIndexGraph, members_->keys});
+    found.graph = found.of->load();
+    if (found.graph == nullptr) return SubsetGraph{};
+    found.coverage = members.coverage(found.graph);
+    if (found.coverage->extra_count > few) return SubsetGraph{};
+    return found;
+  }
+  if (partitions_ == nullptr || partitions_->size() != 1) return SubsetGraph{};
+  const uint32_t number = partitions_->front();
+  const Result<uint64_t> count = sealed->partition_index().count(*sealed, number);
+  if (!count.ok()) return count.status();
+  if (count.value() <= few) return SubsetGraph{};
+  SubsetGraph found{sealed->graph_over({kPartitionGraph, number}), nullptr, nullptr, nullptr, count.value(), true};
+  found.graph = found.of->load();
+  return found;
+}
+
+// Walks the whole of a graph that has what is selected, or nearly so. False if that would be in vain for too many of
+// its rows.
+bool View::plan_subset(Search& search, size_t s, Row rows, const SubsetGraph& subset, WantedRows& all) const {
+  const SegmentRef& ref = state_->segments[s];
+  if (!subset.is_sole || search.options.filter != nullptr || rows < ref.segment->row_count()) return false;
+  const uint64_t gone = subset.coverage == nullptr ? 0 : subset.coverage->gone_count;
+  const uint64_t extra = subset.coverage == nullptr ? 0 : subset.coverage->extra_count;
+  const uint64_t dead = ref.deaths->dead_count();
+  const uint64_t nodes = subset.graph->view().rows;
+  if ((gone + dead) * 2 > nodes) return false;
+  all.at_least += subset.rows - std::min(subset.rows, dead);
+  all.at_most += subset.rows;
+  const auto* sealed = static_cast<const SealedSegment*>(ref.segment.get());
+  search.walks.push_back(std::unique_ptr<Walk>(new Walk{s,
+                                                        sealed,
+                                                        subset.of,
+                                                        subset.graph,
+                                                        rows,
+                                                        nodes - gone - dead,
+                                                        {},
+                                                        gone == 0 ? nullptr : subset.members,
+                                                        {},
+                                                        {}}));
+  if (extra != 0) {
+    search.wanted[s] = subset.coverage->extra;
+    keep_visible(s, rows, search.wanted[s]);
+    add_runs(search, s, rows);
+  }
+  return true;
+}
+
+// Walks a graph for those of the wanted rows that it has, and scans the others.
+void View::plan_among(Search& search, size_t s, std::unique_ptr<Walk> walk, const SubsetGraph& subset) const {
+  std::vector<uint64_t> wanted = std::move(search.wanted[s]);
+  search.wanted[s] = {};
+  if (subset.coverage != nullptr && subset.coverage->extra_count != 0) {
+    search.wanted[s] = wanted;
+    for (size_t w = 0; w < wanted.size(); ++w) search.wanted[s][w] &= subset.coverage->extra[w];
+    add_runs(search, s, walk->rows);
+  }
+  set_wanted(*walk, std::move(wanted));
+  search.walks.push_back(std::move(walk));
 }
 
 // Adds segment `s` to what is walked or scanned.
 Status View::plan_segment(Search& search, size_t s, WantedRows& all) const {
   const SegmentRef& ref = state_->segments[s];
-  const Selection* filter = search.options.filter;
+  const bool selects = search.options.filter != nullptr || this->selects();
   const Result<Row> rows = ref.segment->rows_at(seq_);
   if (!rows.ok()) return rows.status();
+  const Result<SubsetGraph> subset = subset_graph(search, s);
+  if (!subset.ok()) return subset.status();
+  const bool has_subset = subset.value().graph != nullptr;
+  if (has_subset && plan_subset(search, s, rows.value(), subset.value(), all)) return {};
   std::vector<uint64_t>& wanted = search.wanted[s];
   // Rows may be dead that were not yet at this view's seq.
   uint64_t count = rows.value() - std::min(rows.value(), ref.deaths->dead_count());
-  if (filter != nullptr) {
-    wanted = filter->bitmaps[s];
-    keep_visible(s, rows.value(), wanted);
+  if (selects) {
+    EHUB_RETURN_IF_ERROR(select_in(s, rows.value(), search.options.filter, wanted));
     count = count_bits(wanted);
     if (count == 0) return {};
   }
   all.at_least += count;
-  all.at_most += filter != nullptr ? count : rows.value();
-  std::unique_ptr<Walk> walk = walk_of(search.options, ref, s, rows.value(), count);
-  if (walk != nullptr) {
-    if (filter != nullptr) set_wanted(*walk, wanted);
+  all.at_most += selects ? count : rows.value();
+  std::unique_ptr<Walk> walk = walk_of(search.options, s, rows.value(), count, subset.value());
+  if (walk == nullptr) return plan_scan(search, s, rows.value());
+  if (selects) {
+    plan_among(search, s, std::move(walk), subset.value());
+  } else {
     search.walks.push_back(std::move(walk));
+  }
+  return {};
+}
+
+// The visible rows of segment `s` that `filter` lets pass; null lets all.
+Status View::select_in(size_t s, Row rows, const Selection* filter, std::vector<uint64_t>& wanted) const {
+  if (!selects()) {
+    wanted = filter->bitmaps[s];
+    keep_visible(s, rows, wanted);
     return {};
   }
-  return plan_scan(search, s, rows.value());
+  Result<std::vector<uint64_t>> visible = visible_in(s);
+  if (!visible.ok()) return visible.status();
+  wanted = std::move(visible.value());
+  for (size_t w = 0; filter != nullptr && w < wanted.size(); ++w) wanted[w] &= filter->bitmaps[s][w];
+  return {};
 }
 
 Status View::plan_scan(Search& search, size_t s, Row rows) const {
-  if (search.wanted[s].empty() && state_->segments[s].deaths->dead_count() != 0) {
+  if (search.wanted[s].empty() && state_->segments[s].deaths->any()) {
     Result<std::vector<uint64_t>> bitmap = visible_in(s);
     if (!bitmap.ok()) return bitmap.status();
     search.wanted[s] = std::move(bitmap.value());
@@ -160,9 +257,10 @@ Result<std::vector<std::vector<Neighbor>>> View::nearest(const float* queries, s
   const size_t k = std::min<size_t>(search.k, rows.at_most);
   std::vector<TopK> heaps(m, TopK(k, options.distance_max));
   walk_graphs(search, heaps);
+  if (is_stopped(options)) return stopped();
   for (const auto& walk : search.walks) {
     if (!walk->failed) continue;
-    walk->sealed->graph().reject(walk->graph.get());
+    walk->of->reject(walk->graph.get());
     return nearest(queries, m, options);
   }
   EHUB_RETURN_IF_ERROR(scan_runs(search, heaps));

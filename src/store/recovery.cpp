@@ -4,6 +4,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <random>
 #include <set>
@@ -63,6 +64,17 @@ Result<bool> is_empty_hub(FileSystem& fs, const std::string& root) {
   return true;
 }
 
+// Where a backup is restored, until it is whole and proven (ehub/backup/restoring.py).
+constexpr const char* kRestoreDirectory = "restoring";
+
+Status check_no_restore(FileSystem& fs, const std::string& root) {
+  const Result<std::vector<std::string>> names = fs.list(root);
+  if (!names.ok()) return names.status();
+  if (std::ranges::find(names.value(), kRestoreDirectory) == names.value().end()) return {};
+  return {Code::kConflict, "a backup is being restored to '" + root +
+                               "', or that was cut short: restore it again, or remove the directory"};
+}
+
 }  // namespace
 
 Status Store::Impl::lock_for_writing() {
@@ -86,6 +98,7 @@ Status Store::Impl::lock_for_writing() {
 }
 
 Status Store::Impl::create_hub() {
+  EHUB_RETURN_IF_ERROR(check_no_restore(fs, root));
   const Result<bool> empty = is_empty_hub(fs, root);
   if (!empty.ok()) return empty.status();
   if (!empty.value()) return corruption(root + "/CURRENT", 0, "the file is missing, but the directory holds a hub");
@@ -118,7 +131,10 @@ Status Store::Impl::open_writer() {
     EHUB_RETURN_IF_ERROR(load(std::move(current.value())));
     Replay replayed(*this, true);
     EHUB_RETURN_IF_ERROR(replayed.run(kSeqMax));
+    read_erasure_mark();
     EHUB_RETURN_IF_ERROR(recover(replayed));
+    // A recovery that was needed has tried already.
+    if (is_erasing && manifest.clean) EHUB_RETURN_IF_ERROR(checkpoint({}));
   }
   EHUB_RETURN_IF_ERROR(start_background());
   indexer.wake();
@@ -154,15 +170,17 @@ Status Store::Impl::load(Manifest loaded) {
     for (const SealedRef& ref : table->sealed()) known[ref.segment->info().id] = ref.segment;
   }
   std::map<TableId, std::shared_ptr<Table>> old = std::move(tables);
-  std::map<std::string, std::shared_ptr<Table>> loaded_spaces;
+  std::map<std::string, Versions> loaded_spaces;
   std::map<TableId, std::shared_ptr<Table>> loaded_tables;
   for (ManifestTable& described : loaded.tables) {
     std::shared_ptr<Table>& table = loaded_tables[described.id];
     table = old.contains(described.id) ? old[described.id]
                                        : std::make_shared<Table>(described.id, described.space, described.version,
                                                                  described.schema, described.created);
-    loaded_spaces[table->space] = table;
+    loaded_spaces[table->space][table->version] = table;
     table->set_partition_names(std::move(described.partitions));
+    table->pins().set_tags(std::move(described.tags));
+    table->set_frozen(described.frozen);
     std::vector<SealedRef> sealed;
     uint64_t rows = 0;
     for (const ManifestSegment& segment : described.segments) {
@@ -172,7 +190,10 @@ Status Store::Impl::load(Manifest loaded) {
       }
       auto deaths = std::make_shared<DeletionVector>();
       ByteReader in(segment.deaths.data(), segment.deaths.size());
-      if (!deaths->decode(segment.info.rows, in)) {
+      ByteReader gaps(segment.gaps.data(), segment.gaps.size());
+      const bool sound =
+          deaths->decode(segment.info.rows, in) && (gaps.left() == 0 || deaths->decode_gaps(segment.info.rows, gaps));
+      if (!sound || in.left() != 0 || gaps.left() != 0) {
         return corruption(manifest_path(root, loaded.number), 0, "a deletion vector is malformed");
       }
       rows += segment.info.rows - deaths->dead_count();
@@ -180,6 +201,7 @@ Status Store::Impl::load(Manifest loaded) {
     }
     table->replace(std::move(sealed), {});
     table->set_row_count(rows);
+    table->note_change(loaded.seq);
   }
   for (auto& [id, table] : old) {
     if (!loaded_tables.contains(id)) table->set_dropped();
@@ -188,6 +210,8 @@ Status Store::Impl::load(Manifest loaded) {
     const std::lock_guard lock(catalog_mutex);
     spaces = std::move(loaded_spaces);
     tables = std::move(loaded_tables);
+    notes = std::move(loaded.notes);
+    ++names_changes;
   }
   fresh_rows = 0;
   loaded.tables.clear();
@@ -268,7 +292,9 @@ Status Store::Impl::refresh() {
   // Graphs come without a new manifest.
   for (const auto& table : all_tables()) {
     for (const SealedRef& ref : table->sealed()) {
-      if (ref.segment->row_count() >= options.graph_rows_min) ref.segment->graph().look_again();
+      if (ref.segment->row_count() < options.graph_rows_min) continue;
+      ref.segment->graph().look_again();
+      for (const auto& graph : ref.segment->subset_graphs()) graph->look_again();
     }
   }
   return {};

@@ -124,16 +124,19 @@ class Repair {
     if (found.ok()) {
       losses = losses_of(table, *found.value(), *ref.deaths);
       const RewriteTarget target = {impl_.fs, impl_.segment_directory, table.schema, impl_.hash_seed, id};
+      // Dead rows, too: the log may have a restore to any time. But for those of which that is not known.
       const auto usable = [&](size_t, Row row) {
-        return found.value()->has_key(row) && found.value()->has_vector(row);
+        const bool has_past = found.value()->has_birth(row) || ref.deaths->death(row) == 0;
+        return found.value()->has_key(row) && found.value()->has_vector(row) && has_past;
       };
-      const auto rewritten = rewrite_segments(target, {{found.value(), ref.deaths}}, kSeqMax, usable);
+      const auto rewritten = rewrite_segments(target, {{found.value(), ref.deaths}}, {.all = true}, usable);
       if (!rewritten.ok()) return rewritten.status();
       if (rewritten.value().segment != nullptr) {
-        sealed.push_back({rewritten.value().segment, std::make_shared<DeletionVector>()});
+        sealed.push_back({rewritten.value().segment, carry_deaths(rewritten.value(), {{found.value(), ref.deaths}})});
       }
     } else {
       losses.unnamed = ref.segment->row_count() - ref.deaths->dead_count();
+      lost_.add_dead_unnamed(table.id, ref.deaths->dead_count());
     }
     lost_.add_unnamed(table.id, losses.unnamed);
     report_.dropped.push_back({segment_path(impl_.segment_directory, info.id), losses.text(table.space)});
@@ -166,9 +169,14 @@ class Repair {
   SegmentLosses losses_of(const Table& table, const SalvagedSegment& segment, const DeletionVector& deaths) {
     SegmentLosses losses;
     for (Row row = 0; row < segment.row_count(); ++row) {
-      if (deaths.death(row) != 0) continue;
       const Result<std::string_view> key = segment.key(row);
-      if (!key.ok()) {
+      if (deaths.death(row) != 0) {
+        if (key.ok() && !segment.has_vector(row)) {
+          lost_.add_dead(table.id, make_key(impl_.hash_seed, key.value()).hash);
+        } else if (!key.ok()) {
+          lost_.add_dead_unnamed(table.id, 1);
+        }
+      } else if (!key.ok()) {
         ++losses.unnamed;
       } else if (!segment.has_vector(row)) {
         ++losses.named;

@@ -36,6 +36,12 @@ Status Replay::run(Seq acknowledged_max) {
   return apply_unproven();
 }
 
+std::map<LogNumber, uint64_t> Replay::log_ends() const {
+  std::map<LogNumber, uint64_t> ends = ends_before_;
+  ends[log_number_] = reader_->offset();
+  return ends;
+}
+
 Status Replay::open_first_log() {
   const std::string path = log_path(impl_.log_directory, log_number_);
   auto reader = LogReader::open(impl_.fs, impl_.log_directory, log_number_);
@@ -116,6 +122,7 @@ Result<bool> Replay::next_log() {
                       "the log ends here with batch " + std::to_string(read_seq_) + ", but went on to batch " +
                           std::to_string(start->previous_seq));
   }
+  ends_before_[log_number_] = reader_->offset();
   reader_ = std::move(next.value());
   ++log_number_;
   return true;
@@ -207,6 +214,7 @@ Result<Placed> Replay::extend_file(Table& table, const Extent& extent, bool prov
                   : torn();
   }
   if (!proven && rewrite_) EHUB_RETURN_IF_ERROR(file.rewrite(extent.first_row));
+  vector_ends_[extent.segment] = {end * row_bytes, row_bytes};
   return Placed{segment.value(), extent, tail_crc};
 }
 

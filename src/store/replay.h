@@ -10,6 +10,7 @@
 #pragma once
 
 #include <deque>
+#include <map>
 #include <memory>
 
 #include "store/log_applier.h"
@@ -33,6 +34,14 @@ class Replay : private LogApplier {
   uint64_t log_end() const { return reader_->offset(); }
   // Whether there is anything behind what the manifest says: batches, a torn tail, a further log.
   bool found_more() const { return found_more_; }
+  // The logs that were read, and where each one's last good record ends. Requires: as above.
+  std::map<LogNumber, uint64_t> log_ends() const;
+  // How much of files of vectors the records that were applied refer to, those of tables that are gone included.
+  struct VectorEnd {
+    uint64_t bytes = 0;
+    uint64_t row_bytes = 0;
+  };
+  const std::map<SegmentId, VectorEnd>& vector_ends() const { return vector_ends_; }
 
  private:
   Status open_first_log();
@@ -59,6 +68,8 @@ class Replay : private LogApplier {
   Seq read_seq_;  // of the last record read, applied or held
   Seq synced_;    // the highest seq known to have been on the disk
   bool found_more_ = false;
+  std::map<LogNumber, uint64_t> ends_before_;  // of the logs before the one at hand
+  std::map<SegmentId, VectorEnd> vector_ends_;
   std::deque<LogRecord> held_;  // read, and not yet applied
 };
 

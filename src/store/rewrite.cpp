@@ -9,8 +9,8 @@
 namespace ehub {
 namespace {
 
-// Rows copied at a time: enough that each write is large, little enough to stay in the cache.
-constexpr uint64_t kCopyBytes = 1 << 20;
+// Rows copied at a time: so many that most of the file's pages can be huge, little enough to stay in the cache.
+constexpr uint64_t kCopyBytes = 16 << 20;
 
 struct Origin {
   Seq born;
@@ -18,25 +18,25 @@ struct Origin {
   Row row;
 };
 
-Status append_origins(const SegmentRef& ref, uint32_t source, Seq cut, const std::function<bool(size_t, Row)>& usable,
-                      std::vector<Origin>& out) {
-  const Result<Row> rows = ref.segment->rows_at(cut);
+Status append_origins(const SegmentRef& ref, uint32_t source, const Times& times,
+                      const std::function<bool(size_t, Row)>& usable, std::vector<Origin>& out) {
+  const Result<Row> rows = ref.segment->rows_at(times.now);
   if (!rows.ok()) return rows.status();
   for (Row row = 0; row < rows.value(); ++row) {
-    if (ref.deaths->dead_at(row, cut)) continue;
+    if (!times.all && times.pinned.empty() && ref.deaths->dead_at(row, times.now)) continue;
     if (usable && !usable(source, row)) continue;
     const Result<Seq> born = ref.segment->born(row);
     if (!born.ok()) return born.status();
-    out.push_back({born.value(), source, row});
+    if (times.need(*ref.deaths, row, born.value())) out.push_back({born.value(), source, row});
   }
   return {};
 }
 
-Result<std::vector<Origin>> collect_origins(const std::vector<SegmentRef>& sources, Seq cut,
+Result<std::vector<Origin>> collect_origins(const std::vector<SegmentRef>& sources, const Times& times,
                                             const std::function<bool(size_t, Row)>& usable) {
   std::vector<Origin> origins;
   for (uint32_t s = 0; s < sources.size(); ++s) {
-    EHUB_RETURN_IF_ERROR(append_origins(sources[s], s, cut, usable, origins));
+    EHUB_RETURN_IF_ERROR(append_origins(sources[s], s, times, usable, origins));
   }
   // Sources are each in order of birth, and mostly among each other.
   std::stable_sort(origins.begin(), origins.end(), [](const Origin& a, const Origin& b) { return a.born < b.born; });
@@ -74,11 +74,48 @@ Status add_rows(const std::vector<SegmentRef>& sources, const std::vector<Origin
   return {};
 }
 
+// The rows from this one on are younger than every pinned time. Births are looked up for those before it only.
+Row rows_pinned(const SegmentRef& ref, const Times& times) {
+  if (times.pinned.empty()) return 0;
+  const Result<Row> rows = ref.segment->rows_at(times.pinned.back());
+  return rows.ok() ? rows.value() : ref.segment->row_count();
+}
+
+bool is_needed(const SegmentRef& ref, const Times& times, Row row, Row pinned) {
+  if (!ref.deaths->dead_at(row, times.now)) return true;
+  if (row >= pinned) return false;
+  const Result<Seq> born = ref.segment->born(row);
+  return !born.ok() || ref.deaths->lives_at_any(row, born.value(), times.pinned);
+}
+
 }  // namespace
 
-Result<Rewritten> rewrite_segments(const RewriteTarget& target, const std::vector<SegmentRef>& sources, Seq cut,
-                                   const std::function<bool(size_t, Row)>& usable) {
-  const Result<std::vector<Origin>> origins = collect_origins(sources, cut, usable);
+bool Times::need(const DeletionVector& deaths, Row row, Seq born) const {
+  return all || (born <= now && !deaths.dead_at(row, now)) || deaths.lives_at_any(row, born, pinned);
+}
+
+uint64_t needed_rows(const SegmentRef& ref, const Times& times) {
+  const Row rows = ref.segment->row_count();
+  if (ref.deaths->dead_count() == 0) return rows;
+  const Row pinned = rows_pinned(ref, times);
+  uint64_t needed = 0;
+  for (Row row = 0; row < rows; ++row) needed += is_needed(ref, times, row, pinned);
+  return needed;
+}
+
+bool is_needless(const SegmentRef& ref, const Times& times) {
+  const Row rows = ref.segment->row_count();
+  if (ref.deaths->dead_count() != rows) return false;
+  const Row pinned = rows_pinned(ref, times);
+  for (Row row = 0; row < rows; ++row) {
+    if (is_needed(ref, times, row, pinned)) return false;
+  }
+  return true;
+}
+
+Result<Rewritten> rewrite_segments(const RewriteTarget& target, const std::vector<SegmentRef>& sources,
+                                   const Times& times, const std::function<bool(size_t, Row)>& usable) {
+  const Result<std::vector<Origin>> origins = collect_origins(sources, times, usable);
   if (!origins.ok()) return origins.status();
   Rewritten rewritten;
   if (origins.value().empty()) return rewritten;
@@ -97,12 +134,13 @@ Result<Rewritten> rewrite_segments(const RewriteTarget& target, const std::vecto
   return rewritten;
 }
 
-void carry_deaths(const Rewritten& rewritten, const std::vector<SegmentRef>& sources, DeletionVector& deaths) {
+std::shared_ptr<DeletionVector> carry_deaths(const Rewritten& rewritten, const std::vector<SegmentRef>& sources) {
+  auto deaths = std::make_shared<DeletionVector>();
   for (Row row = 0; row < rewritten.origins.size(); ++row) {
     const auto& [source, origin] = rewritten.origins[row];
-    const Seq death = sources[source].deaths->death(origin);
-    if (death != 0) deaths.kill(row, death);
+    deaths->copy_row(*sources[source].deaths, origin, row);
   }
+  return deaths;
 }
 
 }  // namespace ehub

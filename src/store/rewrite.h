@@ -25,6 +25,22 @@ struct Rewritten {
   std::vector<std::pair<uint32_t, Row>> origins;  // per new row: index of the source, its row there
 };
 
+// When somebody looks at the rows: now, and at times in the past that are still wanted.
+struct Times {
+  Seq now = kSeqMax;
+  std::vector<Seq> pinned = {};  // ascending, before now
+  bool all = false;              // at any time whatever: a repair knows not yet which
+
+  // Whether the row is visible at one of them.
+  bool need(const DeletionVector& deaths, Row row, Seq born) const;
+};
+
+// How many rows of a segment, all born by now, are visible at one of the times, those that died since now included.
+// Rows of which the birth cannot be read count as needed.
+uint64_t needed_rows(const SegmentRef& ref, const Times& times);
+// Whether there are none. Stops at the first.
+bool is_needless(const SegmentRef& ref, const Times& times);
+
 struct RewriteTarget {
   FileSystem& fs;
   std::string directory;
@@ -33,12 +49,12 @@ struct RewriteTarget {
   SegmentId id;
 };
 
-// Writes the rows of `sources` that are born at or before `cut` and not dead at it, in order of birth, and syncs both
-// files. `usable`: rows for which it is false are left out (null: none); for salvage. At most kSegmentRowsMax rows.
-Result<Rewritten> rewrite_segments(const RewriteTarget& target, const std::vector<SegmentRef>& sources, Seq cut,
-                                   const std::function<bool(size_t source, Row row)>& usable);
+// Writes the rows of `sources` that are visible at one of `times`, in order of birth, and syncs both files. `usable`:
+// rows for which it is false are left out (null: none); for salvage. At most kSegmentRowsMax rows.
+Result<Rewritten> rewrite_segments(const RewriteTarget& target, const std::vector<SegmentRef>& sources,
+                                   const Times& times, const std::function<bool(size_t source, Row row)>& usable);
 
-// Marks in `deaths` the rows whose origins have died meanwhile.
-void carry_deaths(const Rewritten& rewritten, const std::vector<SegmentRef>& sources, DeletionVector& deaths);
+// What `sources` say of the rows by now, deaths since they were rewritten included.
+std::shared_ptr<DeletionVector> carry_deaths(const Rewritten& rewritten, const std::vector<SegmentRef>& sources);
 
 }  // namespace ehub

@@ -193,14 +193,15 @@ void Salvage::report_sources() {
 Result<bool> Salvage::apply_op(const LogOp& op, const LoggedBatch& batch) {
   if (op.kind == LogOp::Kind::kCreateTable) {
     // Names are unique: the batch that dropped the other one is missing.
-    const auto other = impl_.spaces.find(std::string(op.space));
-    if (other != impl_.spaces.end()) {
-      const std::shared_ptr<Table> table = other->second;
-      lost_.forget_all(table->id);
-      apply_drop(*table);
+    const Result<std::shared_ptr<Table>> other = impl_.find_version(std::string(op.space), std::string(op.version));
+    if (other.ok()) {
+      lost_.forget_all(other.value()->id);
+      apply_drop(*other.value());
     }
   } else if (op.kind == LogOp::Kind::kDeleteAll || op.kind == LogOp::Kind::kDropTable) {
     lost_.forget_all(op.table);
+  } else if (op.kind == LogOp::Kind::kRestore) {
+    lost_.restore(op.table);
   }
   // Of a set with extents, copy_rows() knows which rows there are.
   if (op.extents.empty()) {

@@ -45,7 +45,7 @@ class SalvagedSegment final : public Segment {
   // 0 if it is not known.
   Result<uint32_t> partition(Row row) const override;
   Result<Row> find(const Key& key) const override { return reader_->find(key); }
-  void prefetch(const Key& key) const override { reader_->prefetch(key); }
+  Status find_many(const Key* keys, size_t n, Row* out) const override { return reader_->find_many(keys, n, out); }
   Result<Row> older(Row row) const override { return reader_->older(row); }
 
  private:

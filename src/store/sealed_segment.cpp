@@ -13,10 +13,30 @@ SealedSegment::SealedSegment(FileSystem& fs, std::string directory, Schema schem
       schema_(schema),
       hash_seed_(hash_seed),
       info_(info),
-      graph_(fs, index_directory(directory_), {info.id, info.footer_crc, info.rows, schema.dims, schema.metric}) {}
+      graph_(std::make_shared<SegmentGraph>(
+          fs, index_directory(directory_),
+          hnsw::GraphStamp{info.id, info.footer_crc, info.rows, schema.dims, schema.metric, {}})) {}
 
 std::string index_directory(const std::string& segment_directory) {
   return segment_directory.substr(0, segment_directory.rfind('/') + 1) + "index";
+}
+
+std::shared_ptr<SegmentGraph> SealedSegment::graph_over(hnsw::GraphSubset subset) const {
+  const std::lock_guard lock(subset_graphs_mutex_);
+  std::shared_ptr<SegmentGraph>& graph = subset_graphs_[subset];
+  if (graph == nullptr) {
+    hnsw::GraphStamp stamp = graph_->stamp();
+    stamp.subset = subset;
+    graph = std::make_shared<SegmentGraph>(fs_, graph_->directory(), stamp);
+  }
+  return graph;
+}
+
+std::vector<std::shared_ptr<SegmentGraph>> SealedSegment::subset_graphs() const {
+  const std::lock_guard lock(subset_graphs_mutex_);
+  std::vector<std::shared_ptr<SegmentGraph>> graphs;
+  for (const auto& [subset, graph] : subset_graphs_) graphs.push_back(graph);
+  return graphs;
 }
 
 const float* SealedSegment::vector_memory() const {
@@ -71,15 +91,23 @@ Result<uint32_t> SealedSegment::partition(Row row) const {
   return reader.value()->partition(row);
 }
 
+Status SealedSegment::labels(Row row, Row n, uint32_t* out) const {
+  EHUB_ASSERT(n <= info_.rows && row <= info_.rows - n);
+  const auto reader = opened();
+  if (!reader.ok()) return reader.status();
+  return reader.value()->labels(row, n, out);
+}
+
 Result<Row> SealedSegment::find(const Key& key) const {
   const auto reader = opened();
   if (!reader.ok()) return reader.status();
   return reader.value()->find(key);
 }
 
-void SealedSegment::prefetch(const Key& key) const {
-  // A segment that nobody has opened has nothing to prefetch from.
-  if (const SegmentReader* reader = opened_.load(std::memory_order_acquire)) reader->prefetch(key);
+Status SealedSegment::find_many(const Key* keys, size_t n, Row* out) const {
+  const auto reader = opened();
+  if (!reader.ok()) return reader.status();
+  return reader.value()->find_many(keys, n, out);
 }
 
 Result<Row> SealedSegment::older(Row row) const {

@@ -7,9 +7,9 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <vector>
 
@@ -17,6 +17,8 @@
 #include "hnsw/graph_file.h"
 #include "kernels/scan.h"
 #include "store/segment_file.h"
+#include "store/subindex.h"
+#include "store/threads.h"
 #include "store/view.h"
 
 namespace ehub {
@@ -28,13 +30,16 @@ struct Run {
   Row end;
 };
 
-// A segment that is walked.
+// A segment that is walked, over one of its graphs.
 struct Walk {
   size_t segment;
   const SealedSegment* sealed;
+  std::shared_ptr<SegmentGraph> of;  // where the graph is from
   std::shared_ptr<const hnsw::GraphFile> graph;
   Row rows;                          // of those that are born
   uint64_t wanted_count;             // visible and selected ones
+  std::vector<uint64_t> wanted;      // a bitmap of these; empty: all that are visible
+  const MemberRows* members;         // ... and in this set, if there is one
   std::vector<uint64_t> nodes;       // with a filter: where to go for the selected ones (twins.h)
   std::vector<uint32_t> sample;      // of these, to begin at
   std::atomic<bool> failed = false;  // its graph is damaged, or a row that it found
@@ -47,15 +52,19 @@ struct Search {
   const SearchOptions& options;
   size_t k;                                   // with room for an excluded row
   std::vector<float> norms_squared;           // of the queries, for cosine
-  std::vector<std::vector<uint64_t>> wanted;  // per segment a bitmap; empty: all rows that are visible
+  std::vector<std::vector<uint64_t>> wanted;  // per segment, of what is scanned, a bitmap; empty: all visible rows
   std::vector<Run> runs;
   std::vector<std::unique_ptr<Walk>> walks;
 };
 
+// Whether nobody wants the answer any more. Asked between pieces of work of some milliseconds at most.
+inline bool is_stopped(const SearchOptions& options) {
+  return options.stopped != nullptr && options.stopped->load(std::memory_order_relaxed);
+}
+inline Status stopped() { return {Code::kDeadline, "the search was stopped before it was done"}; }
+
 // How many threads work of this much (in multiplications) is worth, at most `pieces`.
 unsigned threads_for(const SearchOptions& options, uint64_t work, size_t pieces);
-// Runs work(thread) in so many threads, the caller's among them; fewer if they cannot be had.
-void run_threads(unsigned thread_count, const std::function<void(unsigned thread)>& work);
 
 // Offers the rows of search.runs to heaps[m].
 Status scan_runs(const Search& search, std::vector<TopK>& heaps);

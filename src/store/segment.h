@@ -10,13 +10,31 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
 #include "base/status.h"
+#include "store/partition_index.h"
 #include "store/types.h"
 
 namespace ehub {
+
+// Keys looked up together, so that their cache misses overlap.
+inline constexpr size_t kProbeKeys = 128;
+
+// Items between the stages of a lookup: their requests for memory are as many as a processor has open at once. What is
+// asked for beyond that is not on its way when it is needed.
+inline constexpr size_t kStageItems = 8;
+
+// Calls each stage for the items 0 to n - 1, one stage for an item kStageItems after the stage before.
+template <typename... Stages>
+void in_stages(size_t n, const Stages&... stages) {
+  for (size_t i = 0; i < n + (sizeof...(stages) - 1) * kStageItems; ++i) {
+    size_t item = i;  // that of a later stage is beyond n, by wrapping around, until there is one
+    ((item < n ? stages(item) : void(), item -= kStageItems), ...);
+  }
+}
 
 class Segment {
  public:
@@ -40,13 +58,29 @@ class Segment {
   virtual Result<Row> rows_at(Seq seq) const = 0;
   // 0 is "no partition"; other numbers are names of the table.
   virtual Result<uint32_t> partition(Row row) const = 0;
+  // The partition numbers of rows [row, row + n). Requires: row + n <= row_count().
+  virtual Status labels(Row row, Row n, uint32_t* out) const;
+  // The rows of each partition. Part of the segment in use, not of its value.
+  PartitionIndex& partition_index() const { return partition_index_; }
 
   // The youngest row with this key, or kNoRow.
   virtual Result<Row> find(const Key& key) const = 0;
-  // Brings the memory that find(key) will touch first into the cache.
-  virtual void prefetch(const Key& key) const = 0;
+  // The same of each of `n` keys, whose cache misses overlap.
+  virtual Status find_many(const Key* keys, size_t n, Row* out) const = 0;
   // The next older row with the same key as `row`, or kNoRow.
   virtual Result<Row> older(Row row) const = 0;
+
+ private:
+  mutable PartitionIndex partition_index_;
 };
+
+inline Status Segment::labels(Row row, Row n, uint32_t* out) const {
+  for (Row i = 0; i < n; ++i) {
+    const Result<uint32_t> label = partition(row + i);
+    if (!label.ok()) return label.status();
+    out[i] = label.value();
+  }
+  return {};
+}
 
 }  // namespace ehub

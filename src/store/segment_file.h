@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -88,7 +89,12 @@ class SealedSegment final : public Segment {
   std::vector<Finding> findings() const;
 
   // The graph over its rows. Part of the segment in use, not of its value.
-  SegmentGraph& graph() const { return graph_; }
+  SegmentGraph& graph() const { return *graph_; }
+  const std::shared_ptr<SegmentGraph>& whole_graph() const { return graph_; }
+  // The graph over some of its rows; made known by this call, whether there is a file or not.
+  std::shared_ptr<SegmentGraph> graph_over(hnsw::GraphSubset subset) const;
+  // Those that were asked for.
+  std::vector<std::shared_ptr<SegmentGraph>> subset_graphs() const;
   // Where its vectors are mapped, unchecked: for prefetching alone. Null if it was never opened.
   const float* vector_memory() const;
 
@@ -99,8 +105,9 @@ class SealedSegment final : public Segment {
   Result<Seq> born(Row row) const override;
   Result<Row> rows_at(Seq seq) const override;
   Result<uint32_t> partition(Row row) const override;
+  Status labels(Row row, Row n, uint32_t* out) const override;
   Result<Row> find(const Key& key) const override;
-  void prefetch(const Key& key) const override;
+  Status find_many(const Key* keys, size_t n, Row* out) const override;
   Result<Row> older(Row row) const override;
 
   // Keeps both files' mappings alive, for arrays that outlive the hub. Requires: a call that succeeded before.
@@ -119,7 +126,9 @@ class SealedSegment final : public Segment {
   Schema schema_;
   uint64_t hash_seed_;
   SegmentInfo info_;
-  mutable SegmentGraph graph_;
+  const std::shared_ptr<SegmentGraph> graph_;
+  mutable std::mutex subset_graphs_mutex_;
+  mutable std::map<hnsw::GraphSubset, std::shared_ptr<SegmentGraph>> subset_graphs_;
   mutable std::mutex open_mutex_;
   mutable std::shared_ptr<const SegmentReader> opened_owner_;
   mutable std::atomic<const SegmentReader*> opened_ = nullptr;

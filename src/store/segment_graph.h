@@ -1,4 +1,5 @@
-// The graph of one sealed segment, as far as there is one.
+// A graph of one sealed segment, as far as there is one: over all its rows, or over those of a partition or a
+// sub-index.
 //
 // It is looked for when it is first asked for, so that opening a hub costs nothing; what is wrong with it is a reason
 // to do without, never to fail.
@@ -16,6 +17,11 @@
 #include "io/file.h"
 
 namespace ehub {
+
+// The kinds of hnsw::GraphSubset: the rows of a partition, by its number in the table, which they keep for ever; and
+// those with the keys of a sub-index as they were when the graph was built, by the id of the table that has these keys.
+inline constexpr char kPartitionGraph = 'p';
+inline constexpr char kSubIndexGraph = 's';
 
 class SegmentGraph {
  public:
@@ -35,8 +41,16 @@ class SegmentGraph {
   State state();
   // Opens the file anew: one that was just written, or that a writer process may have written since.
   void look_again();
+  // The same although there is one that may be used, in place of which another was written.
+  void look_anew();
   // `graph` is damaged: does without from now on.
   void reject(const hnsw::GraphFile* graph);
+
+  // Whether there is one, in its file alone, and keep_in_memory() was not called for it.
+  bool is_only_mapped();
+  // Puts a copy in memory in the place of the mapped one, if that takes at most `bytes_max`; searches that are under
+  // way keep the mapped one. A damaged one is rejected.
+  Status keep_in_memory(uint64_t bytes_max);
 
   const hnsw::GraphStamp& stamp() const { return stamp_; }
   const std::string& directory() const { return directory_; }
@@ -49,6 +63,7 @@ class SegmentGraph {
   const hnsw::GraphStamp stamp_;
   std::mutex mutex_;
   State state_ = State::kUnknown;
+  bool tried_memory_ = false;
   std::shared_ptr<const hnsw::GraphFile> graph_;
 };
 

@@ -115,32 +115,43 @@ bool SegmentReader::has_vectors(Row row) const {
 }
 
 Result<std::string_view> SegmentReader::key(Row row) const {
-  if (footer_.key_type == static_cast<uint32_t>(KeyType::kString)) return string_key(row);
+  if (has_string_keys()) return string_key(row);
   const uint64_t offset = footer_.section(Section::kKeyBytes).offset + uint64_t{row} * sizeof(int64_t);
   const auto bytes = sections_.bytes(offset, sizeof(int64_t));
   if (!bytes.ok()) return bytes.status();
   return std::string_view(reinterpret_cast<const char*>(bytes.value()), sizeof(int64_t));
 }
 
-Result<std::string_view> SegmentReader::string_key(Row row) const {
-  const SectionRange keys = footer_.section(Section::kKeyBytes);
-  const uint64_t width = key_end_bytes(keys.length);
-  const uint64_t first = row == 0 ? 0 : row - 1;  // a key begins where the one before it ends
-  const auto ends =
-      sections_.bytes(footer_.section(Section::kKeyEnds).offset + first * width, (row - first + 1) * width);
-  if (!ends.ok()) return ends.status();
-  const auto end_at = [&](Row i) -> uint64_t {
-    const uint8_t* at = ends.value() + (i - first) * width;
+SectionRange SegmentReader::key_ends(Row row) const {
+  const uint64_t width = key_end_bytes(footer_.section(Section::kKeyBytes).length);
+  const uint64_t first = row == 0 ? 0 : row - 1;
+  return {footer_.section(Section::kKeyEnds).offset + first * width, (row - first + 1) * width};
+}
+
+bool SegmentReader::key_range(const uint8_t* ends, Row row, SectionRange& range) const {
+  const uint64_t all = footer_.section(Section::kKeyBytes).length;
+  const uint64_t width = key_end_bytes(all);
+  const auto load = [&](const uint8_t* at) -> uint64_t {
     return width == sizeof(uint32_t) ? load_le<uint32_t>(at) : load_le<uint64_t>(at);
   };
-  const uint64_t begin = row == 0 ? 0 : end_at(row - 1);
-  const uint64_t end = end_at(row);
-  if (begin > end || end > keys.length || end - begin > kKeyBytesMax) {
+  const uint64_t begin = row == 0 ? 0 : load(ends);
+  const uint64_t end = load(row == 0 ? ends : ends + width);
+  range = {begin, end - begin};
+  return begin <= end && end <= all && end - begin <= kKeyBytesMax;
+}
+
+Result<std::string_view> SegmentReader::string_key(Row row) const {
+  const SectionRange at = key_ends(row);
+  const auto ends = sections_.bytes(at.offset, at.length);
+  if (!ends.ok()) return ends.status();
+  SectionRange range;
+  if (!key_range(ends.value(), row, range)) {
+    const uint64_t width = key_end_bytes(footer_.section(Section::kKeyBytes).length);
     return damaged(Section::kKeyEnds, row * width, "key " + std::to_string(row) + " ends out of order");
   }
-  const auto bytes = sections_.bytes(keys.offset + begin, end - begin);
+  const auto bytes = sections_.bytes(footer_.section(Section::kKeyBytes).offset + range.offset, range.length);
   if (!bytes.ok()) return bytes.status();
-  return std::string_view(reinterpret_cast<const char*>(bytes.value()), end - begin);
+  return std::string_view(reinterpret_cast<const char*>(bytes.value()), range.length);
 }
 
 Result<Seq> SegmentReader::born(Row row) const {
@@ -171,50 +182,16 @@ Result<uint32_t> SegmentReader::partition(Row row) const {
   return item<uint32_t>(Section::kPartitions, row);
 }
 
-Result<bool> SegmentReader::holds(Row row, const Key& key) const {
-  // Whoever looks for a key wants its vector next; it comes from memory while the key is compared.
-  __builtin_prefetch(vectors_.unchecked(uint64_t{row} * footer_.dims * sizeof(float)));
-  const auto held = this->key(row);
-  if (!held.ok()) return held.status();
-  return held.value() == key.bytes;
-}
-
-Result<Row> SegmentReader::find_in(uint64_t at, const KeyBucket& bucket, SlotMask slots, const Key& key) const {
-  for (; slots != 0; slots &= slots - 1) {
-    const auto i = static_cast<uint32_t>(std::countr_zero(slots));
-    const Row row = bucket.slots[i].row_plus_one - 1;
-    if (row >= footer_.rows) {
-      return damaged(Section::kKeyTable, at * sizeof(KeyBucket) + i * sizeof(KeySlot),
-                     "a slot names row " + std::to_string(row) + " of " + std::to_string(footer_.rows));
-    }
-    const Result<bool> held = holds(row, key);
-    if (!held.ok()) return held.status();
-    if (held.value()) return row;
+Status SegmentReader::labels(Row row, Row n, uint32_t* out) const {
+  const SectionRange section = footer_.section(Section::kPartitions);
+  if (section.length == 0) {
+    std::fill_n(out, n, 0U);
+    return {};
   }
-  return kNoRow;
-}
-
-Result<const uint8_t*> SegmentReader::bucket(uint64_t at) const {
-  return sections_.bytes(footer_.section(Section::kKeyTable).offset + at * sizeof(KeyBucket), sizeof(KeyBucket));
-}
-
-Result<Row> SegmentReader::find(const Key& key) const {
-  uint64_t at = key_bucket(key.hash, buckets_);
-  for (uint32_t probes = 0; probes < footer_.probes_max; ++probes) {
-    const auto bytes = bucket(at);
-    if (!bytes.ok()) return bytes.status();
-    const auto slots = load_le<KeyBucket>(bytes.value());
-    const Result<Row> row = find_in(at, slots, matching_slots(slots, key_fingerprint(key.hash)), key);
-    if (!row.ok() || row.value() != kNoRow) return row;
-    if (taken_slots(slots) != kAllSlots) return kNoRow;
-    at = next_bucket(at, buckets_);
-  }
-  return kNoRow;
-}
-
-void SegmentReader::prefetch(const Key& key) const {
-  const uint64_t bucket = key_bucket(key.hash, buckets_);
-  __builtin_prefetch(sections_.unchecked(footer_.section(Section::kKeyTable).offset + bucket * sizeof(KeyBucket)));
+  const auto bytes = sections_.bytes(section.offset + uint64_t{row} * sizeof(uint32_t), n * sizeof(uint32_t));
+  if (!bytes.ok()) return bytes.status();
+  for (Row i = 0; i < n; ++i) out[i] = load_le<uint32_t>(bytes.value() + i * sizeof(uint32_t));
+  return {};
 }
 
 Result<Row> SegmentReader::older(Row row) const {

@@ -40,8 +40,9 @@ class SegmentReader {
   Result<Seq> born(Row row) const;
   Result<Row> rows_at(Seq seq) const;
   Result<uint32_t> partition(Row row) const;
+  Status labels(Row row, Row n, uint32_t* out) const;
   Result<Row> find(const Key& key) const;
-  void prefetch(const Key& key) const;
+  Status find_many(const Key* keys, size_t n, Row* out) const;
   Result<Row> older(Row row) const;
 
   // Whether the vector of a row is there and whole; for salvage, where the `.f32` may be shorter than its rows.
@@ -65,11 +66,24 @@ class SegmentReader {
   Result<uint64_t> partition_point(Section s, Before before) const;
   Status damaged(Section s, uint64_t offset, const std::string& what) const;
 
-  Result<const uint8_t*> bucket(uint64_t at) const;
+  bool has_string_keys() const { return footer_.key_type == static_cast<uint32_t>(KeyType::kString); }
+  // Where in the file the ends of a row's key and of the one before it are, which is where it begins.
+  SectionRange key_ends(Row row) const;
+  // Where in the key bytes a row's key is, by those ends. False if it cannot be there.
+  bool key_range(const uint8_t* ends, Row row, SectionRange& range) const;
   Result<std::string_view> string_key(Row row) const;
+
+  // segment_lookup.cpp
+  Result<const uint8_t*> bucket(uint64_t at) const;
   // The row in one of these slots of bucket `at` that has this key, or kNoRow.
   Result<Row> find_in(uint64_t at, const KeyBucket& bucket, SlotMask slots, const Key& key) const;
   Result<bool> holds(Row row, const Key& key) const;
+  // Of many keys, what can be said from blocks that are known to be good.
+  struct Guess;
+  Guess guess(const Key& key) const;
+  void prefetch_key(Row row) const;
+  std::string_view known_key(Row row) const;
+  Status find_some(const Key* keys, size_t n, Row* out) const;
 
   Status verify_births() const;
   Status verify_table_count() const;

@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
+#include <unordered_set>
 
 #include "base/limits.h"
 #include "kernels/dispatch.h"
 #include "store/replay.h"
 #include "store/store_impl.h"
+#include "store/subindex.h"
 
 namespace ehub {
 namespace {
@@ -18,6 +21,13 @@ std::atomic<uint64_t> fork_count = 0;
 const bool fork_counted = [] {
   return pthread_atfork(nullptr, nullptr, [] { fork_count.fetch_add(1, std::memory_order_relaxed); }) == 0;
 }();
+
+std::vector<Key> hashed(const std::vector<std::string_view>& keys, uint64_t hash_seed) {
+  std::vector<Key> hashed;
+  hashed.reserve(keys.size());
+  for (const std::string_view key : keys) hashed.push_back(make_key(hash_seed, key));
+  return hashed;
+}
 
 Status check_key(const Schema& schema, std::string_view key, size_t index) {
   if (schema.key_type == KeyType::kInteger) {
@@ -48,12 +58,15 @@ Status check_partitions(const WriteBatch& batch) {
   }
   if (batch.row_partitions == nullptr) return {};
   const uint32_t* end = batch.row_partitions + batch.keys.size();
-  const bool bounded =
-      std::all_of(batch.row_partitions, end, [&](uint32_t i) { return i < batch.partition_names.size(); });
+  const bool bounded = std::all_of(batch.row_partitions, end,
+                                   [&](uint32_t i) { return i < batch.partition_names.size() || i == kNoPartition; });
   return bounded ? Status() : invalid_argument("a row's partition is not among the partition names");
 }
 
 Status check_batch(const WriteBatch& batch) {
+  if (batch.table->dropped()) return not_found("space '" + batch.table->space + "' was deleted");
+  EHUB_RETURN_IF_ERROR(check_not_frozen(*batch.table));
+  EHUB_RETURN_IF_ERROR(check_notes(batch.notes));
   for (size_t i = 0; i < batch.keys.size(); ++i) {
     EHUB_RETURN_IF_ERROR(check_key(table_schema(*batch.table), batch.keys[i], i));
   }
@@ -78,7 +91,17 @@ uint64_t current_fork_generation() { return fork_count.load(std::memory_order_re
 
 TableId table_id(const Table& table) { return table.id; }
 const std::string& table_space(const Table& table) { return table.space; }
+const std::string& table_version(const Table& table) { return table.version; }
+bool table_frozen(const Table& table) { return table.frozen(); }
 const Schema& table_schema(const Table& table) { return table.schema; }
+std::vector<std::string> partition_names(const Table& table) { return table.partition_names(); }
+uint32_t find_partition(const Table& table, std::string_view name) { return table.find_partition(name); }
+
+Status check_not_frozen(const Table& table) {
+  if (!table.frozen()) return {};
+  return {Code::kFrozen, "version '" + table.version + "' of space '" + table.space +
+                             "' is frozen; write to another version, or to a fork of it"};
+}
 
 Store::Impl::Impl(FileSystem& fs_, const std::string& root_, const StoreOptions& options_)
     : fs(fs_),
@@ -109,12 +132,12 @@ Status Store::Impl::check_writable() const {
 
 Status Store::Impl::close() {
   if (closed.exchange(true)) return {};
+  indexer.stop();
   if (options.read_only) {
     const std::unique_lock lock(refresh_mutex);
     release();
     return {};
   }
-  indexer.stop();
   stop_background();
   const bool changed = log != nullptr || !manifest.clean;
   Status status;
@@ -153,6 +176,7 @@ Store::~Store() {
 }
 
 Result<std::unique_ptr<Store>> Store::open(FileSystem& fs, const std::string& root, const StoreOptions& options) {
+  ready_to_throw();  // most of what this thread will ask is outside of guarded()
   auto impl = std::make_unique<Impl>(fs, root, options);
   if (Status status = options.read_only ? impl->open_reader() : impl->open_writer(); !status.ok()) {
     impl->indexer.stop();
@@ -162,47 +186,68 @@ Result<std::unique_ptr<Store>> Store::open(FileSystem& fs, const std::string& ro
   return std::unique_ptr<Store>(new Store(std::move(impl)));
 }
 
-Result<std::shared_ptr<Table>> Store::create_space(const std::string& name, const Schema& schema) {
+Status Store::write_all(const std::vector<WriteBatch>& batches) {
   EHUB_RETURN_IF_ERROR(impl_->check_writable());
-  std::shared_ptr<Table> table;
-  EHUB_RETURN_IF_ERROR(impl_->queue.run_alone([&] {
-    return impl_->whole_or_poisoned([&] {
-      Result<std::shared_ptr<Table>> created = impl_->create(name, schema);
-      if (created.ok()) table = created.value();
-      return created.status();
-    });
-  }));
+  std::set<const Table*> tables;
+  uint64_t bytes = 0;
+  for (const WriteBatch& batch : batches) {
+    EHUB_RETURN_IF_ERROR(check_batch(batch));
+    if (!tables.insert(batch.table.get()).second) return invalid_argument("a version is named twice in one batch");
+    bytes += batch_bytes(batch);
+  }
+  if (batches.empty()) return {};
+  EHUB_RETURN_IF_ERROR(impl_->wait_for_room());
+  std::vector<PendingBatch> parts(batches.size());
+  for (size_t i = 0; i < parts.size(); ++i) {
+    parts[i].batch = &batches[i];
+    parts[i].is_part = parts.size() > 1;
+    parts[i].next = i + 1 < parts.size() ? &parts[i + 1] : nullptr;
+    parts[i].keys = hashed(batches[i].keys, impl_->hash_seed);
+  }
+  const bool is_bound = std::any_of(batches.begin(), batches.end(), [](const WriteBatch& one) { return one.is_bound; });
+  EHUB_RETURN_IF_ERROR(is_bound ? commit_bound(parts.front()) : impl_->queue.submit(parts.data(), bytes));
   impl_->after_commit();
-  return table;
+  return {};
 }
 
-Result<std::shared_ptr<Table>> Store::space(const std::string& name) const {
-  EHUB_RETURN_IF_ERROR(impl_->check_usable());
-  return impl_->find_space(name);
-}
-
-std::vector<std::string> Store::spaces() const {
-  const std::lock_guard lock(impl_->catalog_mutex);
-  std::vector<std::string> names;
-  for (const auto& [name, table] : impl_->spaces) names.push_back(name);
-  return names;
-}
-
-Status Store::drop_space(const std::string& name) {
+// The rows come first: if their vectors are in files, whether those are whole tells whether the record counts.
+Result<WriteResult> Store::replace(const WriteBatch& batch, const std::vector<std::string_view>& gone) {
   EHUB_RETURN_IF_ERROR(impl_->check_writable());
-  return impl_->queue.run_alone([&] { return impl_->whole_or_poisoned([&] { return impl_->drop(name); }); });
+  WriteBatch deletes;
+  deletes.kind = WriteBatch::Kind::kDelete;
+  deletes.table = batch.table;
+  deletes.keys = gone;
+  EHUB_RETURN_IF_ERROR(check_batch(batch));
+  EHUB_RETURN_IF_ERROR(check_batch(deletes));
+  if (batch.keys.empty() || gone.empty()) return write(gone.empty() ? batch : deletes);
+  const std::unordered_set<std::string_view> doomed(gone.begin(), gone.end());
+  if (std::any_of(batch.keys.begin(), batch.keys.end(), [&](std::string_view key) { return doomed.contains(key); })) {
+    return invalid_argument("one batch is to set and to delete a key");
+  }
+  EHUB_RETURN_IF_ERROR(impl_->wait_for_room());
+  PendingBatch parts[2];
+  parts[0].batch = &batch;
+  parts[0].keys = hashed(batch.keys, impl_->hash_seed);
+  parts[0].next = &parts[1];
+  parts[1].batch = &deletes;
+  parts[1].keys = hashed(gone, impl_->hash_seed);
+  EHUB_RETURN_IF_ERROR(impl_->queue.submit(parts, batch_bytes(batch) + batch_bytes(deletes)));
+  impl_->after_commit();
+  parts[0].result.rows_deleted = parts[1].result.rows_deleted;
+  return parts[0].result;
 }
 
 Result<WriteResult> Store::write(const WriteBatch& batch) {
   EHUB_RETURN_IF_ERROR(impl_->check_writable());
   EHUB_RETURN_IF_ERROR(check_batch(batch));
-  if (batch.table->dropped()) return not_found("space '" + batch.table->space + "' was deleted");
-  if (batch.keys.empty() && batch.kind != WriteBatch::Kind::kDeleteAll) return WriteResult{visible_seq(), 0, 0};
+  if (batch.keys.empty() && batch.kind != WriteBatch::Kind::kDeleteAll) {
+    if (!batch.notes.empty()) EHUB_RETURN_IF_ERROR(set_notes(batch.notes));
+    return WriteResult{visible_seq(), 0, 0};
+  }
   EHUB_RETURN_IF_ERROR(impl_->wait_for_room());
   PendingBatch pending;
   pending.batch = &batch;
-  pending.keys.reserve(batch.keys.size());
-  for (const std::string_view key : batch.keys) pending.keys.push_back(make_key(impl_->hash_seed, key));
+  pending.keys = hashed(batch.keys, impl_->hash_seed);
   EHUB_RETURN_IF_ERROR(impl_->queue.submit(&pending, batch_bytes(batch)));
   impl_->after_commit();
   return pending.result;
@@ -226,17 +271,38 @@ Result<bool> Store::write_linked(const WriteBatch& batch, const hnsw::GivenLinks
 }
 
 // State and seq are a pair only if the state is the same before and after the seq is read.
+Result<std::shared_ptr<const View>> Store::Impl::view_now(const Table& table) const {
+  while (true) {
+    if (table.dropped()) return not_found("space '" + table.space + "' was deleted");
+    std::shared_ptr<const TableState> state = table.state();
+    const Seq seq = visible_seq.load(std::memory_order_acquire);
+    if (!table.state_is(state.get())) continue;
+    return std::make_shared<const View>(std::move(state), seq, table.schema, hash_seed);
+  }
+}
+
 Result<std::shared_ptr<const View>> Store::view(const Table& table) const {
   EHUB_RETURN_IF_ERROR(impl_->check_usable());
   std::shared_lock<std::shared_mutex> lock;
   if (impl_->options.read_only) lock = std::shared_lock(impl_->refresh_mutex);
-  while (true) {
-    if (table.dropped()) return not_found("space '" + table.space + "' was deleted");
-    std::shared_ptr<const TableState> state = table.state();
-    const Seq seq = visible_seq();
-    if (!table.state_is(state.get())) continue;
-    return std::make_shared<const View>(std::move(state), seq, table.schema, impl_->hash_seed);
-  }
+  return impl_->view_now(table);
+}
+
+Result<std::shared_ptr<SubIndex>> Store::subindex(const Table& table, const Table& keys) const {
+  EHUB_RETURN_IF_ERROR(impl_->check_usable());
+  EHUB_ASSERT(table.schema.key_type == keys.schema.key_type);
+  const std::shared_ptr<const Table> shared = impl_->shared_table(keys);
+  if (table.dropped() || shared == nullptr) return not_found("the sub-index was deleted");
+  return table.subindex(shared, impl_->hash_seed);
+}
+
+Result<std::shared_ptr<const View>> Store::view_of(const Table& table, SubIndex& subindex) const {
+  EHUB_RETURN_IF_ERROR(impl_->check_usable());
+  std::shared_lock<std::shared_mutex> lock;
+  if (impl_->options.read_only) lock = std::shared_lock(impl_->refresh_mutex);
+  const auto view = impl_->view_now(table);
+  if (!view.ok()) return view.status();
+  return subindex.over(*view.value(), [this] { return visible_seq(); }, impl_->options.read_only);
 }
 
 Result<uint64_t> Store::row_count(const Table& table) const {
@@ -261,21 +327,14 @@ TableStats Store::stats(const Table& table) const {
 Result<std::vector<std::pair<std::string, uint64_t>>> Store::partitions(const Table& table) const {
   const Result<std::shared_ptr<const View>> view = this->view(table);
   if (!view.ok()) return view.status();
-  std::vector<std::pair<std::string, uint64_t>> counts;
-  for (std::string& name : table.partition_names()) counts.emplace_back(std::move(name), 0);
-  ScanCursor cursor(view.value());
-  while (!counts.empty()) {
-    const Result<ScanCursor::Batch> batch = cursor.next(kSegmentRowsMax);
-    if (!batch.ok()) return batch.status();
-    if (batch.value().rows.empty()) break;
-    for (const Ordinal row : batch.value().rows) {
-      const Result<uint32_t> partition = view.value()->partition(row);
-      if (!partition.ok()) return partition.status();
-      if (partition.value() != 0 && partition.value() <= counts.size()) ++counts[partition.value() - 1].second;
-    }
+  std::vector<std::string> names = table.partition_names();
+  const Result<std::vector<uint64_t>> counts = view.value()->partition_counts(static_cast<uint32_t>(names.size()));
+  if (!counts.ok()) return counts.status();
+  std::vector<std::pair<std::string, uint64_t>> found;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (counts.value()[i + 1] != 0) found.emplace_back(std::move(names[i]), counts.value()[i + 1]);
   }
-  std::erase_if(counts, [](const auto& count) { return count.second == 0; });
-  return counts;
+  return found;
 }
 
 Status Store::sync() {
@@ -308,6 +367,12 @@ IndexStats Store::index_stats(const Table& table) const {
       stats.rows_scanned += ref.segment->row_count();
       continue;
     }
+    for (const auto& subset : sealed->subset_graphs()) {
+      const auto over = subset->load();
+      if (over == nullptr) continue;
+      ++stats.subsets;
+      stats.bytes += over->file_bytes();
+    }
     ++stats.segments;
     stats.rows_indexed += ref.segment->row_count();
     stats.bytes += graph->file_bytes();
@@ -321,14 +386,31 @@ IndexStats Store::index_stats(const Table& table) const {
   return stats;
 }
 
+WriteStats Store::write_stats() const {
+  WriteStats stats;
+  stats.log_writes = impl_->log_writes.load(std::memory_order_relaxed);
+  stats.log_bytes = impl_->log_bytes.load(std::memory_order_relaxed);
+  stats.log_bytes_due = impl_->log_growth;
+  stats.rows_unsealed = impl_->fresh_rows;
+  for (const auto& table : impl_->all_tables()) stats.snapshots += table->pins().lease_count();
+  stats.syncs = impl_->syncs.read();
+  stats.checkpoints = impl_->checkpoints.read();
+  stats.is_poisoned = impl_->poisoned;
+  return stats;
+}
+
 // What a search has to scan for want of a graph is sealed soon, so that it gets one; and a graph that a search found
 // damaged is built again.
 void Store::note_search(const Table& table) const {
   constexpr int64_t kNoteEveryMs = 100;
   constexpr uint64_t kScannedBytesMax = 16 << 20;
   const int64_t now = steady_milliseconds();
-  if (now - table.last_search_ms() < kNoteEveryMs || impl_->options.read_only) return;
+  if (now - table.last_search_ms() < kNoteEveryMs) return;
   table.set_last_search(now);
+  if (impl_->options.read_only) {
+    impl_->indexer.wake();
+    return;
+  }
   uint64_t fresh_bytes = 0;
   const std::shared_ptr<const TableState> state = table.state();
   for (const SegmentRef& ref : state->segments) {

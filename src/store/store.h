@@ -13,21 +13,30 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/durations.h"
 #include "base/finding.h"
 #include "base/status.h"
 #include "hnsw/given_links.h"
 #include "io/file.h"
+#include "store/erasure.h"
+#include "store/snapshot.h"
+#include "store/stored_files.h"
 #include "store/types.h"
 #include "store/view.h"
 
 namespace ehub {
 
+class SubIndex;
 class Table;
+struct PendingBatch;
 
 struct StoreOptions {
   bool read_only = false;
@@ -47,6 +56,17 @@ struct StoreOptions {
   bool background = true;  // checkpoints and graphs in threads of their own; false: within the call that needs them
 };
 
+// What a note says from now on; none if there is no text. Changes that a call takes are part of its batch: both happen
+// or neither.
+struct NoteChange {
+  std::string name;
+  std::optional<std::string> text;
+};
+using NoteChanges = std::vector<NoteChange>;
+
+// Of a row in a WriteBatch that has partitions: none.
+inline constexpr uint32_t kNoPartition = ~uint32_t{0};
+
 // One atomic batch for one table. Another thread may change the values of `vectors` during write(): then some of the
 // new ones are stored and some of the old, possibly unchecked, but readers, the log and the disk agree on which.
 struct WriteBatch {
@@ -54,9 +74,15 @@ struct WriteBatch {
   Kind kind = Kind::kSet;
   std::shared_ptr<Table> table;
   std::vector<std::string_view> keys;
-  const float* vectors = nullptr;                 // kSet: float32[keys.size()][dims]
-  std::vector<std::string_view> partition_names;  // kSet: none, or the names that row_partitions refers to
-  const uint32_t* row_partitions = nullptr;       // per row an index into partition_names; null: all rows the first one
+  const float* vectors = nullptr;  // kSet: float32[keys.size()][dims]
+  // kSet: none, or the names that row_partitions refers to. Of others delete_within() makes use.
+  std::vector<std::string_view> partition_names;
+  // Per row an index into partition_names, or kNoPartition; null: all rows the first one.
+  const uint32_t* row_partitions = nullptr;
+  // kSet, in write_all(): if it says so, keys that are there must be in one of these partitions (numbers of the table).
+  bool is_bound = false;
+  std::vector<uint32_t> bounds;
+  NoteChanges notes;  // of the same batch, even if no row is set or deleted
 };
 
 struct WriteResult {
@@ -83,6 +109,7 @@ struct IndexStats {
   uint64_t rows_indexed = 0;   // of the segments with a graph, dead ones included
   uint64_t rows_scanned = 0;   // of those without
   uint64_t segments = 0;       // with a graph
+  uint64_t subsets = 0;        // graphs over the rows of a partition or a sub-index in a segment
   uint64_t bytes = 0;          // of the graph files
   uint64_t unreachable = 0;    // rows that no walk can come to
   uint64_t rebuilds = 0;       // graphs of the hub built again because they were damaged
@@ -90,6 +117,18 @@ struct IndexStats {
   double rows_per_second = 0;  // of the last build
   uint32_t ef = 0;             // the largest default of the graphs
   uint32_t code_bits = 0;      // the widest of the graphs
+};
+
+// What the hub has written since it was opened, and what waits for a checkpoint.
+struct WriteStats {
+  uint64_t log_writes = 0;     // groups of batches that went to the log together
+  uint64_t log_bytes = 0;      // of them
+  uint64_t log_bytes_due = 0;  // that a checkpoint would remove from the log
+  uint64_t rows_unsealed = 0;
+  uint64_t snapshots = 0;  // held in this process, those that named averages hold among them
+  DurationCounts syncs;    // of the log and of vectors, one for each file
+  DurationCounts checkpoints;
+  bool is_poisoned = false;  // a failure has ended all writing until the hub is opened again
 };
 
 struct VerifyReport {
@@ -118,26 +157,104 @@ class Store {
   Store(const Store&) = delete;
   Store& operator=(const Store&) = delete;
 
-  // kExists, kInvalidArgument. Durable when it returns.
-  Result<std::shared_ptr<Table>> create_space(const std::string& name, const Schema& schema);
-  // kNotFound.
-  Result<std::shared_ptr<Table>> space(const std::string& name) const;
-  std::vector<std::string> spaces() const;
-  Status drop_space(const std::string& name);
+  // --- names; each change is durable when the call returns ---
 
-  // kNotFound if the table was dropped, kInvalidKey, kInvalidVector (names the row), kReadOnly, kIo (no space).
+  // A space with the version "initial". kExists, kInvalidArgument.
+  Result<std::shared_ptr<Table>> create_space(const std::string& name, const Schema& schema,
+                                              const NoteChanges& notes = {});
+  // A further version of a space, or the first one of a new space. kExists, kInvalidArgument.
+  Result<std::shared_ptr<Table>> create_version(const std::string& space, const std::string& version,
+                                                const Schema& schema, const NoteChanges& notes = {});
+  // The version "initial", or else the oldest. kNotFound.
+  Result<std::shared_ptr<Table>> space(const std::string& name) const;
+  // kNotFound.
+  Result<std::shared_ptr<Table>> version(const std::string& space, const std::string& version) const;
+  std::vector<std::string> spaces() const;
+  // Oldest first; none if there is no such space.
+  std::vector<std::shared_ptr<Table>> versions(const std::string& space) const;
+  // With all versions. kNotFound.
+  Status drop_space(const std::string& name, const NoteChanges& notes = {});
+  Status drop_version(const Table& table, const NoteChanges& notes = {});
+  // No write changes the version any more, for ever. Tags can still be made, and the version dropped.
+  Status freeze(const Table& table, const NoteChanges& notes = {});
+
+  Notes notes(const std::string& prefix) const;
+  std::optional<std::string> note(const std::string& name) const;
+  // Another number whenever notes or versions have changed since it was asked for; for caches.
+  uint64_t names_changes() const;
+  // kInvalidArgument if one is too long.
+  Status set_notes(const NoteChanges& notes);
+
+  // --- points in time ---
+
+  // All acknowledged batches, held until the object goes. No write, no copy.
+  Result<std::shared_ptr<const Snapshot>> snapshot(const Table& table) const;
+  // A name for the snapshot's time, or for now: rows that are visible then are kept as long as the tag is there.
+  // kExists, kInvalidArgument.
+  Status set_tag(const Table& table, const std::string& tag, const Snapshot* snapshot, const NoteChanges& notes = {});
+  // kNotFound.
+  Status remove_tag(const Table& table, const std::string& tag, const NoteChanges& notes = {});
+  std::map<std::string, Seq> tags(const Table& table) const;
+  // kNotFound.
+  Result<std::shared_ptr<const Snapshot>> at(const Table& table, const std::string& tag) const;
+  // One batch after which the table has the rows of the snapshot's time and no others. Nothing is copied, and what was
+  // before stays visible to snapshots and tags. Requires: `snapshot` is of `table`.
+  Status restore(const Table& table, const Snapshot& snapshot, const NoteChanges& notes = {});
+  // A new version that begins with the rows of the snapshot and shares its segments. kExists, kInvalidArgument.
+  Result<std::shared_ptr<Table>> fork(const Snapshot& snapshot, const std::string& version,
+                                      const NoteChanges& notes = {});
+
+  // --- erasing ---
+
+  // What the table has of these keys. Changes nothing; what its sub-indices hold, they let go until they are read.
+  Result<StoredRows> stored_rows(const Table& table, const std::vector<std::string_view>& keys) const;
+  // Every key of which a row is stored, dead ones included, once.
+  Result<std::vector<std::string>> stored_keys(const Table& table) const;
+  // Manifests that reader processes hold, which keeps the files that these name.
+  Result<std::vector<std::string>> held_manifests() const;
+  // Erases all rows of the keys that were written before: one atomic change, durable when the call returns, of frozen
+  // versions and tags as well. Then files of before are removed but for those that reader processes hold: as long as
+  // there are such, `done` is false, and checkpoints and finish_erasure() go on. Each table at most once. kConflict
+  // if a version has open snapshots; kNotFound, kCorruption, kIo (it needs room for the segments that it rewrites).
+  Result<ErasureReport> erase(const std::vector<Erasure>& parts);
+  // Removes what readers have let go of since.
+  Result<ErasureReport> finish_erasure();
+
+  // --- rows ---
+
+  // kNotFound if the table was dropped, kFrozen, kInvalidKey, kInvalidVector (names the row), kReadOnly, kIo (no
+  // space).
   Result<WriteResult> write(const WriteBatch& batch);
 
-  // The same of rows that come with a graph: `links` are among the batch's rows, by their places in it. The rows are
-  // sealed, and the links become the graph of their segment, so that nothing is built. True if they did; else (the
-  // table has other rows, too, or too few for a graph) the index follows as it does for any rows. Requires: a batch of
-  // Kind::kSet of different keys. If the sealing fails, the rows are there all the same.
+  // The same for a set, and deletes the keys `gone`, in one atomic batch. kInvalidArgument if a key is in both.
+  Result<WriteResult> replace(const WriteBatch& batch, const std::vector<std::string_view>& gone);
+
+  // One batch over several tables, each at most once: all of it or nothing. Its vectors go through the log whole,
+  // unless it is over one. kConflict if one of them is bound to partitions and has a key that is in another when its
+  // turn comes.
+  Status write_all(const std::vector<WriteBatch>& batches);
+
+  // Deletes, of the batch's keys or of all (kDelete, kDeleteAll), the rows that are in one of these partitions when its
+  // turn comes: a key that was moved to another partition by then stays. One atomic batch. Of all rows (kDeleteAll),
+  // the log is told the names of the partitions alone, however many rows that are.
+  Result<WriteResult> delete_within(const WriteBatch& batch, const std::vector<uint32_t>& partitions);
+
+  // The same as write() of rows that come with a graph: `links` are among the batch's rows, by their places in it. The
+  // rows are sealed, and the links become the graph of their segment, so that nothing is built. True if they did; else
+  // (the table has other rows, too, or too few for a graph) the index follows as it does for any rows. Requires: a
+  // batch of Kind::kSet of different keys. If the sealing fails, the rows are there all the same.
   Result<bool> write_linked(const WriteBatch& batch, const hnsw::GivenLinks& links);
 
   // The table as of now: every acknowledged batch. kNotFound if it was dropped.
   Result<std::shared_ptr<const View>> view(const Table& table) const;
+  // The sub-index of `table` that has the keys of `keys`, another table of the hub with keys of the same type. It is
+  // given graphs as long as it is known: once this was called.
+  Result<std::shared_ptr<SubIndex>> subindex(const Table& table, const Table& keys) const;
+  // Its rows as of now: every acknowledged batch of both. kNotFound if either was dropped.
+  Result<std::shared_ptr<const View>> view_of(const Table& table, SubIndex& subindex) const;
   Result<uint64_t> row_count(const Table& table) const;
   TableStats stats(const Table& table) const;
+
   // Partition names and how many visible rows each has.
   Result<std::vector<std::pair<std::string, uint64_t>>> partitions(const Table& table) const;
 
@@ -152,12 +269,18 @@ class Store {
   // Makes the table's segments as few as can be, each with its graph, on all cores.
   Status optimize(const Table& table);
   IndexStats index_stats(const Table& table) const;
+  WriteStats write_stats() const;
   // Notes that the table is searched: its index is worth being kept close behind the writing.
   void note_search(const Table& table) const;
   // A reader: moves on to what the writer has acknowledged. A writer: nothing to do.
   Status refresh();
   // Reads and checks all files. For a hub with findings, repair() when it is closed.
   Result<VerifyReport> verify() const;
+  // A reader: what it sees, as files, which stay as they are until it is refreshed or closed. kInvalidArgument for a
+  // writer.
+  Result<StoredFiles> files() const;
+  // Reads and checks the manifest and the files of these sealed segments, as verify() does.
+  Result<std::vector<Finding>> damage_of(const std::set<SegmentId>& segments) const;
   // Idempotent. Writes a state that opens without recovery.
   Status close();
 
@@ -176,12 +299,19 @@ class Store {
 
  private:
   explicit Store(std::unique_ptr<Impl> impl);
+  Status commit_bound(PendingBatch& first);
+
   std::unique_ptr<Impl> impl_;
 };
 
 // What the outside may know of a table.
 TableId table_id(const Table& table);
 const std::string& table_space(const Table& table);
+const std::string& table_version(const Table& table);
+bool table_frozen(const Table& table);
 const Schema& table_schema(const Table& table);
+// By number - 1; names stay when the last row of a partition is gone. And the number of a name, 0 if there is none.
+std::vector<std::string> partition_names(const Table& table);
+uint32_t find_partition(const Table& table, std::string_view name);
 
 }  // namespace ehub

@@ -1,7 +1,9 @@
 // What a Store is made of. Its methods are in the files named for what they do:
 //
 //   store.cpp       the public calls: checks, then one of the below
-//   catalog.cpp     spaces made and dropped
+//   catalog.cpp     names: spaces and versions made and dropped, tags, notes
+//   erasure.cpp     rows removed for good
+//   history.cpp     points in time: snapshots, restore, fork
 //   commit.cpp      a group of batches: log, memory, disk, visible
 //   checkpoint.cpp  folding the log into segments; compaction of segments
 //   background.cpp  the thread that does so, and writers that wait for it
@@ -9,6 +11,7 @@
 //   cleanup.cpp     files that nothing refers to any more
 //   recovery.cpp    open, replay, refresh
 //   verify.cpp      reading everything and comparing
+//   stored_files.cpp  (Store::files) what a backup copies
 //   repair.cpp      (Store::repair) a state from what is undamaged
 //
 // Thread-safety: "leader" members are touched only in a turn of the commit queue (or while nobody else can: open,
@@ -19,6 +22,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -29,6 +33,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/durations.h"
 #include "io/file.h"
 #include "store/commit_queue.h"
 #include "store/disk_reserve.h"
@@ -52,16 +57,40 @@ struct Placed {
   uint32_t tail_crc = 0;  // for VectorFile::rollback
 };
 
-// A batch on its way through the queue.
+// Makes the changes in `notes`.
+void change_notes(const NoteChanges& changes, Notes& notes);
+// kInvalidArgument if a name or a text is too long.
+Status check_notes(const NoteChanges& changes);
+// What the log says of them. Its views point into `changes`.
+LogOp notes_op(const NoteChanges& changes);
+
+// Changes of names that only need to be put in their place: the memory for them is taken before the log has them.
+class PreparedNotes {
+ public:
+  explicit PreparedNotes(const NoteChanges& changes);
+
+ private:
+  friend struct Store::Impl;
+  const NoteChanges& changes_;
+  Notes texts_;  // what the changed names say
+};
+
+// A batch on its way through the queue; or the part of one that is for one table, and then the next part.
 struct PendingBatch {
   const WriteBatch* batch = nullptr;
   std::vector<Key> keys;
   WriteResult result;
+  PendingBatch* next = nullptr;
+  // Its vectors go into the log however many they are: what a record has in files cannot be torn in part.
+  bool is_part = false;
 
   // Set by the leader.
   SealedRows located;
+  RowBitmaps doomed;                        // of a delete of all rows within partitions
   std::vector<Placed> placed;               // of a large batch
   const uint8_t* logged_vectors = nullptr;  // of a small one: where its record has them
+  uint64_t rows_killed = 0;                 // live ones, by all of it
+  std::optional<PreparedNotes> notes;
 };
 
 class Replay;
@@ -74,11 +103,50 @@ struct PreparedMerge {
   bool was_taken = false;  // set by the checkpoint
 };
 
+class PreparedTable {
+ public:
+  explicit PreparedTable(const std::shared_ptr<Table>& table);
+
+ private:
+  friend struct Store::Impl;
+  std::string space_;
+  std::map<std::string, std::map<std::string, std::shared_ptr<Table>>> by_name_;
+  std::map<TableId, std::shared_ptr<Table>> by_id_;
+};
+
+// A version to be made of another one's segments, as of a checkpoint's cut.
+struct Fork {
+  std::shared_ptr<Table> source;
+  std::string version;
+  Seq then = 0;  // leased
+  NoteChanges notes;
+  std::shared_ptr<Table> made = nullptr;  // set by the checkpoint
+  Status status = {};
+  bool is_there = false;  // whatever fails after that
+};
+
+// Rows to be erased by a checkpoint.
+struct PendingErasure {
+  const std::vector<Erasure>& parts;
+  ErasureReport report = {};
+
+  const Erasure* of(const Table& table) const;  // null: none
+};
+
 struct CheckpointRequest {
   const Table* compacted = nullptr;   // rewrite this table's segments, too, now
   PreparedMerge* prepared = nullptr;  // use this
   bool closing = false;               // leave a clean hub and refuse later writes
+  Fork* fork = nullptr;               // make this
+  PendingErasure* erasure = nullptr;  // erase this
+
+  bool erases(const Table& table) const { return erasure != nullptr && erasure->of(table) != nullptr; }
+  // Whether the table's rows may not stay in the log.
+  bool seals(const Table& table) const { return (fork != nullptr && fork->source.get() == &table) || erases(table); }
 };
+
+// The engine's own note, which Store::notes() does not show: files of before an erasure are still to be removed.
+inline constexpr const char* kErasureMark = "erasing";
 
 struct CheckpointPlan;
 struct TableWork;
@@ -103,9 +171,12 @@ struct Store::Impl {
   // Readers of a read-only hub share it, refresh() takes it alone: state and seq move together.
   mutable std::shared_mutex refresh_mutex;
 
+  using Versions = std::map<std::string, std::shared_ptr<Table>>;
   mutable std::mutex catalog_mutex;
-  std::map<std::string, std::shared_ptr<Table>> spaces;
+  std::map<std::string, Versions> spaces;  // none without a version
   std::map<TableId, std::shared_ptr<Table>> tables;
+  Notes notes;
+  std::atomic<uint64_t> names_changes = 0;
 
   // --- leader ---
   CommitQueue queue;
@@ -117,6 +188,7 @@ struct Store::Impl {
   Seq last_seq = 0;
   Seq synced_seq = 0;
   TableId next_table = 1;
+  Fork* forking = nullptr;  // since its cut; notes that are changed after it stay so
   bool unsynced = false;
   std::vector<ByteWriter> payloads;  // of the group at work; between groups, memory for the next one
   std::vector<std::shared_ptr<FreshSegment>> unsynced_files;
@@ -135,12 +207,21 @@ struct Store::Impl {
   std::atomic<uint64_t> fresh_rows = 0;   // not sealed yet
   std::atomic<uint64_t> fresh_base = 0;   // carried ones among them: no checkpoint makes them fewer
   std::atomic<uint64_t> fresh_files = 0;  // not sealed yet, each with a descriptor; some may be gone with their space
+  std::atomic<uint64_t> log_writes = 0;
+  std::atomic<uint64_t> log_bytes = 0;  // of these
+  Durations syncs;
+  Durations checkpoints;
 
   // --- maintenance ---
   std::mutex maintenance_mutex;
   Manifest manifest;           // as last installed or read, without its tables
   std::string spare_log;       // a file whose blocks the next log may write over, or ""
   bool keeps_garbage = false;  // for repair
+  // kErasureMark is set: no log is written over, and manifests and logs before these are to go, with what they alone
+  // need.
+  bool is_erasing = false;
+  uint64_t erasing_manifest = 0;
+  LogNumber erasing_log = 0;
   std::mutex unfinished_mutex;
   std::set<SegmentId> unfinished;  // segments that are being made beside all checkpoints
   // Segments in a merge that met damage: not worth trying again while the hub is open.
@@ -160,13 +241,14 @@ struct Store::Impl {
   std::atomic<int64_t> last_commit_ms = 0;  // steady clock
 
   // --- a reader process ---
-  std::unique_ptr<File> manifest_lock;  // its pin on the manifest that it reads
+  std::shared_ptr<File> manifest_lock;  // its pin on the manifest that it reads; snapshots keep theirs
   std::unique_ptr<Replay> replay;       // where it stands in the log
 
   // store.cpp
   Status check_usable() const;
   Status check_writable() const;
   std::vector<std::shared_ptr<Table>> all_tables() const;
+  Result<std::shared_ptr<const View>> view_now(const Table& table) const;
   // The same table, shared; null if it was dropped.
   std::shared_ptr<Table> shared_table(const Table& table) const;
   Status close();
@@ -181,11 +263,13 @@ struct Store::Impl {
   Status open_once(std::unique_ptr<File>& opened, const std::string& directory);
   Status commit_batches(const std::vector<PendingBatch*>& batches);
   Status prepare(PendingBatch& pending);
+  Status prepare_part(PendingBatch& pending);
   Status place_rows(PendingBatch& pending);
   Status place_some(PendingBatch& pending, size_t row);
   void reserve_memory(const std::vector<PendingBatch*>& batches);
   Status log_and_apply(const std::vector<PendingBatch*>& batches);
   void take_back(PendingBatch& pending);
+  void take_back_part(PendingBatch& pending);
   Result<std::shared_ptr<FreshSegment>> file_for(Table& table);
   Row segment_rows_max(const Schema& schema) const;
   // Frees the memory of payloads if it is much.
@@ -193,7 +277,8 @@ struct Store::Impl {
   Status append_to_log(std::span<const ByteWriter> records);
   // As log->write(), of what `add` adds.
   Status write_group(const std::function<void()>& add);
-  uint64_t apply(PendingBatch& pending, Seq seq);
+  void apply(PendingBatch& pending, Seq seq);
+  uint64_t apply_part(PendingBatch& pending, Seq seq);
   // Syncs if the durability asks for it, then lets readers see everything up to last_seq.
   Status acknowledge();
   Status ensure_log();
@@ -203,11 +288,28 @@ struct Store::Impl {
   uint64_t checkpoint_bytes() const;
   Status poison_with(const Status& status);
 
-  // catalog.cpp; create and drop run in a turn of their own
+  // catalog.cpp; what changes names runs in a turn of its own
   Result<std::shared_ptr<Table>> find_space(const std::string& name) const;
-  Result<std::shared_ptr<Table>> create(const std::string& name, const Schema& schema);
-  Status drop(const std::string& name);
-  Status commit_op(const LogOp& op);
+  Result<std::shared_ptr<Table>> find_version(const std::string& space, const std::string& version) const;
+  Status check_new_version(const std::string& space, const std::string& version) const;
+  Result<std::shared_ptr<Table>> create(const std::string& space, const std::string& version, const Schema& schema,
+                                        const NoteChanges& changes);
+  Status drop(const std::vector<std::shared_ptr<Table>>& dropped, const NoteChanges& changes);
+  // One batch of `op`, if there is one, and changes of notes.
+  Status commit_op(const LogOp* op, const NoteChanges& changes);
+  Status commit_ops(std::vector<LogOp> ops, const NoteChanges& changes);
+  Status set_tag(const Table& table, const std::string& tag, Seq then, const NoteChanges& changes);
+  Status remove_tag(const Table& table, const std::string& tag, const NoteChanges& changes);
+  Status commit_notes(const NoteChanges& changes);
+  void apply_notes(PreparedNotes prepared);  // throws nothing
+  Status in_turn(const std::function<Status()>& work);
+  void add_table(PreparedTable prepared);  // throws nothing
+  void remove_table(const Table& table);
+
+  // history.cpp
+  Status restore(Table& table, Seq then, const NoteChanges& changes);
+  // In the last turn of a checkpoint: what the new version has.
+  Status make_fork(Fork& fork, Seq cut);
 
   // checkpoint.cpp
   // `compacted_some`, if given, says whether there was something to rewrite in the table that the request names.
@@ -216,11 +318,29 @@ struct Store::Impl {
   Status try_checkpoint(const CheckpointRequest& request, CheckpointPlan& plan);
   Status begin_checkpoint(CheckpointPlan& plan);
   void plan_table(CheckpointPlan& plan, const std::shared_ptr<Table>& table) const;
+  void choose_compactions(CheckpointPlan& plan) const;
+  void choose_compaction(CheckpointPlan& plan, TableWork& work) const;
   Status rotate_log(CheckpointPlan& plan);
   uint64_t count_fresh_files() const;
   Status merge(CheckpointPlan& plan, TableWork& work);
   void finish_checkpoint(CheckpointPlan& plan);
+  Status finish_fork(CheckpointPlan& plan);
+  Status install(CheckpointPlan& plan);
+  bool is_installed(uint64_t number);
+  struct ForkGuard;
   Manifest describe(const CheckpointPlan& plan) const;
+
+  // erasure.cpp, what a checkpoint does where rows are erased; nothing if none are
+  Status begin_erasure(CheckpointPlan& plan);
+  Status find_erased(CheckpointPlan& plan) const;
+  Status clean(CheckpointPlan& plan, TableWork& work);
+  Status finish_erasure(CheckpointPlan& plan);
+  void give_up_erasure(const CheckpointPlan& plan);
+  void record_written(const CheckpointPlan& plan);
+  // What the mark says, if it is there.
+  void read_erasure_mark();
+  // After the removing: whether it is over, and then the mark goes, too.
+  bool settle_erasure(const std::vector<std::string>& held);
 
   // background.cpp
   // kIo with EAGAIN if there are too many threads.
@@ -235,8 +355,12 @@ struct Store::Impl {
 
   // cleanup.cpp
   // Removes what no manifest that counts or is pinned, and no table, refers to. `kept`: segments in use;
-  // `first_new`: segments from this one on are younger than that list.
-  void collect_garbage(const std::vector<SegmentId>& kept, SegmentId first_new);
+  // `first_new`: segments from this one on are younger than that list. `report`, if given, gets what is removed.
+  void collect_garbage(const std::vector<SegmentId>& kept, SegmentId first_new, ErasureReport* report = nullptr);
+  // Files of segments and graphs that nothing refers to.
+  std::vector<std::string> useless_files(const std::set<SegmentId>& kept, SegmentId first_new) const;
+  // Those, manifests and logs of before the erasure that are there: reader processes hold them.
+  std::vector<std::string> held_files(const std::set<SegmentId>& kept, SegmentId first_new) const;
   std::vector<SegmentId> segments_in_use() const;
 
   // recovery.cpp
@@ -258,6 +382,9 @@ struct Store::Impl {
 
 // Of the clock that never goes back.
 int64_t steady_milliseconds();
+
+// kFrozen.
+Status check_not_frozen(const Table& table);
 
 // Counts forks that this process is the child of.
 uint64_t current_fork_generation();

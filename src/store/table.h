@@ -10,17 +10,22 @@
 
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "base/published.h"
 #include "store/fresh_segment.h"
 #include "store/manifest.h"
+#include "store/pins.h"
 #include "store/segment_file.h"
 #include "store/view.h"
 
@@ -37,8 +42,20 @@ struct SealedRef {
   std::shared_ptr<DeletionVector> deaths;
 };
 
+// Found by a name that is no std::string.
+struct NameHash {
+  using is_transparent = void;
+  size_t operator()(std::string_view name) const { return std::hash<std::string_view>()(name); }
+};
+using NumbersByName = std::unordered_map<std::string, uint32_t, NameHash, std::equal_to<>>;
+
+// Rows of a table: per segment, sealed ones before fresh ones, a bitmap.
+using RowBitmaps = std::vector<std::vector<uint64_t>>;
+
 // Where in the sealed segments a batch's keys live now: per key an index into sealed() and a row, or kNoOrdinal.
 using SealedRows = std::vector<Ordinal>;
+
+class SubIndex;
 
 class Table {
  public:
@@ -56,9 +73,23 @@ class Table {
   // When somebody last searched, in milliseconds of the steady clock; 0: never.
   int64_t last_search_ms() const { return last_search_ms_.load(std::memory_order_relaxed); }
   void set_last_search(int64_t milliseconds) const { last_search_ms_.store(milliseconds, std::memory_order_relaxed); }
+  // The last batch that changed a row; of what a reader process loaded, at least that. Of one that is not visible yet,
+  // too.
+  Seq last_change() const { return last_change_.load(std::memory_order_acquire); }
   bool dropped() const { return dropped_.load(std::memory_order_acquire); }
+  // No write changes it any more.
+  bool frozen() const { return frozen_.load(std::memory_order_acquire); }
   // Partition number - 1 -> name.
   std::vector<std::string> partition_names() const;
+  bool has_partitions() const;
+  // The sub-index whose keys are those of `keys`, made known by this call. Part of the table in use, not of its value.
+  std::shared_ptr<SubIndex> subindex(const std::shared_ptr<const Table>& keys, uint64_t hash_seed) const;
+  // Those that were asked for and not dropped.
+  std::vector<std::shared_ptr<SubIndex>> subindices() const;
+  // Part of the table in use, not of its value.
+  Pins& pins() const { return pins_; }
+  // The number of a partition, 0 if no row ever had it.
+  uint32_t find_partition(std::string_view name) const;
 
   // --- writer side ---
 
@@ -68,18 +99,36 @@ class Table {
   Result<SealedRows> locate_sealed(const std::vector<Key>& keys) const;
   void reserve_deaths(const SealedRows& located);
   void reserve_all_deaths();
+  // The rows of these partitions, dead ones too. Reads labels of sealed segments: kCorruption.
+  Result<RowBitmaps> rows_within(const std::vector<std::string_view>& partitions) const;
+  void reserve_deaths(const RowBitmaps& rows);
   // The live rows killed, for the count of rows.
   uint64_t apply_delete(const std::vector<Key>& keys, const SealedRows& located, Seq seq);
   uint64_t apply_delete_all(Seq seq);
+  uint64_t apply_delete_rows(const RowBitmaps& rows, Seq seq);
   // Appends one row to `target` (an unfrozen fresh segment of this table) and kills what it replaces. True if it did.
   bool apply_set(FreshSegment& target, const Key& key, Ordinal located, Seq seq, uint32_t partition,
                  const void* vector);
+  // What restore() will put in place of the deletion vectors, made before the log knows of it.
+  struct Restored {
+    std::vector<SealedRef> sealed;
+    std::vector<FreshRef> fresh;
+    uint64_t rows = 0;
+    std::shared_ptr<const TableState> state = nullptr;
+    Seq seq = 0;  // of the restore
+  };
+  // The rows from `seq` on as they were at `then`. `wanted`: as of DeletionVector::restored().
+  Result<Restored> restored(Seq then, Seq seq, const WantedGaps* wanted) const;
+  // Throws nothing.
+  void restore(Restored restored);
   uint32_t partition_number(std::string_view name);
   void set_partition_names(std::vector<std::string> names);
 
   void add_rows(int64_t delta) { row_count_.fetch_add(static_cast<uint64_t>(delta), std::memory_order_acq_rel); }
   void set_row_count(uint64_t rows) { row_count_.store(rows, std::memory_order_release); }
+  void note_change(Seq seq) { last_change_.store(std::max(last_change(), seq), std::memory_order_release); }
   void set_dropped() { dropped_.store(true, std::memory_order_release); }
+  void set_frozen(bool frozen) { frozen_.store(frozen, std::memory_order_release); }
 
   // The fresh segment for small batches, made on first use.
   FreshSegment& memory();
@@ -95,15 +144,24 @@ class Table {
  private:
   bool kill_fresh(const Key& key, Seq seq);
   bool kill_located(Ordinal located, Seq seq);
+  size_t segment_count() const { return sealed_.size() + fresh_.size(); }
+  const Segment& segment(size_t s) const;
+  DeletionVector& deaths(size_t s) const;
 
   std::vector<SealedRef> sealed_;
   std::vector<FreshRef> fresh_;
   Published<TableState> state_;
   std::atomic<uint64_t> row_count_ = 0;
+  std::atomic<Seq> last_change_ = 0;
   std::atomic<bool> dropped_ = false;
+  std::atomic<bool> frozen_ = false;
+  mutable Pins pins_;
   mutable std::atomic<int64_t> last_search_ms_ = 0;
+  mutable std::mutex subindices_mutex_;
+  mutable std::map<TableId, std::shared_ptr<SubIndex>> subindices_;
   mutable std::mutex partitions_mutex_;
   std::vector<std::string> partition_names_;
+  NumbersByName partition_numbers_;
 };
 
 }  // namespace ehub

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -53,6 +54,9 @@ struct Schema {
            index.is_sound();
   }
 };
+
+// What the layers above keep with the hub, by name: the engine stores it and does not look into it.
+using Notes = std::map<std::string, std::string>;
 
 // How much an acknowledgement promises after a power cut. A killed process loses nothing at any level.
 enum class Durability : uint8_t {

@@ -9,8 +9,9 @@
 namespace ehub {
 namespace {
 
-// Small enough that a piece is still in the cache when it is summed, and that the disk starts early.
-constexpr uint64_t kPieceBytes = 512 << 10;
+// The system can keep a piece that was written whole as one page, and map it as one, which rows are read from in half
+// the time. Small enough that it is still in the cache when it is summed, and that the disk starts early.
+constexpr uint64_t kPieceBytes = kHugePageBytes;
 static_assert(kPieceBytes % kChecksumBlockBytes == 0);
 
 constexpr uint64_t kReserveBytesMin = 256 << 10;

@@ -1,5 +1,7 @@
 // Reading everything and comparing: each checksum, each key, each count.
 
+#include <set>
+
 #include "io/checked_mapping.h"
 #include "store/store_impl.h"
 
@@ -142,14 +144,26 @@ class Verifier {
       find_all(findings);
     }
     if (!readable) return;
-    const Status status = check_rows(table);
-    if (!status.ok()) report_.findings.push_back({impl_.root, "space '" + table.space + "': " + status.message()});
+    const Seq now = impl_.visible_seq.load();
+    uint64_t rows = 0;
+    find_rows(table, "", check_rows({state, now, table.schema, impl_.hash_seed}, &rows));
+    report_.rows += rows;
+    std::set<Seq> checked = {now};
+    for (const auto& [tag, seq] : table.pins().tags()) {
+      if (!checked.insert(seq).second) continue;
+      find_rows(table, " at its tag '" + tag + "'", check_rows({state, seq, table.schema, impl_.hash_seed}, &rows));
+    }
   }
 
-  // Every visible row is what its key leads to, so no key has two.
-  Status check_rows(const Table& table) {
-    const auto view =
-        std::make_shared<const View>(table.state(), impl_.visible_seq.load(), table.schema, impl_.hash_seed);
+  void find_rows(const Table& table, const std::string& when, const Status& status) {
+    if (status.ok()) return;
+    report_.findings.push_back({impl_.root, "version '" + table.version + "' of space '" + table.space + "'" + when +
+                                                ": " + status.message()});
+  }
+
+  // Every row that the view shows is what its key leads to, so no key has two. `counted_rows`: how many there are.
+  Status check_rows(const View& shown, uint64_t* counted_rows) {
+    const auto view = std::make_shared<const View>(shown);
     ScanCursor cursor(view);
     uint64_t rows = 0;
     while (true) {
@@ -159,7 +173,7 @@ class Verifier {
       EHUB_RETURN_IF_ERROR(check_keys(*view, batch.value().rows));
       rows += batch.value().rows.size();
     }
-    report_.rows += rows;
+    *counted_rows = rows;
     const Result<uint64_t> counted = view->row_count();
     if (!counted.ok()) return counted.status();
     if (counted.value() == rows) return {};

@@ -1,0 +1,68 @@
+// Keys on their way through the segments of a table, some at a time, so that their cache misses overlap.
+//
+// Thread-safety: values.
+
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/status.h"
+#include "store/segment.h"
+#include "store/types.h"
+
+namespace ehub {
+
+// Where a row is: an index into the segments of a table in the upper 32 bits, the row below.
+using Ordinal = uint64_t;
+inline Ordinal make_ordinal(size_t segment, Row row) { return (uint64_t{segment} << 32) | row; }
+inline constexpr Ordinal kNoOrdinal = ~Ordinal{0};
+
+class Probe {
+ public:
+  // `count` keys that no segment was asked for yet: key_at(i) is the i-th. Requires: count <= kProbeKeys.
+  template <typename KeyAt>
+  Probe(size_t count, const KeyAt& key_at, Ordinal* out) : count_(count), out_(out) {
+    for (size_t i = 0; i < count; ++i) {
+      keys_[i] = key_at(i);
+      places_[i] = static_cast<uint8_t>(i);
+    }
+    std::fill_n(out, count, kNoOrdinal);
+  }
+
+  bool done() const { return count_ == 0; }
+
+  // Asks segment number `s` for the keys that have no row yet. `row_of` gives, as a Result, the row that counts, or
+  // kNoRow, of the youngest one with its key; `all_count`, asked when those were found, says that each counts itself.
+  template <typename AllCount, typename RowOf>
+  Status ask(const Segment& segment, size_t s, const AllCount& all_count, const RowOf& row_of) {
+    Row rows[kProbeKeys];
+    EHUB_RETURN_IF_ERROR(segment.find_many(keys_, count_, rows));
+    const bool each_counts = all_count();
+    size_t left = 0;
+    for (size_t i = 0; i < count_; ++i) {
+      if (rows[i] != kNoRow && !each_counts) {
+        const Result<Row> row = row_of(rows[i]);
+        if (!row.ok()) return row.status();
+        rows[i] = row.value();
+      }
+      if (rows[i] != kNoRow) {
+        out_[places_[i]] = make_ordinal(s, rows[i]);
+        continue;
+      }
+      keys_[left] = keys_[i];
+      places_[left++] = places_[i];
+    }
+    count_ = left;
+    return {};
+  }
+
+ private:
+  size_t count_;
+  Ordinal* out_;
+  Key keys_[kProbeKeys];
+  uint8_t places_[kProbeKeys];
+};
+
+}  // namespace ehub
