@@ -32,6 +32,12 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 # --- vectors ---
 
 
+def as_laid_out(array: Any, dtype: Any) -> NDArray[Any]:
+    """The array with this type, contiguous and aligned; itself, if it is so."""
+    laid_out = np.ascontiguousarray(array, dtype)
+    return laid_out if laid_out.flags.aligned else laid_out.copy()
+
+
 def as_vector(vector: Any, dims: int, space: str, what: str = "the vector") -> Vectors:
     """One vector as contiguous float32[dims]."""
     if (
@@ -39,6 +45,7 @@ def as_vector(vector: Any, dims: int, space: str, what: str = "the vector") -> V
         and vector.dtype is FLOAT32
         and vector.shape == (dims,)
         and vector.flags.c_contiguous
+        and vector.flags.aligned
     ):
         return vector
     array = numeric(vector, dims, space, what)
@@ -83,7 +90,7 @@ def numeric(values: Any, dims: int, space: str, what: str) -> NDArray[Any]:
 def as_float32(array: NDArray[Any], what: str) -> Vectors:
     """Rows as contiguous float32; refuses those that do not fit."""
     if array.dtype == FLOAT32:
-        return np.ascontiguousarray(array, FLOAT32)
+        return as_laid_out(array, FLOAT32)
     try:
         with np.errstate(over="raise", under="ignore"):
             return array.astype(FLOAT32, order="C")
@@ -129,7 +136,7 @@ def array_keys(keys: NDArray[Any], key_type: KeyType, space: str) -> Keys:
             raise InvalidKeyError(
                 f"key {row} is {keys[row]}; an int key has at most 64 bits, sign included"
             )
-        return Keys.of_integers(np.ascontiguousarray(keys, np.int64))
+        return Keys.of_integers(as_laid_out(keys, np.int64))
     if keys.dtype.kind in "OUT" or keys.size == 0:
         return Keys.of_objects(keys.tolist(), key_type, space)
     raise InvalidKeyError(f"the keys are {keys.dtype}; space {space!r} has {key_type} keys")
@@ -167,6 +174,10 @@ def require_same_length(keys: Keys, vectors: Vectors) -> None:
 
 
 # --- partitions ---
+
+
+# The place of a row's partition among the names of a batch, if it has none.
+NO_PARTITION = 0xFFFFFFFF
 
 
 def as_partitions(partition: Any, rows: int) -> tuple[tuple[bytes, ...], NDArray[np.uint32] | None]:
@@ -216,6 +227,18 @@ def as_partition_name(name: Any) -> bytes:
     return encoded
 
 
+def as_partition_names(partition: Any) -> tuple[bytes, ...]:
+    """One partition or several, to be read."""
+    if isinstance(partition, str):
+        return (as_partition_name(partition),)
+    if isinstance(partition, (bytes, Mapping)) or not isinstance(partition, Iterable):
+        raise TypeError(f"partition is {partition!r:.100}; expected a str, or several")
+    names = tuple(map(as_partition_name, partition))
+    if not names:
+        raise InvalidArgumentError("partition is empty; expected at least one name")
+    return names
+
+
 # --- numbers ---
 
 
@@ -257,24 +280,18 @@ def as_distance_max(distance: float | None) -> float:
     return math.copysign(math.inf, value) if abs(value) > FLOAT32_MAX else value
 
 
-def as_shares(weights: Any, rows: int) -> NDArray[np.float64]:
-    """The share of each row in an average; without weights, all the same."""
-    if rows == 0:
-        raise InvalidArgumentError("an average of no keys")
+def as_weights(weights: Any, rows: int, what: str = "weights") -> NDArray[np.float64] | None:
+    """The weight of each row of an average; None is the same for all."""
     if weights is None:
-        return np.full(rows, 1 / rows)
-    require_no_mask(weights, "weights", InvalidArgumentError)
+        return None
+    require_no_mask(weights, what, InvalidArgumentError)
     try:
         array = np.asarray(weights)
     except ValueError as error:
-        raise InvalidArgumentError(f"weights must be {rows} numbers: {error}") from None
-    if array.dtype.kind not in "fiu" or array.shape != (rows,):
-        raise InvalidArgumentError(
-            f"weights are {array.dtype} of shape {array.shape}; expected numbers of shape ({rows},)"
-        )
-    with np.errstate(over="ignore", invalid="ignore"):  # the sum says so
-        array = np.ascontiguousarray(array, np.float64)
-        total = float(array.sum())
-    if not math.isfinite(total) or total == 0:
-        raise InvalidArgumentError(f"the sum of the weights is {total}")
-    return array / total
+        raise InvalidArgumentError(f"{what} must be {rows} numbers: {error}") from None
+    if array.dtype.kind not in "fiu" and array.shape != (0,):
+        raise InvalidArgumentError(f"{what} are {array.dtype}; expected numbers")
+    if array.shape != (rows,):
+        raise InvalidArgumentError(f"{what} have shape {array.shape}; expected ({rows},)")
+    with np.errstate(over="ignore", invalid="ignore"):  # their sum says so
+        return as_laid_out(array, np.float64)

@@ -11,6 +11,7 @@ __all__ = [
     "ClosedError",
     "ConflictError",
     "CorruptionError",
+    "DeadlineError",
     "DimensionError",
     "EhubError",
     "ExistsError",
@@ -34,7 +35,7 @@ class EhubError(Exception):
 
 
 class NotFoundError(EhubError, KeyError):
-    """There is no such key, space or hub."""
+    """There is no such key, partition, space or hub."""
 
     def __str__(self) -> str:
         """The message as it is: KeyError would show its repr."""
@@ -95,6 +96,10 @@ class PermissionDeniedError(EhubError, PermissionError):
 
 class UnavailableError(EhubError, ConnectionError):
     """There is no way to the hub, or not in this build."""
+
+
+class DeadlineError(EhubError, TimeoutError):
+    """A call to a server took longer than it was given; whether it was done is not known."""
 
 
 class ClosedError(EhubError):

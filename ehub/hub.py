@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from threading import RLock
 from types import TracebackType
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakSet
 
-from ehub import _arrays
+from ehub import names
 from ehub._native import _store
 from ehub._progress import bar
-from ehub.errors import InvalidArgumentError, NotFoundError, UnavailableError, add_note
-from ehub.space import Space
+from ehub.backup.making import make_backup
+from ehub.backup.place import Where
+from ehub.backup.record import Backup
+from ehub.erasure import finish_erasures
+from ehub.errors import InvalidArgumentError, NotFoundError, add_note
+from ehub.kept_average import KeptAverage
+from ehub.model import Lineage, Model
+from ehub.named_average import wrong_averages
+from ehub.space import Space, agreed, create
+from ehub.subindex import know_subindices
 from ehub.types import (
     Durability,
     Finding,
@@ -26,9 +35,12 @@ from ehub.types import (
     VerifyReport,
 )
 
+if TYPE_CHECKING:
+    from ehub.local_copy import LocalCopy
+
 __all__ = ["Hub", "open", "repair"]
 
-DIMS_MAX = 65_535
+FIRST_VERSION = "initial"
 
 _open_stores: WeakSet[_store.Store] = WeakSet()
 
@@ -83,10 +95,20 @@ class Hub:
     this one must open the hub itself. A hub that is never closed is closed when the program ends.
     """
 
-    __slots__ = ("__weakref__", "_store")
+    __slots__ = ("__weakref__", "_averages", "_conditions", "_copies", "_names_lock", "_store")
 
     def __init__(self, store: _store.Store) -> None:
         self._store = store
+        # Held while names are read, checked and changed; the engine takes care of all else.
+        self._names_lock = RLock()
+        # Named averages that were asked for, by the id of their means.
+        self._averages: dict[int, KeptAverage] = {}
+        # What sub-indices were last made or refreshed by, by the id of their keys.
+        self._conditions: dict[int, Callable[[Any], bool]] = {}
+        # Local copies, which hold what they were made of until they are refreshed.
+        self._copies: WeakSet[LocalCopy] = WeakSet()
+        if not store.read_only:
+            know_subindices(store)
 
     @property
     def path(self) -> str:
@@ -108,10 +130,11 @@ class Hub:
     def create_space(
         self,
         name: str,
-        dims: int,
+        dims: int | None = None,
         *,
-        metric: Metric = "cosine",
+        metric: Metric | None = None,
         key_type: KeyType = "str",
+        model: Model | None = None,
         M: int = 24,
         ef_construction: int = 100,
         ef: int | None = None,
@@ -121,10 +144,12 @@ class Hub:
 
         Args:
             name: Up to 255 bytes.
-            dims: How many numbers a vector has, up to 65,535.
+            dims: How many numbers a vector has, up to 65,535; if not given, what the model says.
             metric: What distance means: "cosine" is 1 - cos, "l2" the squared Euclidean distance,
-                "ip" 1 - dot product. Smaller is nearer in all of them.
+                "ip" 1 - dot product. Smaller is nearer in all of them. If not given, what the model
+                says, or else "cosine".
             key_type: "str" (up to 1,024 bytes of UTF-8) or "int" (64 bits).
+            model: The model that makes the vectors of its first version, "initial".
             M: Half of the links that a row has in the index, as in HNSW: 2 to 512. More make better
                 answers, and a larger index that takes longer to build.
             ef_construction: Candidates kept while a row's links are sought, 2 to 10,000.
@@ -132,35 +157,34 @@ class Hub:
                 what `target_recall` needs, from the space's own vectors.
             target_recall: The share of the true 10 nearest that a search should find.
         """
-        width = _arrays.as_integer(dims, "dims", 1, DIMS_MAX)
-        parameters = (
-            _arrays.as_integer(M, "M", 2, 512),
-            _arrays.as_integer(ef_construction, "ef_construction", 2, 10_000),
-            0 if ef is None else _arrays.as_integer(ef, "ef", 1, 1_000_000),
-            _arrays.as_share(target_recall, "target_recall"),
-        )
-        table = self._store.create_space(name, width, metric, key_type, *parameters)
-        return Space(self, table)
+        index = (M, ef_construction, ef, target_recall)
+        width = agreed("dims", dims, None if model is None else model.dims, None)
+        distance = agreed("metric", metric, None if model is None else model.metric, "cosine")
+        lineage = Lineage(created_by=names.user())
+        create(self, name, FIRST_VERSION, width, distance, key_type, index, model, lineage)
+        return Space(self, name)
 
     def get_space(self, name: str, download_snapshot: bool = False) -> Space:
         """The space of that name; a NotFoundError if there is none.
 
-        `download_snapshot` is an option of older releases; this one has no snapshots yet, and a
-        hub in a directory is as near as a snapshot would be.
+        With `download_snapshot`, a local copy of it: `Space.download_snapshot()`.
         """
-        if download_snapshot:
-            raise UnavailableError(
-                "this build of ehub has no snapshots yet: get_space(name) reads the hub itself"
-            )
-        return Space(self, self._store.get_space(name))
+        self._store.get_space(name)  # a NotFoundError if there is none
+        space = Space(self, name)
+        return space.download_snapshot() if download_snapshot else space
 
     def spaces(self) -> list[str]:
         """The names of all spaces."""
         return self._store.spaces()
 
     def delete_space(self, name: str) -> None:
-        """Delete a space and all its rows; a NotFoundError if there is none."""
-        self._store.delete_space(name)
+        """Delete a space with all its versions and tags; a NotFoundError if there is none."""
+        with self._names_lock:
+            ids = [table.id for table in self._store.versions(name)]
+            self._store.delete_space(name, names.without_space(self._store, name))
+            for number in ids:
+                self._averages.pop(number, None)
+                self._conditions.pop(number, None)
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):
@@ -192,12 +216,53 @@ class Hub:
         self._store.refresh()
 
     def verify(self, *, progress: bool = False) -> VerifyReport:
-        """Read every file and check it against its checksums and all others."""
+        """Read every file and check it against its checksums and all others.
+
+        And make all named averages from their members, and compare.
+        """
         total = disk_bytes(self.path) if progress else 0
         with bar(progress, total, "B", "verify") as shown:
             files, size, rows, findings = self._store.verify()
             shown.update(total)
-        return VerifyReport(files, size, rows, tuple(Finding(*finding) for finding in findings))
+        found = [Finding(*finding) for finding in findings]
+        if not found:  # else what is wrong with rows is said
+            found += wrong_averages(self)
+        return VerifyReport(files, size, rows, tuple(found))
+
+    def backup(self, where: Where, *, index: bool = True, progress: bool = False) -> Backup:
+        """Copy the hub, as it is now, to a place that outlives it; needs `ehub[backup]`.
+
+        The hub goes on meanwhile: the backup has all that was acknowledged before the call, and
+        whole batches. What earlier backups have is not moved again. `ehub.restore()` makes a hub
+        of it. Another process may call it beside the writer, on a hub opened with `read_only=True`.
+
+        Args:
+            where: A directory, outside of the hub's; or a URL such as "s3://bucket/prefix", "gs://"
+                or "az://", with credentials and endpoint from the environment as the vendors' own
+                tools have them (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` ...); or a store of
+                obstore. Each hub has a place of its own.
+            index: Copy graphs as well, which are two fifths of the size of the vectors or so; else
+                a restored hub scans until it has built them again.
+            progress: Show a bar, on a terminal.
+
+        Raises:
+            ConflictError: Backups are being pruned there, or are of another hub.
+            CorruptionError: The hub is damaged where no backup has it yet: `verify()` says more.
+            StorageError: The place fails. Earlier backups are as good as before.
+        """
+        _ = self._store.seq  # a ClosedError if it is
+        return make_backup(self.path, where, index=index, progress=progress)
+
+    def finish_erasures(self, *, wait: float = 0.0) -> list[str]:
+        """Remove what reader processes held of erased rows; the files that they still hold.
+
+        None means that every `Space.erase()` so far is complete. Checkpoints and `ehub.open()` do
+        the same by themselves.
+
+        Args:
+            wait: For how many seconds to wait for them.
+        """
+        return finish_erasures(self, wait)[1]
 
     def info(self) -> HubInfo:
         """The hub at a glance."""
@@ -250,8 +315,8 @@ class Hub:
 def disk_bytes(path: str) -> int:
     """What a hub takes on disk. Files that vanish meanwhile do not count."""
     total = 0
-    for directory, _, names in os.walk(path):
-        for name in names:
+    for directory, _, files in os.walk(path):
+        for name in files:
             try:
                 total += Path(directory, name).stat().st_blocks * 512
             except FileNotFoundError:

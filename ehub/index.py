@@ -31,6 +31,7 @@ class IndexStats:
     rows_indexed: int  # in segments that have a graph; dead ones count
     rows_scanned: int  # in segments that have none (yet, or for want of rows)
     segments: int  # that have a graph
+    subsets: int  # graphs over a partition or a sub-index in one of them, as far as they are in use
     bytes: int  # of the index files
     unreachable: int  # rows that no walk can come to
     rebuilds: int  # graphs of the hub that were damaged and built again

@@ -1,227 +1,312 @@
-"""A space: a named collection of embeddings, by key and by distance."""
+"""A space: versions of one kind of thing under one name, and the names that lead to them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import numpy as np
-
-from ehub import _arrays, _arrow
+from ehub import _arrays, names
 from ehub._native import _store
-from ehub._progress import bar
-from ehub.errors import (
-    DimensionError,
-    InvalidArgumentError,
-    InvalidKeyError,
-    InvalidVectorError,
-    add_note,
-)
-from ehub.index import IndexStats, RecallReport, measure_recall
-from ehub.types import Key, SegmentStats, SpaceStats, Vectors
-from ehub.view import View
+from ehub.aliases import Aliases
+from ehub.alignment import Alignment
+from ehub.comparison import Comparison, align, compare
+from ehub.erasure import ErasurePlan, ErasureReceipt, erase_keys, plan_erasure
+from ehub.errors import ConflictError, InvalidArgumentError, NotFoundError
+from ehub.hidden import drop_unnamed
+from ehub.migration import Migration
+from ehub.model import Lineage, Model, as_labels
+from ehub.types import KeyType, Metric
+from ehub.version import Version
 
 if TYPE_CHECKING:
     from ehub.hub import Hub
 
 __all__ = ["Space"]
 
-# Errors about what was given, which say in their own words where it lies in a stream.
-LOCATED = (DimensionError, InvalidArgumentError, InvalidKeyError, InvalidVectorError)
+DIMS_MAX = 65_535
 
-# A stream is stored in batches of so many rows, or fewer if they are long.
-STREAM_BATCH_ROWS = 10_000
-STREAM_BATCH_BYTES = 16 << 20
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-class Space(View):
-    """Embeddings of one kind of thing, under unique keys.
+def resolved(method: Method) -> Method:
+    """A method of the version that "default" leads to when it is called, until it returns."""
 
-    A space comes from `Hub.create_space()` or `Hub.get_space()`. It may be used from many threads:
-    writes are atomic and take effect in one order for all, reads see whole batches. A call that
-    raises has changed nothing, but for `multiset()` of a stream or a table: batches before it stay.
+    @wraps(method)
+    def call(space: Space, *arguments: Any, **options: Any) -> Any:
+        return method(space.current, *arguments, **options)
 
-    It behaves as a mapping where that is clear: `items[key]`, `items[key] = vector`,
-    `del items[key]`, `key in items`, `len(items)`, and iteration over keys.
+    return cast("Method", call)
+
+
+class Space(Aliases, Version):
+    """Embeddings of one kind of thing, under unique keys, in one version or several.
+
+    A space comes from `Hub.create_space()` or `Hub.get_space()`, and begins with the version
+    "initial". It reads and writes like a version: the one that its alias "default" names, whichever
+    that is at the time of the call. `version()` gives a certain one.
     """
 
-    __slots__ = ("_hub",)
+    __slots__ = ("_name", "_resolved")
 
-    def __init__(self, hub: Hub, table: _store.Table) -> None:
+    def __init__(self, hub: Hub, name: str) -> None:
         self._hub = hub
-        self._table = table
+        self._name = name
+        self._default()
+
+    def _default(self) -> _store.Table:
+        """The version that counts now."""
+        store = self._hub._store
+        # Asked before it is read, so that a change in between is seen the next time.
+        seen = store.names_changes
+        version = self._default_version()
+        table = (
+            store.get_space(self._name)
+            if version is None
+            else store.get_version(self._name, version)
+        )
+        # One value, so that threads that ask at once cannot mix their answers.
+        self._resolved = (seen, table)
+        return table
 
     @property
-    def hub(self) -> Hub:
-        """The hub that it is in."""
-        return self._hub
+    def _table(self) -> _store.Table:  # type: ignore[override]
+        seen, table = self._resolved
+        return table if seen == self._hub._store.names_changes else self._default()
 
-    def _now(self) -> _store.View:
-        return self._table.view()
+    @property
+    def name(self) -> str:
+        """The space's name."""
+        return self._name
 
-    # --- one row ---
+    @property
+    def current(self) -> Version:
+        """The version that the space reads and writes now."""
+        return Version(self._hub, self._table)
 
-    def get(self, key: Key) -> Vectors:
-        """The vector of `key`, float32[dims], an array of your own."""
-        return self._table.get(key)
+    def _as_version(self) -> Version:
+        return self.current
 
-    def set(self, key: Key, vector: Any, *, partition: str | None = None) -> None:
-        """Store `vector` under `key`, in place of an older one. Durable when it returns."""
-        table = self._table
-        name = None if partition is None else _arrays.as_partition_name(partition)
-        table.set(key, _arrays.as_vector(vector, table.dims, table.space), name)
+    # --- versions ---
 
-    def delete(self, key: Key) -> None:
-        """Delete the row of `key`; a NotFoundError if there is none."""
-        self._table.delete(key)
+    def create_version(
+        self,
+        name: str,
+        *,
+        dims: int | None = None,
+        metric: Metric | None = None,
+        key_type: KeyType | None = None,
+        model: Model | None = None,
+        parent: str | None = None,
+        created_by: str | None = None,
+        run_id: str = "",
+        code: str = "",
+        data: str = "",
+        labels: Mapping[str, str] | None = None,
+        M: int = 24,
+        ef_construction: int = 100,
+        ef: int | None = None,
+        target_recall: float = 0.95,
+    ) -> Version:
+        """Make a further version, without rows; an ExistsError if there is one of that name.
 
-    def __contains__(self, key: object) -> bool:
-        try:
-            return self._table.contains(key)
-        except InvalidKeyError:  # what can be no key is not there
-            return False
+        What is not given is as the model says, or else as the version behind "default" has it.
 
-    def __len__(self) -> int:
-        return self._table.row_count()
+        Args:
+            name: Up to 255 bytes.
+            dims: How many numbers a vector has.
+            metric: "cosine", "l2" or "ip".
+            key_type: "str" or "int".
+            model: The model that makes its vectors.
+            parent: The version that it follows; by default the one behind "default".
+            created_by: Who; by default the user of this process.
+            run_id: The run that makes its vectors.
+            code: Where that run's code is.
+            data: What it reads.
+            labels: Strings by name.
+            M: As of `Hub.create_space()`, like the others.
+            ef_construction: The same.
+            ef: The same.
+            target_recall: The same.
+        """
+        base = self._table
+        if parent is not None:
+            self.version(parent)
+        lineage = Lineage(
+            parent=base.version if parent is None else parent,
+            created_by=names.user() if created_by is None else created_by,
+            run_id=run_id,
+            code=code,
+            data=data,
+            labels=as_labels(labels),
+        )
+        width = agreed("dims", dims, None if model is None else model.dims, base.dims)
+        distance = agreed("metric", metric, None if model is None else model.metric, base.metric)
+        keys = base.key_type if key_type is None else key_type
+        index = (M, ef_construction, ef, target_recall)
+        names.as_name(name, "a version")
+        with self._hub._names_lock:
+            names.require_no_alias(self._hub._store, self._name, name)
+            table = create(
+                self._hub, self._name, name, width, distance, keys, index, model, lineage
+            )
+        return Version(self._hub, table)
 
-    __getitem__ = get
-    __delitem__ = delete
+    def version(self, name: str) -> Version:
+        """The version of that name, or that an alias of that name leads to; a NotFoundError."""
+        alias = self._alias_target(name)
+        store = self._hub._store
+        require_shown(self._name, name)
+        return Version(self._hub, store.get_version(self._name, name if alias is None else alias))
 
-    def __setitem__(self, key: Key, vector: Any) -> None:
-        self.set(key, vector)
+    def versions(self) -> list[str]:
+        """The names of all versions, oldest first."""
+        self._hub._store.get_space(self._name)  # a NotFoundError if the space is gone
+        tables = self._hub._store.versions(self._name)
+        return [table.version for table in tables if not table.version.startswith(names.HIDDEN)]
 
-    # --- many rows ---
+    def delete_version(self, name: str) -> None:
+        """Delete a version with all that is in it; refused while an alias leads to it.
 
-    def multiset(
+        Recorded snapshots without a name go with it: only tags promise to stay.
+
+        Raises:
+            ConflictError: It says which aliases lead to it, or that it has tags.
+        """
+        with self._hub._names_lock:
+            require_shown(self._name, name)
+            table = self._hub._store.get_version(self._name, name)
+            leading = [alias.name for alias in self.aliases().values() if alias.version == name]
+            if leading:
+                raise ConflictError(
+                    f"version {name!r} of space {self._name!r} is what {listed(leading)} lead"
+                    f"{'s' if len(leading) == 1 else ''} to; move that first"
+                )
+            tags = [tag.name for tag in Version(self._hub, table).tags()]
+            if tags:
+                raise ConflictError(
+                    f"version {name!r} of space {self._name!r} has tags, which promise to keep it: "
+                    f"{listed(tags)}; untag() them first"
+                )
+            table.drop(names.without_version(self._hub._store, table))
+            drop_unnamed(self._hub, self._name)
+
+    # --- several versions at once ---
+
+    def multiset(  # noqa: D417 - what is not said here is as of a version
         self,
         keys: Any,
         vectors: Any = None,
         *,
         partition: str | Iterable[str] | None = None,
-        key_column: str = _arrow.KEY_COLUMN,
-        vector_column: str = _arrow.VECTOR_COLUMN,
-        progress: bool = False,
+        model: Model | None = None,
+        **options: Any,
     ) -> int:
-        """Store many rows, and return how many were given.
+        """Store many rows, in the version behind "default" as `Version.multiset()` does.
 
-        Of a key that comes several times the last one wins. What is given may be:
-
-        - `multiset(keys, vectors)`: a sequence of keys and float32[n, dims]. One atomic batch.
-        - `multiset({key: vector, ...})`: a mapping. One atomic batch.
-        - `multiset(pairs)`: any iterable of (key, vector), however long: stored in atomic batches
-          of 10,000 rows (or 16 MiB).
-        - `multiset(table)`: a pyarrow or polars table, or whatever exports the Arrow C interface;
-          needs `ehub[arrow]`. Each record batch is one atomic batch, read in place.
-
-        If a stream or a table fails, the batches before stay, and the error says how many rows.
+        `vectors` may also be a mapping of versions (or aliases) to float32[n, dims] each: then the
+        rows of all of them are one atomic batch. It goes through the log whole, so give many rows
+        in parts; a hundred thousand or so at a time.
 
         Args:
             keys: The keys, or keys and vectors in one of the other ways.
-            vectors: Anything that numpy takes for an array; float32 is read in place.
-            partition: The name of the partition for all rows; with keys and vectors or a mapping,
-                also a name for each row.
-            key_column: The name of an Arrow table's column of keys.
-            vector_column: And of its vectors: lists of floats, of fixed size at best.
-            progress: Show a bar if standard error is a terminal.
+            vectors: Anything that numpy takes for an array; or a mapping of versions to that.
+            partition: The name of the partition for all rows, or a name for each.
+            model: The model that made the vectors, to be checked against the version's; not with a
+                mapping.
         """
-        if vectors is not None:
-            _arrays.require_order(keys)
-            return self._write_one(keys, vectors, partition, progress)
-        if isinstance(keys, Mapping):
-            return self._write_one(list(keys), list(keys.values()), partition, progress)
-        if _arrow.exports_arrow(keys):
-            batches = _arrow.read_batches(keys, key_column, vector_column)
-            return self._write_all(batches, partition, rows_of(keys), progress)
-        if isinstance(keys, (str, bytes, np.ndarray)) or not isinstance(keys, Iterable):
-            raise InvalidArgumentError(
-                "multiset() needs keys and vectors, a mapping, pairs of key and vector, or a table"
+        if not isinstance(vectors, Mapping):
+            return self.current.multiset(keys, vectors, partition=partition, model=model, **options)
+        if model is not None or options:
+            unknown = ["model"] if model is not None else sorted(options)
+            raise InvalidArgumentError(f"multiset() of several versions takes no {unknown[0]!r}")
+        _arrays.require_order(keys)
+        parts = [self.version(name)._part(keys, rows, partition) for name, rows in vectors.items()]
+        if not parts:
+            raise InvalidArgumentError("multiset() of several versions was given none")
+        _store.multiset_all(parts)
+        return len(parts[0][1])
+
+    # What looks at the version more than once sees the same one, wherever the alias is moved
+    # meanwhile.
+    multidelete = resolved(Version.multidelete)
+    multiget = resolved(Version.multiget)
+    nearest_neighbors = resolved(Version.nearest_neighbors)
+    multi_nearest_neighbors = resolved(Version.multi_nearest_neighbors)
+    recommend = resolved(Version.recommend)
+    average = resolved(Version.average)
+    multi_average = resolved(Version.multi_average)
+    kmeans = resolved(Version.kmeans)
+
+    def migrate(self, source: str, target: str) -> Migration:
+        """The way from one version to another: which keys are still to be written, and how many."""
+        return Migration(self.version(source), self.version(target))
+
+    # --- erasing ---
+
+    def erasure_plan(self, keys: Any) -> ErasurePlan:
+        """What has these keys and what stands in the way of erasing them. Changes nothing.
+
+        Args:
+            keys: A list or an array; keys that are not there are counted.
+        """
+        return plan_erasure(self._hub, self._name, keys)
+
+    def erase(self, keys: Any, *, wait: float = 0.0) -> ErasureReceipt:
+        """Remove keys as if they had never been: the right to be forgotten.
+
+        They and their vectors leave every version (frozen ones, too), tag, fork and named average
+        of the space, and every file of the hub. A named average's groups that had one of them are
+        made anew without it; a group that is named like one goes. All of it is one change, durable
+        when the call returns, that a crash either undoes or lets the next `ehub.open()` finish.
+
+        Each segment that has one of the rows is written again, which needs room for it meanwhile
+        and takes the time of writing it; its part of the index follows by itself. Reader processes
+        keep the files that they read until they refresh, close or end: `receipt.held`. A key that
+        is written again later, or meanwhile, is a new one.
+
+        Args:
+            keys: A list or an array; keys that are not there are counted in the receipt.
+            wait: For how many seconds to wait for reader processes to let go.
+
+        Raises:
+            ConflictError: A version has open snapshots in this process, or the hub has the
+                lost+found of a repair: `erasure_plan()` lists them.
+            StorageError: There is no room; nothing has changed.
+        """
+        return erase_keys(self._hub, self._name, keys, wait)
+
+    # --- versions compared ---
+
+    def compare(
+        self,
+        a: str,
+        b: str,
+        *,
+        k: int = 10,
+        sample: int = 2_000,
+        seed: int = 0,
+        exact: bool = False,
+    ) -> Comparison:
+        """How two versions differ: `ehub.compare()` of them as they are now."""
+        with self.version(a).snapshot() as first, self.version(b).snapshot() as second:
+            return compare(first, second, k=k, sample=sample, seed=seed, exact=exact, names=(a, b))
+
+    def align(
+        self,
+        source: str,
+        target: str,
+        *,
+        k: int = 10,
+        sample: int = 10_000,
+        seed: int = 0,
+        exact: bool = False,
+    ) -> Alignment:
+        """A map by which queries of version `source` search version `target`: `ehub.align()`."""
+        with self.version(source).snapshot() as new, self.version(target).snapshot() as old:
+            return align(
+                new, old, k=k, sample=sample, seed=seed, exact=exact, names=(source, target)
             )
-        return self._write_all(self._batches_of(keys), partition, rows_of(keys), progress)
-
-    def multidelete(self, keys: Iterable[Key]) -> int:
-        """Delete the rows of `keys` in one atomic batch; return how many there were."""
-        return self._table.multidelete(self._pack(keys))
-
-    def delete_all(self) -> int:
-        """Delete every row in one atomic batch; return how many there were."""
-        return self._table.delete_all()
-
-    def _write_one(self, keys: Any, vectors: Any, partition: Any, progress: bool) -> int:
-        packed = self._pack(keys)
-        rows = _arrays.as_vectors(vectors, self.dims, self.name)
-        _arrays.require_same_length(packed, rows)
-        partitions = _arrays.as_partitions(partition, len(packed))
-        with bar(progress, len(packed), "row", f"multiset {self.name}") as shown:
-            self._table.multiset(packed, rows, *partitions)
-            shown.update(len(packed))
-        return len(packed)
-
-    def _write_all(
-        self, batches: Iterable[tuple[Any, Any]], partition: Any, total: int | None, progress: bool
-    ) -> int:
-        if not (partition is None or isinstance(partition, str)):
-            raise InvalidArgumentError("a stream or a table takes one partition for all its rows")
-        done = 0
-        with bar(progress, total, "row", f"multiset {self.name}") as shown:
-            try:
-                for keys, vectors in batches:
-                    count = self._write_one(keys, vectors, partition, progress=False)
-                    done += count
-                    shown.update(count)
-            except BaseException as error:
-                if done:
-                    say_what_is_stored(error, done)
-                raise
-        return done
-
-    def _batches_of(self, pairs: Iterable[tuple[Key, Any]]) -> Iterator[tuple[list[Key], Vectors]]:
-        """Keys and vectors of a stream; the vectors' memory is used again for the next batch."""
-        row_bytes = self.dims * np.dtype(np.float32).itemsize
-        rows_max = max(1, min(STREAM_BATCH_ROWS, STREAM_BATCH_BYTES // row_bytes))
-        vectors = np.empty((rows_max, self.dims), np.float32)
-        stream = iter(pairs)
-        done = 0
-        while keys := _store.read_pairs(stream, done, vectors, self._vector_of_row):
-            yield keys, vectors[: len(keys)]
-            done += len(keys)
-
-    def _vector_of_row(self, vector: Any, row: int) -> Vectors:
-        return _arrays.as_vector(vector, self.dims, self.name, f"the vector of row {row}")
-
-    # --- partitions and upkeep ---
-
-    def partitions(self) -> dict[str, int]:
-        """The names of the partitions, and how many rows each has."""
-        return self._table.partitions()
-
-    def stats(self) -> SpaceStats:
-        """How the space lies in the store: rows, dead rows and bytes of each segment."""
-        rows, segments = self._table.stats()
-        return SpaceStats(rows, tuple(SegmentStats(*segment) for segment in segments))
-
-    def compact(self) -> None:
-        """Rewrite segments without their dead rows, and small ones together."""
-        self._table.compact()
-
-    # --- the index ---
-
-    def wait_indexed(self) -> None:
-        """Return when the index covers all rows but the few in the log; it follows by itself."""
-        self._table.wait_indexed()
-
-    def optimize(self) -> None:
-        """Settle the space now, on all cores: as few segments as can be, each with its graph."""
-        self._table.optimize()
-
-    def index_stats(self) -> IndexStats:
-        """How far the index is, and how large."""
-        return IndexStats(**self._table.index_stats())
-
-    def measure_recall(
-        self, k: int = 10, sample: int = 200, *, ef: int | None = None
-    ) -> RecallReport:
-        """Compare the live index with exact search, around `sample` of the stored rows."""
-        return measure_recall(self, k, sample, ef)
 
     def __repr__(self) -> str:
         return (
@@ -229,18 +314,55 @@ class Space(View):
             f"key_type={self.key_type!r}>"
         )
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a Space cannot be pickled: open its hub where you need it")
+
+def require_shown(space: str, name: object) -> None:
+    """Refuse the name of a hidden version, as one that there is not."""
+    if isinstance(name, str) and name.startswith(names.HIDDEN):
+        raise NotFoundError(f"space {space!r} has no version {name!r}")
 
 
-def rows_of(data: Any) -> int | None:
-    """How many rows are to come, if the thing knows."""
-    return len(data) if hasattr(data, "__len__") else None
+def agreed(what: str, given: Any, of_model: Any, otherwise: Any) -> Any:
+    """What was given, or is the model's, or else a default; refused if the first two differ."""
+    if given is not None and of_model is not None and given != of_model:
+        raise InvalidArgumentError(f"{what} is {given!r}, but the model's is {of_model!r}")
+    if given is not None:
+        return given
+    return otherwise if of_model is None else of_model
 
 
-def say_what_is_stored(error: BaseException, done: int) -> None:
-    """Add to the error of a stream that its first `done` rows are stored."""
-    where = f"in the batch from row {done:,} on; the {done:,} rows before are stored"
-    if type(error) in LOCATED:
-        raise type(error)(f"{error} ({where})") from error
-    add_note(error, where)
+def create(
+    hub: Hub,
+    space: str,
+    version: str,
+    dims: int,
+    metric: Metric,
+    key_type: KeyType,
+    index: tuple[int, int, int | None, float],
+    model: Model | None,
+    lineage: Lineage,
+) -> _store.Table:
+    """A new version, and what is noted about it."""
+    M, ef_construction, ef, target_recall = index
+    width = _arrays.as_integer(dims, "dims", 1, DIMS_MAX)
+    parameters = (
+        _arrays.as_integer(M, "M", 2, 512),
+        _arrays.as_integer(ef_construction, "ef_construction", 2, 10_000),
+        0 if ef is None else _arrays.as_integer(ef, "ef", 1, 1_000_000),
+        _arrays.as_share(target_recall, "target_recall"),
+    )
+    if not (model is None or isinstance(model, Model)):
+        raise InvalidArgumentError(f"model is {model!r:.100}; expected an ehub.Model")
+    described: dict[str, Any] = {"created": names.now(), "lineage": lineage.to_dict()}
+    if model is not None:
+        described["model"] = model.to_dict()
+    note = {names.note_of_version(space, version): names.written(described)}
+    with hub._names_lock:
+        return hub._store.create_version(
+            space, version, width, metric, key_type, *parameters, notes=note
+        )
+
+
+def listed(items: list[str]) -> str:
+    """A few names, quoted, and how many more."""
+    shown = ", ".join(repr(item) for item in items[:5])
+    return shown if len(items) <= 5 else f"{shown} and {len(items) - 5} more"

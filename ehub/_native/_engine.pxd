@@ -6,12 +6,14 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libcpp cimport bool as cbool
+from libcpp.atomic cimport atomic
 from libcpp.memory cimport shared_ptr, unique_ptr
-from libcpp.pair cimport pair
+from libcpp.map cimport map as cmap
+from libcpp.optional cimport optional
+from libcpp.set cimport set as cset
 from libcpp.string cimport string
+from libcpp.utility cimport pair
 from libcpp.vector cimport vector
-
-ctypedef vector[pair[string, uint64_t]] Counts
 
 cdef extern from "<string_view>" namespace "std" nogil:
     cppclass string_view:
@@ -35,6 +37,8 @@ cdef extern from "base/status.h" namespace "ehub" nogil:
         kCorruption
         kFormat
         kClosed
+        kConflict
+        kDeadline
         kIo
         kOutOfMemory
 
@@ -51,6 +55,11 @@ cdef extern from "base/status.h" namespace "ehub" nogil:
 
 cdef extern from "base/limits.h" namespace "ehub" nogil:
     const size_t kKeyBytesMax
+
+cdef extern from "base/durations.h" namespace "ehub" nogil:
+    cppclass DurationCounts:
+        vector[pair[double, uint64_t]] counts
+        double seconds
 
 cdef extern from "base/metric.h" namespace "ehub" nogil:
     enum class Metric "ehub::Metric":
@@ -127,6 +136,10 @@ cdef extern from "store/view.h" namespace "ehub" nogil:
         float distance_max
         const Selection* filter
         const Ordinal* excluded
+        const atomic[cbool]* stopped
+
+    cppclass CTableState "ehub::TableState":
+        pass
 
     cppclass CView "ehub::View":
         uint64_t seq()
@@ -140,10 +153,12 @@ cdef extern from "store/view.h" namespace "ehub" nogil:
         Result[vector[vector[Neighbor]]] nearest(
             const float* queries, size_t m, const SearchOptions& options
         )
-        Status weighted_sum(
-            const Ordinal* rows, const double* weights, size_t n, double* out
-        ) except +
+        Result[vector[uint64_t]] partition_counts(uint32_t partitions)
         shared_ptr[const GraphFile] sole_graph() except +
+        const shared_ptr[const CTableState]& state()
+        shared_ptr[const CView] over(shared_ptr[const CTableState] state) except +
+        Result[vector[Ordinal]] rows_not_in(const CView& other)
+        Status births(const Ordinal* rows, size_t n, uint64_t* out) except +
 
     # std::shared_ptr<const void>, which Cython has no way to spell.
     cppclass Pin "std::shared_ptr<const void>":
@@ -158,8 +173,60 @@ cdef extern from "store/view.h" namespace "ehub" nogil:
         ScanCursor(shared_ptr[const CView] view) except +
         Result[ScanBatch] next(size_t rows_max)
 
+cdef extern from "store/group_average.h" namespace "ehub" nogil:
+    cppclass Groups:
+        const Ordinal* rows
+        const double* weights
+        const uint64_t* begins
+        size_t count
+
+    enum class MeanState "ehub::MeanState":
+        kOk
+        kEmpty
+        kNoWeight
+        kZero
+        kTooLarge
+
+    Status average_groups(
+        const CView& view,
+        const Groups& groups,
+        cbool normalize,
+        unsigned int threads,
+        float* out,
+        int64_t* found,
+        MeanState* states,
+    ) except +
+    Status average_partitions(
+        const CView& view,
+        uint32_t partitions,
+        cbool normalize,
+        float* out,
+        int64_t* found,
+        MeanState* states,
+    ) except +
+
+cdef extern from "store/kmeans.h" namespace "ehub" nogil:
+    cppclass KMeansOptions:
+        size_t k
+        uint64_t seed
+        uint64_t sample
+
+    cppclass CKMeans "ehub::KMeans":
+        @staticmethod
+        Result[unique_ptr[CKMeans]] start(shared_ptr[const CView] view, const KMeansOptions& options)
+        Result[uint64_t] step()
+        size_t k()
+        size_t dims()
+        uint64_t row_count()
+        const float* centroids()
+        vector[int64_t] counts() except +
+        double inertia()
+
 cdef extern from "store/store.h" namespace "ehub" nogil:
     cppclass CTable "ehub::Table":
+        pass
+
+    cppclass CSubIndex "ehub::SubIndex":
         pass
 
     cppclass StoreOptions:
@@ -179,6 +246,12 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
         kDelete
         kDeleteAll
 
+    cppclass NoteChange:
+        string name
+        optional[string] text
+
+    ctypedef vector[NoteChange] NoteChanges
+
     cppclass WriteBatch:
         WriteKind kind
         shared_ptr[CTable] table
@@ -186,6 +259,9 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
         const float* vectors
         vector[string_view] partition_names
         const uint32_t* row_partitions
+        cbool is_bound
+        vector[uint32_t] bounds
+        NoteChanges notes
 
     cppclass WriteResult:
         uint64_t rows_deleted
@@ -206,12 +282,26 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
         uint64_t rows_scanned
         uint64_t segments
         uint64_t bytes
+        uint64_t subsets
         uint64_t unreachable
         uint64_t rebuilds
         uint64_t rows_building
         double rows_per_second
         uint32_t ef
         uint32_t code_bits
+
+    cppclass CWriteStats "ehub::WriteStats":
+        uint64_t log_writes
+        uint64_t log_bytes
+        uint64_t log_bytes_due
+        uint64_t rows_unsealed
+        uint64_t snapshots
+        DurationCounts syncs
+        DurationCounts checkpoints
+        cbool is_poisoned
+
+    cppclass CSnapshot "ehub::Snapshot":
+        const shared_ptr[const CView]& view()
 
     cppclass CFinding "ehub::Finding":
         string path
@@ -229,6 +319,45 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
         uint64_t batches_dropped
         vector[CFinding] dropped
 
+    cppclass CErasure "ehub::Erasure":
+        shared_ptr[CTable] table
+        vector[string_view] keys
+        cbool drops_dead
+
+    cppclass CStoredRows "ehub::StoredRows":
+        uint64_t rows
+        uint64_t rows_live
+        vector[string] tags
+        uint64_t snapshots
+        vector[uint64_t] segments
+
+    cppclass CFileRecord "ehub::FileRecord":
+        string path
+        uint64_t bytes
+        uint32_t crc
+
+    cppclass CErasureReport "ehub::ErasureReport":
+        vector[CStoredRows] parts
+        vector[CFileRecord] written
+        vector[CFileRecord] removed
+        vector[string] held
+        cbool done
+
+    cppclass CStoredFile "ehub::StoredFile":
+        string path
+        uint64_t bytes
+        uint64_t row_bytes
+        uint64_t segment
+        string stamp
+        cbool derived
+
+    cppclass CStoredFiles "ehub::StoredFiles":
+        uint64_t manifest
+        uint64_t seq
+        uint64_t hash_seed
+        string current
+        vector[CStoredFile] files
+
     cppclass CStore "ehub::Store":
         @staticmethod
         Result[unique_ptr[CStore]] open(
@@ -237,41 +366,91 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
 
         @staticmethod
         Result[CRepairReport] repair(FileSystem& fs, const string& root)
-        Result[shared_ptr[CTable]] create_space(const string& name, const Schema& schema)
+        Result[shared_ptr[CTable]] create_version(
+            const string& space, const string& version, const Schema& schema, const NoteChanges& notes
+        )
         Result[shared_ptr[CTable]] space(const string& name)
+        Result[shared_ptr[CTable]] version(const string& space, const string& version)
         vector[string] spaces() except +
-        Status drop_space(const string& name) except +
+        vector[shared_ptr[CTable]] versions(const string& space) except +
+        Status drop_space(const string& name, const NoteChanges& notes) except +
+        Status drop_version(const CTable& table, const NoteChanges& notes) except +
+        Status freeze(const CTable& table, const NoteChanges& notes) except +
+        cmap[string, string] notes(const string& prefix) except +
+        optional[string] note(const string& name) except +
+        uint64_t names_changes()
+        Status set_notes(const NoteChanges& notes) except +
+        Result[shared_ptr[const CSnapshot]] snapshot(const CTable& table)
+        Status set_tag(
+            const CTable& table, const string& tag, const CSnapshot* snapshot, const NoteChanges& notes
+        ) except +
+        Status remove_tag(const CTable& table, const string& tag, const NoteChanges& notes) except +
+        cmap[string, uint64_t] tags(const CTable& table) except +
+        Result[shared_ptr[const CSnapshot]] at(const CTable& table, const string& tag)
+        Status restore(
+            const CTable& table, const CSnapshot& snapshot, const NoteChanges& notes
+        ) except +
+        Result[shared_ptr[CTable]] fork(
+            const CSnapshot& snapshot, const string& version, const NoteChanges& notes
+        )
+        Result[CStoredRows] stored_rows(const CTable& table, const vector[string_view]& keys)
+        Result[vector[string]] stored_keys(const CTable& table)
+        Result[vector[string]] held_manifests()
+        Result[CErasureReport] erase(const vector[CErasure]& parts)
+        Result[CErasureReport] finish_erasure()
         Result[WriteResult] write(const WriteBatch& batch)
+        Result[WriteResult] replace(const WriteBatch& batch, const vector[string_view]& gone)
+        Status write_all(const vector[WriteBatch]& batches) except +
+        Result[WriteResult] delete_within(
+            const WriteBatch& batch, const vector[uint32_t]& partitions
+        )
         Result[cbool] write_linked(const WriteBatch& batch, const GivenLinks& links)
         Result[shared_ptr[const CView]] view(const CTable& table)
+        Result[shared_ptr[CSubIndex]] subindex(const CTable& table, const CTable& keys)
+        Result[shared_ptr[const CView]] view_of(const CTable& table, CSubIndex& subindex)
         Result[uint64_t] row_count(const CTable& table)
         TableStats stats(const CTable& table) except +
-        Result[Counts] partitions(const CTable& table)
         Status sync() except +
         Status checkpoint() except +
         Status compact(const CTable& table) except +
         Status wait_indexed(const CTable& table) except +
         Status optimize(const CTable& table) except +
         CIndexStats index_stats(const CTable& table) except +
+        CWriteStats write_stats() except +
         void note_search(const CTable& table)
         Status refresh() except +
         Result[CVerifyReport] verify()
+        Result[CStoredFiles] files()
+        Result[vector[CFinding]] damage_of(const cset[uint64_t]& segments)
         Status close() except +
         cbool closed()
         cbool is_read_only()
         uint64_t visible_seq()
 
+    uint64_t table_id(const CTable& table)
     const string& table_space(const CTable& table)
+    const string& table_version(const CTable& table)
+    cbool table_frozen(const CTable& table)
     const Schema& table_schema(const CTable& table)
+    vector[string] partition_names(const CTable& table) except +
+    uint32_t find_partition(const CTable& table, string_view name) except +
 
 cdef extern from *:
     """
+    #include <memory>
     #include <mutex>
     #include <utility>
+    #include <vector>
 
     #include "base/status.h"
     #include "hnsw/given_links.h"
     #include "store/view.h"
+
+    // The rows of a view that are in some partitions.
+    inline std::shared_ptr<const ehub::View> view_within(const ehub::View& view,
+                                                         std::vector<uint32_t> partitions) {
+      return view.within(std::move(partitions));
+    }
 
     // Moves the value of a Result to `out`; the reason instead if there is none.
     template <typename T>
@@ -299,6 +478,12 @@ cdef extern from *:
     # The same once more: Cython cannot deduce a T that has `const` in it.
     Status take_view "take"(
         Result[shared_ptr[const CView]] result, shared_ptr[const CView]* out
+    ) except + nogil
+    Status take_snapshot "take"(
+        Result[shared_ptr[const CSnapshot]] result, shared_ptr[const CSnapshot]* out
+    ) except + nogil
+    shared_ptr[const CView] view_within(
+        const CView& view, vector[uint32_t] partitions
     ) except + nogil
     GivenLinks given_links(
         const uint64_t* begins, size_t begin_count, const uint32_t* targets, size_t target_count

@@ -67,6 +67,25 @@ cdef inline string_view int64_bytes(const int64_t* integer) noexcept nogil:
     return string_view(<const char*>integer, sizeof(int64_t))
 
 
+# Objects lie anywhere in memory: so many ahead are asked for.
+cdef enum: kObjectsAhead = 16
+
+
+cdef inline void prefetch_object(const PyObject* key) noexcept nogil:
+    prefetch(key)
+    prefetch(<const char*>key + 63)  # the text of a short str
+
+
+# References of its own to some objects.
+cdef tuple held(PyObject** objects, Py_ssize_t n):
+    cdef tuple holder = PyTuple_New(n)
+    cdef Py_ssize_t i
+    for i in range(n):
+        Py_INCREF(<object>objects[i])
+        PyTuple_SET_ITEM(holder, i, <object>objects[i])
+    return holder
+
+
 @cython.final
 cdef class Keys:
     def __len__(self):
@@ -75,21 +94,73 @@ cdef class Keys:
     @staticmethod
     def of_objects(keys, str key_type not None, str space not None):
         cdef Keys packed = Keys.__new__(Keys)
-        # A copy: its strings stay while the GIL is released, whatever becomes of a list.
-        cdef tuple objects = tuple(keys)
-        cdef Py_ssize_t i
-        packed.owner = objects
-        packed.integer = key_type == "int"
-        packed.views.resize(<size_t>len(objects))
-        if not packed.integer:
-            for i in range(len(objects)):
-                utf8_of(objects[i], i, space, &packed.views[i])
-            return packed
-        packed.integers.resize(<size_t>len(objects))
-        for i in range(len(objects)):
-            int64_of(objects[i], i, space, &packed.integers[i])
-            packed.views[i] = int64_bytes(&packed.integers[i])
+        objects = PySequence_Fast(keys, "expected keys")
+        packed.pack(
+            PySequence_Fast_ITEMS(objects), PySequence_Fast_GET_SIZE(objects), key_type, space
+        )
         return packed
+
+    @staticmethod
+    def of_groups(list groups not None, str key_type not None, str space not None):
+        cdef Keys packed = Keys.__new__(Keys)
+        cdef vector[pyobject] objects
+        cdef Py_ssize_t i
+        begins = _empty(len(groups) + 1, _uint64)
+        cdef uint64_t* begin = <uint64_t*>data_of(begins)
+        begin[0] = 0
+        for i in range(len(groups)):
+            group = groups[i]
+            if not isinstance(group, (list, tuple)):
+                raise TypeError("expected groups that are lists or tuples")
+            objects.insert(
+                objects.end(),
+                PySequence_Fast_ITEMS(group),
+                PySequence_Fast_ITEMS(group) + PySequence_Fast_GET_SIZE(group),
+            )
+            begin[i + 1] = objects.size()
+        packed.pack(objects.data(), <Py_ssize_t>objects.size(), key_type, space)
+        return packed, begins
+
+    # All of it is copied: another thread may change a list, and whatever holds the objects, while
+    # the GIL is released. It is not as long as no code in Python runs.
+    cdef int pack(self, PyObject** objects, Py_ssize_t n, str key_type, str space) except -1:
+        self.integer = key_type == "int"
+        self.views.resize(<size_t>n)
+        return self.pack_int(objects, n, space) if self.integer else self.pack_str(objects, n, space)
+
+    cdef int pack_str(self, PyObject** objects, Py_ssize_t n, str space) except -1:
+        cdef string_view text
+        cdef Py_ssize_t i
+        self.utf8.reserve(<size_t>n * 16)
+        for i in range(n):
+            if i + kObjectsAhead < n:
+                prefetch_object(objects[i + kObjectsAhead])
+            utf8_of(<object>objects[i], i, space, &text)
+            self.utf8.insert(self.utf8.end(), text.data(), text.data() + text.size())
+            self.views[i] = string_view(NULL, text.size())
+        self.point_at_utf8()
+        return 0
+
+    cdef int pack_int(self, PyObject** objects, Py_ssize_t n, str space) except -1:
+        cdef Py_ssize_t i
+        cdef tuple holder = None  # once a key may run code in Python
+        self.integers.resize(<size_t>n)
+        for i in range(n):
+            if i + kObjectsAhead < n:
+                prefetch_object(objects[i + kObjectsAhead])
+            if holder is None and not PyLong_CheckExact(<object>objects[i]):
+                holder = held(objects, n)
+                objects = PySequence_Fast_ITEMS(holder)
+            int64_of(<object>objects[i], i, space, &self.integers[i])
+            self.views[i] = int64_bytes(&self.integers[i])
+        return 0
+
+    cdef void point_at_utf8(self) noexcept:
+        cdef const char* text = <const char*>self.utf8.data()
+        cdef size_t i
+        for i in range(self.views.size()):
+            self.views[i] = string_view(text, self.views[i].size())
+            text += self.views[i].size()
 
     @staticmethod
     def of_integers(const int64_t[::1] keys not None):
@@ -110,7 +181,6 @@ cdef class Keys:
         cdef Keys packed = Keys.__new__(Keys)
         cdef Py_ssize_t i, end, size
         cdef Py_ssize_t begin = offsets[0]
-        cdef const char* copied
         packed.views.resize(<size_t>(offsets.shape[0] - 1))
         for i in range(offsets.shape[0] - 1):
             end = offsets[i + 1]
@@ -122,11 +192,27 @@ cdef class Keys:
             packed.utf8.insert(packed.utf8.end(), &data[begin], &data[begin] + size)
             packed.views[i] = string_view(NULL, <size_t>size)
             begin = end
-        copied = <const char*>packed.utf8.data()
-        for i in range(<Py_ssize_t>packed.views.size()):
-            packed.views[i] = string_view(copied, packed.views[i].size())
-            copied += packed.views[i].size()
+        packed.point_at_utf8()
         return packed
+
+    def packed(self):
+        cdef size_t i, total = 0
+        cdef char* out
+        cdef uint16_t* lengths
+        for i in range(self.views.size()):
+            total += self.views[i].size()
+        data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>total)
+        out = PyBytes_AS_STRING(data)
+        for i in range(self.views.size()):
+            memcpy(out, self.views[i].data(), self.views[i].size())
+            out += self.views[i].size()
+        if self.integer:
+            return data, b""
+        sizes = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(2 * self.views.size()))
+        lengths = <uint16_t*>PyBytes_AS_STRING(sizes)
+        for i in range(self.views.size()):
+            lengths[i] = <uint16_t>self.views[i].size()
+        return data, sizes
 
     cdef object key_at(self, Py_ssize_t position):
         return key_object(self.views[position], self.integer)

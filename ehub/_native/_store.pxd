@@ -1,14 +1,20 @@
 # What the classes of _store are made of; _store.pyi says what they do.
 
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from cpython.ref cimport PyObject
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libcpp cimport bool as cbool
+from libcpp.atomic cimport atomic
 from libcpp.memory cimport shared_ptr, unique_ptr
 from libcpp.vector cimport vector
 
 from ehub._native._engine cimport (
+    CKMeans,
+    CSnapshot,
     CStore,
+    CSubIndex,
     CTable,
     CView,
+    Groups,
     Neighbor,
     Ordinal,
     Pin,
@@ -34,6 +40,8 @@ cdef class Store:
 cdef class Table:
     cdef readonly Store store
     cdef readonly str space
+    cdef readonly str version
+    cdef readonly uint64_t id
     cdef readonly Py_ssize_t dims
     cdef readonly str metric
     cdef readonly str key_type
@@ -44,7 +52,30 @@ cdef class Table:
 
     cdef int one_key(self, object key, int64_t* storage, string_view* out) except -1
     cdef uint64_t write(self, WriteBatch& batch) except? 0xFFFFFFFFFFFFFFFF
+    cdef int replace(self, WriteBatch& batch, Keys gone) except -1
+    cdef uint64_t delete_in(self, WriteBatch& batch, tuple partitions) except? 0xFFFFFFFFFFFFFFFF
+    cdef vector[uint32_t] numbers_of(self, tuple partitions) except *
     cdef int require_fit(self, Keys keys) except -1
+    cdef shared_ptr[const CSnapshot] mine(self, Snapshot snapshot) except *
+
+
+# The rows of a table that have the keys of another.
+cdef class SubIndex:
+    cdef Table table
+    cdef shared_ptr[CSubIndex] subindex
+
+
+# A point in time that is held.
+cdef class Snapshot:
+    cdef Table table
+    cdef shared_ptr[const CSnapshot] snapshot
+
+    cdef const CSnapshot* held(self) except NULL
+
+
+# What ends a search that nobody waits for any more; any thread may set it.
+cdef class Stop:
+    cdef atomic[cbool] wanted
 
 
 # The keys of one call, as the engine reads them. Their bytes are in `integers` or `utf8`, or in the
@@ -53,9 +84,12 @@ cdef class Keys:
     cdef vector[string_view] views
     cdef vector[int64_t] integers
     cdef vector[uint8_t] utf8
-    cdef object owner
     cdef cbool integer
 
+    cdef int pack(self, PyObject** objects, Py_ssize_t n, str key_type, str space) except -1
+    cdef int pack_str(self, PyObject** objects, Py_ssize_t n, str space) except -1
+    cdef int pack_int(self, PyObject** objects, Py_ssize_t n, str space) except -1
+    cdef void point_at_utf8(self) noexcept
     cdef object key_at(self, Py_ssize_t position)
 
 
@@ -63,6 +97,7 @@ cdef class Keys:
 cdef class View:
     cdef Table table
     cdef shared_ptr[const CView] view
+    cdef str place  # for messages
 
     cdef int locate(self, Keys keys, vector[Ordinal]& rows) except -1
     cdef int require_all(self, Keys keys, vector[Ordinal]& rows) except -1
@@ -77,6 +112,7 @@ cdef class View:
         size_t ef,
         bint exact,
         const Ordinal* excluded,
+        Stop stop,
     )
     cdef int find(
         self,
@@ -88,9 +124,17 @@ cdef class View:
         size_t ef,
         bint exact,
         const Ordinal* excluded,
+        Stop stop,
         vector[vector[Neighbor]]& found,
     ) except -1
     cdef object answers(self, const vector[vector[Neighbor]]& found)
+    cdef const Selection* selection_of(self, Filter filter) except? NULL
+    cdef tuple means(self, size_t count, const Groups* groups, cbool normalize)
+
+
+# A k-means that is being computed.
+cdef class KMeans:
+    cdef unique_ptr[CKMeans] engine
 
 
 # A set of rows of one view.

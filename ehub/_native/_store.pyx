@@ -2,8 +2,9 @@
 
 Nothing here coerces: keys come packed (`Keys`), vectors as contiguous float32 (`ehub._arrays` is
 the door for both). Every call that may wait or compute does so without the GIL; objects may be
-shared by threads. The parts `_keys.pyx` and `_view.pyx` are included here, because all of them
-share C++ objects and those cannot cross from one native module to another.
+shared by threads. The parts `_values.pyx`, `_keys.pyx`, `_view.pyx`, `_table.pyx`, `_erasure.pyx` and
+`_backup.pyx` are included here, because all of them share C++ objects and those cannot cross from one native
+module to another.
 """
 
 import os
@@ -20,37 +21,53 @@ from cpython.buffer cimport (
     PyObject_CheckBuffer,
     PyObject_GetBuffer,
 )
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_Clear
 from cpython.list cimport PyList_New, PyList_SET_ITEM
-from cpython.ref cimport Py_INCREF
+from cpython.ref cimport Py_INCREF, PyObject
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from cython.operator cimport dereference as deref
 from libc.math cimport isfinite, sqrt
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport getenv
 from libc.string cimport memcpy, strcmp
 from libcpp cimport bool as cbool
+from libcpp.algorithm cimport binary_search, sort, unique
+from libcpp.map cimport map as cmap
 from libcpp.memory cimport shared_ptr
-from libcpp.pair cimport pair
+from libcpp.optional cimport optional
+from libcpp.set cimport set as cset
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from ehub._native._engine cimport (
     CFinding,
     CIndexStats,
+    CKMeans,
+    CErasure,
+    CErasureReport,
+    CFileRecord,
+    CStoredFiles,
     Code,
-    Counts,
     CRepairReport,
+    CSnapshot,
     CStore,
+    CStoredRows,
     CTable,
     CVerifyReport,
     CView,
+    CWriteStats,
     Durability,
     GivenLinks,
     GraphFile,
+    Groups,
+    KMeansOptions,
     KeyType,
+    MeanState,
     Metric,
     Neighbor,
+    NoteChange,
+    NoteChanges,
     Ordinal,
     ScanBatch,
     ScanCursor,
@@ -62,19 +79,28 @@ from ehub._native._engine cimport (
     WriteBatch,
     WriteKind,
     WriteResult,
+    average_groups,
+    average_partitions,
+    find_partition,
     first_invalid_row,
     given_links,
     kernels,
     kKeyBytesMax,
     kNoOrdinal,
     next_batch,
+    partition_names,
     posix_file_system,
     select_kernels,
     string_view,
+    table_frozen,
+    table_id,
     table_schema,
     table_space,
+    table_version,
     take,
+    take_snapshot,
     take_view,
+    view_within,
 )
 
 from numpy import asarray as _asarray
@@ -82,12 +108,16 @@ from numpy import empty as _empty
 from numpy import float32 as _float32
 from numpy import float64 as _float64
 from numpy import int64 as _int64
+from numpy import uint8 as _uint8
 from numpy import uint32 as _uint32
+from numpy import uint64 as _uint64
 from numpy.ma import MaskedArray as _MaskedArray
 
 from ehub.errors import (
     ClosedError,
+    ConflictError,
     CorruptionError,
+    DeadlineError,
     DimensionError,
     EhubError,
     ExistsError,
@@ -107,79 +137,23 @@ cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char* data, Py_ssize_t size, const char* errors)
     long long PyLong_AsLongLongAndOverflow(object number, int* overflow) except? -1
     bint PyIndex_Check(object number)
+    bint PyLong_CheckExact(object number)
+    object PySequence_Fast(object iterable, const char* message)
+    Py_ssize_t PySequence_Fast_GET_SIZE(object sequence)
+    PyObject** PySequence_Fast_ITEMS(object sequence)
+
+cdef extern from *:
+    void prefetch "__builtin_prefetch"(const void* address) nogil
+
+ctypedef PyObject* pyobject
 
 
-# --- errors: the one place where a Status becomes an exception ---
-
-_ERRORS = {
-    <int>Code.kNotFound: NotFoundError,
-    <int>Code.kExists: ExistsError,
-    <int>Code.kInvalidArgument: InvalidArgumentError,
-    <int>Code.kDimension: DimensionError,
-    <int>Code.kInvalidVector: InvalidVectorError,
-    <int>Code.kInvalidKey: InvalidKeyError,
-    <int>Code.kFrozen: FrozenError,
-    <int>Code.kReadOnly: ReadOnlyError,
-    <int>Code.kLocked: LockedError,
-    <int>Code.kCorruption: CorruptionError,
-    <int>Code.kFormat: FormatError,
-    <int>Code.kClosed: ClosedError,
-}
-
-
-cdef inline int check(const Status& status) except -1:
-    return 0 if status.ok() else fail(status)
-
-
-cdef int fail(const Status& status) except -1:
-    message = status.message().decode("utf-8", "backslashreplace")
-    if status.code() == Code.kIo:
-        raise StorageError(status.error_number(), message)
-    if status.code() == Code.kOutOfMemory:
-        raise MemoryError(message)
-    raise _ERRORS.get(<int>status.code(), EhubError)(message)
-
-
-# --- small values ---
-
-_METRICS = {"l2": <int>Metric.kL2, "ip": <int>Metric.kInnerProduct, "cosine": <int>Metric.kCosine}
-_KEY_TYPES = {"str": <int>KeyType.kString, "int": <int>KeyType.kInteger}
-_DURABILITIES = {
-    "full": <int>Durability.kFull, "normal": <int>Durability.kNormal, "off": <int>Durability.kOff
-}
-
-
-cdef int choice(str option, object value, dict choices) except -1:
-    if not isinstance(value, str) or value not in choices:
-        expected = ", ".join(f'"{name}"' for name in choices)
-        raise InvalidArgumentError(f"{option} is {value!r}; expected one of {expected}")
-    return choices[value]
-
-
-cdef str name_of(int number, dict choices):
-    return next(name for name, value in choices.items() if value == number)
-
-
-cdef bytes encoded(object name):
-    if not isinstance(name, str):
-        raise TypeError(f"a name is a str, not {type(name).__name__}")
-    try:
-        return name.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidArgumentError(
-            f"the name {name!r} has a lone surrogate at position {error.start}"
-        ) from None
-
-
-cdef list findings_of(vector[CFinding]& findings):
-    return [
-        (os.fsdecode(finding.path), finding.what.decode("utf-8", "backslashreplace"))
-        for finding in findings
-    ]
-
-
+include "_values.pyx"
 include "_keys.pyx"
 include "_view.pyx"
+include "_table.pyx"
+include "_erasure.pyx"
+include "_backup.pyx"
 
 
 # --- a hub ---
@@ -237,7 +211,9 @@ cdef class Store:
         cdef const Schema* schema = &table_schema(deref(handle))
         table.store = self
         table.table = handle
-        table.space = table_space(deref(handle)).decode()
+        table.id = table_id(deref(handle))
+        table.space = text_of(table_space(deref(handle)))
+        table.version = text_of(table_version(deref(handle)))
         table.dims = schema.dims
         table.metric = name_of(<int>schema.metric, _METRICS)
         table.key_type = name_of(<int>schema.key_type, _KEY_TYPES)
@@ -251,9 +227,10 @@ cdef class Store:
             raise ClosedError(f"the hub {self.path!r} is closed")
         return 0
 
-    def create_space(
+    def create_version(
         self,
-        name,
+        space,
+        version,
         uint32_t dims,
         metric,
         key_type,
@@ -261,9 +238,12 @@ cdef class Store:
         uint32_t ef_construction=100,
         uint32_t ef=0,
         float target_recall=0.95,
+        notes=None,
     ):
         cdef Schema schema
-        cdef string encoded_name = encoded(name)
+        cdef string encoded_space = encoded(space)
+        cdef string encoded_version = encoded(version)
+        cdef NoteChanges changes = changes_of(notes)
         cdef shared_ptr[CTable] handle
         cdef Status status
         schema.dims = dims
@@ -274,7 +254,9 @@ cdef class Store:
         schema.index.ef = ef
         schema.index.target_recall = target_recall
         with nogil:
-            status = take(self.engine.get().create_space(encoded_name, schema), &handle)
+            status = take(
+                self.engine.get().create_version(encoded_space, encoded_version, schema, changes), &handle
+            )
         check(status)
         return self.table_of(handle)
 
@@ -287,14 +269,52 @@ cdef class Store:
 
     def spaces(self):
         self.require_open()
-        return [name.decode() for name in self.engine.get().spaces()]
+        return [text_of(name) for name in self.engine.get().spaces()]
 
-    def delete_space(self, name):
+    def get_version(self, space, version):
+        cdef string encoded_space = encoded(space)
+        cdef string encoded_version = encoded(version)
+        cdef shared_ptr[CTable] handle
+        self.require_open()
+        check(take(self.engine.get().version(encoded_space, encoded_version), &handle))
+        return self.table_of(handle)
+
+    def versions(self, space):
+        cdef string encoded_space = encoded(space)
+        cdef vector[shared_ptr[CTable]] handles
+        cdef size_t i
+        self.require_open()
+        handles = self.engine.get().versions(encoded_space)
+        return [self.table_of(handles[i]) for i in range(handles.size())]
+
+    def delete_space(self, name, notes=None):
         cdef string encoded_name = encoded(name)
+        cdef NoteChanges changes = changes_of(notes)
         cdef Status status
         with nogil:
-            status = self.engine.get().drop_space(encoded_name)
+            status = self.engine.get().drop_space(encoded_name, changes)
         check(status)
+
+    def note(self, str name not None):
+        self.require_open()
+        cdef optional[string] text = self.engine.get().note(name.encode())
+        return text_of(text.value()) if text.has_value() else None
+
+    def notes(self, str prefix not None):
+        self.require_open()
+        cdef cmap[string, string] found = self.engine.get().notes(prefix.encode())
+        return {text_of(one.first): text_of(one.second) for one in found}
+
+    def set_notes(self, dict notes not None):
+        cdef NoteChanges changes = changes_of(notes)
+        cdef Status status
+        with nogil:
+            status = self.engine.get().set_notes(changes)
+        check(status)
+
+    @property
+    def names_changes(self):
+        return self.engine.get().names_changes()
 
     def sync(self):
         cdef Status status
@@ -321,6 +341,20 @@ cdef class Store:
             status = take(self.engine.get().verify(), &report)
         check(status)
         return report.files, report.bytes, report.rows, findings_of(report.findings)
+
+    def write_stats(self):
+        self.require_open()
+        cdef CWriteStats stats = self.engine.get().write_stats()
+        return {
+            "log_writes": stats.log_writes,
+            "log_bytes": stats.log_bytes,
+            "log_bytes_due": stats.log_bytes_due,
+            "rows_unsealed": stats.rows_unsealed,
+            "snapshots": stats.snapshots,
+            "syncs": (stats.syncs.counts, stats.syncs.seconds),
+            "checkpoints": (stats.checkpoints.counts, stats.checkpoints.seconds),
+            "is_poisoned": stats.is_poisoned,
+        }
 
     def close(self):
         cdef Status status
@@ -357,235 +391,6 @@ def repair(str path not None):
         report.batches_dropped,
         findings_of(report.dropped),
     )
-
-
-# --- a space ---
-
-@cython.final
-cdef class Table:
-    cdef inline int one_key(self, object key, int64_t* storage, string_view* out) except -1:
-        if not self.integer:
-            return utf8_of(key, -1, self.space, out)
-        int64_of(key, -1, self.space, storage)
-        out[0] = int64_bytes(storage)
-        return 0
-
-    cdef uint64_t write(self, WriteBatch& batch) except? 0xFFFFFFFFFFFFFFFF:
-        cdef WriteResult result
-        cdef Status status
-        batch.table = self.table
-        with nogil:
-            status = take(self.store.engine.get().write(batch), &result)
-        check(status)
-        return result.rows_deleted
-
-    def get(self, key, /):
-        cdef int64_t integer
-        cdef string_view encoded_key
-        cdef shared_ptr[const CView] view
-        cdef cbool found = False
-        cdef Status status
-        self.one_key(key, &integer, &encoded_key)
-        values = _empty(self.dims, _float32)
-        cdef float* out = <float*>data_of(values)
-        with nogil:
-            status = take_view(self.store.engine.get().view(deref(self.table)), &view)
-            if status.ok():
-                status = take(deref(view).get(encoded_key, out), &found)
-        check(status)
-        if not found:
-            raise NotFoundError(f"space {self.space!r} has no key {key!r}")
-        return values
-
-    def contains(self, key, /):
-        cdef int64_t integer
-        cdef string_view encoded_key
-        cdef shared_ptr[const CView] view
-        cdef Ordinal row = kNoOrdinal
-        cdef Status status
-        self.one_key(key, &integer, &encoded_key)
-        with nogil:
-            status = take_view(self.store.engine.get().view(deref(self.table)), &view)
-            if status.ok():
-                status = deref(view).locate(&encoded_key, 1, &row)
-        check(status)
-        return row != kNoOrdinal
-
-    def set(self, key, values, partition=None, /):
-        cdef int64_t integer
-        cdef string_view encoded_key
-        cdef WriteBatch batch
-        cdef Py_buffer buffer
-        self.one_key(key, &integer, &encoded_key)
-        batch.keys.push_back(encoded_key)
-        if partition is not None:
-            batch.partition_names.push_back(bytes_view(partition))
-        if not as_floats(values, self.dims, &buffer):
-            raise TypeError("expected contiguous float32[dims]")
-        try:
-            batch.vectors = <const float*>buffer.buf
-            self.write(batch)
-        finally:
-            PyBuffer_Release(&buffer)
-
-    def multiset(
-        self,
-        Keys keys not None,
-        const float[:, ::1] vectors not None,
-        tuple partitions not None=(),
-        const uint32_t[::1] row_partitions=None,
-    ):
-        cdef WriteBatch batch
-        self.require_fit(keys)
-        if vectors.shape[0] != len(keys) or vectors.shape[1] != self.dims:
-            raise ValueError("expected a vector of this space for each key")
-        if row_partitions is not None and row_partitions.shape[0] != len(keys):
-            raise ValueError("expected a partition for each key")
-        self.store.require_open()
-        if len(keys) == 0:
-            return
-        for name in partitions:
-            batch.partition_names.push_back(bytes_view(name))
-        if row_partitions is not None:
-            batch.row_partitions = &row_partitions[0]
-        batch.vectors = &vectors[0, 0]
-        batch.keys.swap(keys.views)
-        try:
-            self.write(batch)
-        finally:
-            batch.keys.swap(keys.views)
-
-    def multiset_linked(
-        self,
-        Keys keys not None,
-        const float[:, ::1] vectors not None,
-        const uint64_t[::1] begins not None,
-        const uint32_t[::1] targets not None,
-    ):
-        cdef WriteBatch batch
-        cdef GivenLinks links
-        cdef cbool were_taken = False
-        cdef Status status
-        self.require_fit(keys)
-        if vectors.shape[0] != len(keys) or vectors.shape[1] != self.dims:
-            raise ValueError("expected a vector of this space for each key")
-        if begins.shape[0] != len(keys) + 1:
-            raise ValueError("expected links for each key")
-        self.store.require_open()
-        if len(keys) == 0:
-            return False
-        links = given_links(
-            &begins[0], begins.shape[0], &targets[0] if targets.shape[0] else NULL, targets.shape[0]
-        )
-        batch.table = self.table
-        batch.vectors = &vectors[0, 0]
-        batch.keys.swap(keys.views)
-        try:
-            with nogil:
-                status = take(self.store.engine.get().write_linked(batch, links), &were_taken)
-            check(status)
-        finally:
-            batch.keys.swap(keys.views)
-        return were_taken
-
-    def delete(self, key, /):
-        cdef int64_t integer
-        cdef string_view encoded_key
-        cdef WriteBatch batch
-        self.one_key(key, &integer, &encoded_key)
-        batch.kind = WriteKind.kDelete
-        batch.keys.push_back(encoded_key)
-        # Looked up first, so that a key that is missing costs no write.
-        if not self.contains(key) or self.write(batch) == 0:
-            raise NotFoundError(f"space {self.space!r} has no key {key!r}")
-
-    def multidelete(self, Keys keys not None):
-        cdef WriteBatch batch
-        self.require_fit(keys)
-        batch.kind = WriteKind.kDelete
-        batch.keys.swap(keys.views)
-        try:
-            return self.write(batch)
-        finally:
-            batch.keys.swap(keys.views)
-
-    def delete_all(self):
-        cdef WriteBatch batch
-        batch.kind = WriteKind.kDeleteAll
-        return self.write(batch)
-
-    def compact(self):
-        cdef Status status
-        with nogil:
-            status = self.store.engine.get().compact(deref(self.table))
-        check(status)
-
-    def wait_indexed(self):
-        cdef Status status
-        with nogil:
-            status = self.store.engine.get().wait_indexed(deref(self.table))
-        check(status)
-
-    def optimize(self):
-        cdef Status status
-        with nogil:
-            status = self.store.engine.get().optimize(deref(self.table))
-        check(status)
-
-    def index_stats(self):
-        self.row_count()  # says so if the hub is closed or the space gone
-        cdef CIndexStats stats = self.store.engine.get().index_stats(deref(self.table))
-        return {
-            "rows": stats.rows,
-            "rows_indexed": stats.rows_indexed,
-            "rows_scanned": stats.rows_scanned,
-            "segments": stats.segments,
-            "bytes": stats.bytes,
-            "unreachable": stats.unreachable,
-            "rebuilds": stats.rebuilds,
-            "rows_building": stats.rows_building,
-            "rows_per_second": stats.rows_per_second,
-            "ef": stats.ef,
-            "code_bits": stats.code_bits,
-        }
-
-    def row_count(self):
-        cdef uint64_t rows = 0
-        check(take(self.store.engine.get().row_count(deref(self.table)), &rows))
-        return rows
-
-    def stats(self):
-        self.row_count()  # says so if the hub is closed or the space gone
-        cdef TableStats stats = self.store.engine.get().stats(deref(self.table))
-        return stats.rows, [
-            (segment.id, segment.rows, segment.rows_dead, segment.bytes)
-            for segment in stats.segments
-        ]
-
-    def partitions(self):
-        cdef Counts counts
-        cdef Status status
-        with nogil:
-            status = take(self.store.engine.get().partitions(deref(self.table)), &counts)
-        check(status)
-        return {count.first.decode(): count.second for count in counts}
-
-    def view(self):
-        cdef View view = View.__new__(View)
-        check(take_view(self.store.engine.get().view(deref(self.table)), &view.view))
-        view.table = self
-        return view
-
-    cdef int require_fit(self, Keys keys) except -1:
-        if keys.integer != self.integer:
-            raise TypeError(f"expected {self.key_type} keys")
-        return 0
-
-
-cdef string_view bytes_view(object name) except *:
-    if not isinstance(name, bytes):
-        raise TypeError("expected a name in UTF-8")
-    return string_view(PyBytes_AS_STRING(name), <size_t>PyBytes_GET_SIZE(name))
 
 
 # --- instruction set ---

@@ -1,6 +1,12 @@
 # Reading: a space at one point in time, and what comes out of it. A part of _store.pyx.
 
 @cython.final
+cdef class Stop:
+    def set(self):
+        self.wanted.store(True)
+
+
+@cython.final
 cdef class View:
     @property
     def seq(self):
@@ -28,8 +34,7 @@ cdef class View:
         for i in range(rows.size()):
             if rows[i] == kNoOrdinal:
                 raise NotFoundError(
-                    f"space {self.table.space!r} has no key {keys.key_at(i)!r} "
-                    f"(key {i} of {rows.size()})"
+                    f"{self.place} has no key {keys.key_at(i)!r} (key {i} of {rows.size()})"
                 )
         return 0
 
@@ -56,10 +61,47 @@ cdef class View:
         check(status)
         return integer_array(keys) if self.table.integer else string_array(keys)
 
+    def get(self, key, /):
+        cdef int64_t integer
+        cdef string_view encoded_key
+        cdef cbool found = False
+        cdef Status status
+        self.table.one_key(key, &integer, &encoded_key)
+        values = _empty(self.table.dims, _float32)
+        cdef float* out = <float*>data_of(values)
+        with nogil:
+            status = take(deref(self.view).get(encoded_key, out), &found)
+        check(status)
+        if not found:
+            raise NotFoundError(f"{self.place} has no key {key!r}")
+        return values
+
+    def contains(self, key, /):
+        cdef int64_t integer
+        cdef string_view encoded_key
+        cdef Ordinal row = kNoOrdinal
+        cdef Status status
+        self.table.one_key(key, &integer, &encoded_key)
+        with nogil:
+            status = deref(self.view).locate(&encoded_key, 1, &row)
+        check(status)
+        return row != kNoOrdinal
+
     def multiget(self, Keys keys not None):
         cdef vector[Ordinal] rows
         self.require_all(keys, rows)
         return self.gather(rows)
+
+    def births(self, Keys keys not None):
+        cdef vector[Ordinal] rows
+        cdef Status status
+        self.locate(keys, rows)
+        born = _empty(rows.size(), _uint64)
+        cdef uint64_t* out = <uint64_t*>data_of(born)
+        with nogil:
+            status = deref(self.view).births(rows.data(), rows.size(), out)
+        check(status)
+        return born
 
     def multiget_found(self, Keys keys not None):
         cdef vector[Ordinal] rows
@@ -94,17 +136,22 @@ cdef class View:
         Filter filter=None,
         size_t ef=0,
         bint exact=False,
+        Stop stop=None,
     ):
-        return self.search(queries, k, distance_max, filter, ef, exact, NULL)
+        return self.search(queries, k, distance_max, filter, ef, exact, NULL, stop)
 
     # One query alone, for which every microsecond of the way there counts.
-    def nearest_one(self, query, size_t k, float distance_max, size_t ef, bint exact):
+    def nearest_one(
+        self, query, size_t k, float distance_max, size_t ef, bint exact, Stop stop=None
+    ):
         cdef Py_buffer buffer
         cdef vector[vector[Neighbor]] found
         if not as_floats(query, self.table.dims, &buffer):
             raise TypeError("expected contiguous float32[dims]")
         try:
-            self.find(<const float*>buffer.buf, 1, k, distance_max, NULL, ef, exact, NULL, found)
+            self.find(
+                <const float*>buffer.buf, 1, k, distance_max, NULL, ef, exact, NULL, stop, found
+            )
         finally:
             PyBuffer_Release(&buffer)
         keys, distances, _ = self.answers(found)
@@ -118,10 +165,20 @@ cdef class View:
         Filter filter=None,
         size_t ef=0,
         bint exact=False,
+        Stop stop=None,
     ):
         cdef vector[Ordinal] rows
         self.require_all(keys, rows)
-        return self.search(self.gather(rows), k, distance_max, filter, ef, exact, rows.data())
+        return self.search(
+            self.gather(rows), k, distance_max, filter, ef, exact, rows.data(), stop
+        )
+
+    cdef const Selection* selection_of(self, Filter filter) except? NULL:
+        if filter is None:
+            return NULL
+        if filter.view is not self:
+            raise ValueError("a filter belongs to the view that made it")
+        return &filter.selection
 
     cdef object search(
         self,
@@ -132,18 +189,17 @@ cdef class View:
         size_t ef,
         bint exact,
         const Ordinal* excluded,
+        Stop stop,
     ):
         cdef vector[vector[Neighbor]] found
-        cdef const Selection* selection = NULL
+        cdef const Selection* selection = self.selection_of(filter)
         cdef size_t m = queries.shape[0]
         if queries.shape[1] != self.table.dims:
             raise ValueError("expected queries of this space")
-        if filter is not None:
-            if filter.view is not self:
-                raise ValueError("a filter belongs to the view that made it")
-            selection = &filter.selection
         if m != 0:
-            self.find(&queries[0, 0], m, k, distance_max, selection, ef, exact, excluded, found)
+            self.find(
+                &queries[0, 0], m, k, distance_max, selection, ef, exact, excluded, stop, found
+            )
         return self.answers(found)
 
     cdef int find(
@@ -156,6 +212,7 @@ cdef class View:
         size_t ef,
         bint exact,
         const Ordinal* excluded,
+        Stop stop,
         vector[vector[Neighbor]]& found,
     ) except -1:
         cdef SearchOptions options
@@ -166,6 +223,8 @@ cdef class View:
         options.ef = ef
         options.exact = exact
         options.excluded = excluded
+        if stop is not None:
+            options.stopped = &stop.wanted
         require_valid(queries, m, self.table.dims, deref(self.view).schema().metric)
         with nogil:
             self.table.store.engine.get().note_search(deref(self.table.table))
@@ -206,21 +265,181 @@ cdef class View:
             )
         return links
 
-    def weighted_sum(self, Keys keys not None, const double[::1] weights=None):
+    # Around a vector that was made of stored ones, none of which is in the answer.
+    def recommend(
+        self,
+        const float[:, ::1] queries not None,
+        Keys examples not None,
+        size_t k,
+        float distance_max,
+        Filter filter=None,
+        size_t ef=0,
+        bint exact=False,
+        Stop stop=None,
+    ):
         cdef vector[Ordinal] rows
-        cdef Status status
-        cdef const double* factors = NULL
-        if weights is not None:
-            if weights.shape[0] != len(keys):
-                raise ValueError("expected a weight for each key")
-            factors = &weights[0] if len(keys) else NULL
-        self.require_all(keys, rows)
-        sums = _empty(self.table.dims, _float64)
-        cdef double* out = <double*>data_of(sums)
+        cdef vector[vector[Neighbor]] found
+        cdef vector[vector[Neighbor]] kept
+        cdef size_t i
+        if queries.shape[0] != 1 or queries.shape[1] != self.table.dims:
+            raise ValueError("expected one query of this space")
+        self.require_all(examples, rows)
+        sort(rows.begin(), rows.end())
+        rows.erase(unique(rows.begin(), rows.end()), rows.end())
+        self.find(
+            &queries[0, 0],
+            1,
+            k + rows.size(),
+            distance_max,
+            self.selection_of(filter),
+            ef,
+            exact,
+            NULL,
+            stop,
+            found,
+        )
+        kept.resize(1)
+        for i in range(found[0].size()):
+            if kept[0].size() < k and not binary_search(rows.begin(), rows.end(), found[0][i].row):
+                kept[0].push_back(found[0][i])
+        keys, distances, _ = self.answers(kept)
+        return keys, distances
+
+    def within(self, tuple partitions not None):
+        cdef View view = View.__new__(View)
+        cdef vector[uint32_t] numbers = self.table.numbers_of(partitions)
+        view.table = self.table
+        names = ", ".join(repr(name.decode()) for name in partitions[:_NAMES_SHOWN])
+        view.place = f"partition {names} of space {self.table.space!r}"
         with nogil:
-            status = deref(self.view).weighted_sum(rows.data(), factors, rows.size(), out)
+            view.view = view_within(deref(self.view), numbers)
+        return view
+
+    def partitions(self):
+        cdef vector[uint64_t] counts
+        cdef Status status
+        cdef list names = self.table.partition_names()
+        cdef uint32_t count = <uint32_t>len(names)
+        with nogil:
+            status = take(deref(self.view).partition_counts(count), &counts)
         check(status)
-        return sums
+        return {name: counts[i + 1] for i, name in enumerate(names) if counts[i + 1] != 0}
+
+    def averages(
+        self,
+        Keys keys not None,
+        const uint64_t[::1] begins not None,
+        const double[::1] weights=None,
+        bint normalize=False,
+        bint skips_missing=False,
+    ):
+        cdef vector[Ordinal] rows
+        cdef Groups groups
+        cdef size_t count = begins.shape[0] - 1
+        if weights is not None and weights.shape[0] != len(keys):
+            raise ValueError("expected a weight for each key")
+        if begins[0] != 0 or begins[count] != <size_t>len(keys):
+            raise ValueError("expected groups of all keys")
+        if skips_missing:
+            self.locate(keys, rows)
+        else:
+            self.require_all(keys, rows)
+        groups.rows = rows.data()
+        groups.weights = NULL
+        if weights is not None and not rows.empty():
+            groups.weights = &weights[0]
+        groups.begins = &begins[0]
+        groups.count = count
+        return self.means(count, &groups, normalize)
+
+    def partition_averages(self, bint normalize=False):
+        cdef list names = self.table.partition_names()
+        return (names, *self.means(len(names), NULL, normalize))
+
+    # Of groups or, without, of that many partitions.
+    cdef tuple means(self, size_t count, const Groups* groups, cbool normalize):
+        cdef Status status
+        means = _empty((count, self.table.dims), _float32)
+        found = _empty(count, _int64)
+        states = _empty(count, _uint8)
+        cdef float* out = <float*>data_of(means)
+        cdef int64_t* found_out = <int64_t*>data_of(found)
+        cdef MeanState* states_out = <MeanState*>data_of(states)
+        with nogil:
+            if groups != NULL:
+                status = average_groups(
+                    deref(self.view), deref(groups), normalize, 0, out, found_out, states_out
+                )
+            else:
+                status = average_partitions(
+                    deref(self.view), <uint32_t>count, normalize, out, found_out, states_out
+                )
+        check(status)
+        return means, found, states
+
+    def kmeans(self, size_t k, uint64_t seed, uint64_t sample=0):
+        cdef KMeans kmeans = KMeans.__new__(KMeans)
+        cdef KMeansOptions options
+        cdef Status status
+        options.k = k
+        options.seed = seed
+        options.sample = sample
+        with nogil:
+            status = take(CKMeans.start(self.view, options), &kmeans.engine)
+        check(status)
+        return kmeans
+
+
+@cython.final
+cdef class KMeans:
+    def step(self):
+        cdef uint64_t changed = 0
+        cdef Status status
+        with nogil:
+            status = take(self.engine.get().step(), &changed)
+        check(status)
+        return changed
+
+    @property
+    def rows(self):
+        return self.engine.get().row_count()
+
+    @property
+    def inertia(self):
+        return self.engine.get().inertia()
+
+    def centroids(self):
+        cdef size_t k = self.engine.get().k()
+        cdef size_t dims = self.engine.get().dims()
+        centroids = _empty((k, dims), _float32)
+        memcpy(data_of(centroids), self.engine.get().centroids(), k * dims * sizeof(float))
+        return centroids
+
+    def counts(self):
+        cdef vector[int64_t] counts = self.engine.get().counts()
+        array = _empty(counts.size(), _int64)
+        memcpy(data_of(array), counts.data(), counts.size() * sizeof(int64_t))
+        return array
+
+
+def changed_keys(Snapshot then not None, Snapshot now not None):
+    cdef View earlier = View.__new__(View)
+    cdef View later = View.__new__(View)
+    cdef View newest = then.table.view()
+    cdef vector[Ordinal] gone
+    cdef vector[Ordinal] come
+    cdef Status status
+    if then.table.id != now.table.id:
+        raise ValueError("expected two snapshots of one version")
+    earlier.table = later.table = then.table
+    earlier.view = deref(then.held().view()).over(deref(newest.view).state())
+    later.view = deref(now.held().view()).over(deref(newest.view).state())
+    with nogil:
+        status = take(deref(earlier.view).rows_not_in(deref(later.view)), &gone)
+        if status.ok():
+            status = take(deref(later.view).rows_not_in(deref(earlier.view)), &come)
+    check(status)
+    return earlier.keys_of(gone), later.keys_of(come)
 
 
 cdef int require_valid(const float* queries, size_t m, size_t dims, Metric metric) except -1:

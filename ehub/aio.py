@@ -1,0 +1,261 @@
+"""A hub on a server, for asyncio: the names of embedded use, awaited. Needs `ehub[server]`.
+
+    import ehub.aio
+
+    async with await ehub.aio.connect("localhost:7462") as hub:
+        items = await hub.get_space("items")
+        await items.multiset(keys, vectors)
+        await items.nearest_neighbors(10, vector=query)
+        async for keys, vectors in items.scan():
+            ...
+
+Each class here has the methods of its namesake in `ehub`, with the same signatures, as coroutines.
+What is iterated there is an asynchronous iterator here, and `multiset()` takes one, too. Properties
+that the server is asked for (`current`, `model`, `lineage`, `created`, `frozen`, `read_only`) are
+awaited. In place of what cannot be awaited: `await items.count()` for `len(items)`, `await
+items.contains(key)` for `key in items`, `get`, `set` and `delete` for brackets.
+
+All of it belongs to the event loop that it was made on. A cancelled task cancels its call.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ehub import hub as _hub
+from ehub import migration as _migration
+from ehub import named_average as _named_average
+from ehub import partition as _partition
+from ehub import snapshot as _snapshot
+from ehub import space as _space
+from ehub import version as _version
+from ehub.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from ehub.client.transport import ClientTls
+
+try:
+    from ehub.client.aio_transport import AioTransport
+    from ehub.client.bridge import iterate, iterated, run
+    from ehub.client.connection import connected, options_for
+except ImportError as error:
+    raise UnavailableError(
+        f"a hub on a server needs the extra: pip install 'ehub[server]' ({error})"
+    ) from error
+
+__all__ = ["Averages", "Hub", "Migration", "Partition", "Snapshot", "Space", "Version", "connect"]
+
+# Properties for which the server is asked.
+ASKED = frozenset({"created", "current", "frozen", "lineage", "model", "read_only"})
+# Methods whose answer is iterated.
+ITERATED = frozenset({"iterator", "missing", "scan"})
+# What has no counterpart: a copy is a hub of embedded use, whose refresh would block the loop; a
+# dataset reads files; and Arrow's readers pull.
+LEFT_OUT = frozenset({"download_snapshot", "to_arrow_batches", "to_torch_dataset"})
+
+
+async def connect(
+    address: str,
+    *,
+    token: str | None = None,
+    tls: ClientTls | bool | None = None,
+    timeout_seconds: float | None = None,
+    retry_seconds: float = 5.0,
+) -> Hub:
+    """The hub on the server at "host:port", for the running event loop: as `ehub.connect()`."""
+    options = options_for(address, token, tls, timeout_seconds, retry_seconds)
+    hub: Hub = wrapped(await run(connected, options, AioTransport(options)))
+    return hub
+
+
+class Mirror:
+    """Something of a server, awaited."""
+
+    __slots__ = ("_waits",)
+
+    def __init__(self, waits: Any) -> None:
+        self._waits = waits
+
+    def __repr__(self) -> str:
+        return repr(self._waits).replace("<ehub.", "<ehub.aio.", 1)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} cannot be pickled: connect where you need it")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mirror) and self._waits == other._waits
+
+    def __hash__(self) -> int:
+        return hash(self._waits)
+
+
+class View(Mirror):
+    """What can be read."""
+
+    __slots__ = ()
+
+    async def count(self) -> int:
+        """How many rows."""
+        return await run(len, self._waits)
+
+    async def contains(self, key: object) -> bool:
+        """Whether a key is there."""
+        return await run(lambda: key in self._waits)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return iterate(lambda: iter(self._waits))
+
+
+class Closing(Mirror):
+    """What is closed at the end of an `async with` block."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> Any:
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await run(self._waits.close)
+
+
+class Hub(Closing):
+    """`ehub.Hub`, awaited."""
+
+    __slots__ = ()
+
+    async def contains(self, name: object) -> bool:
+        """Whether there is a space of that name."""
+        return await run(lambda: name in self._waits)
+
+
+class Version(View):
+    """`ehub.Version`, awaited."""
+
+    __slots__ = ()
+
+
+class Space(Version):
+    """`ehub.Space`, awaited."""
+
+    __slots__ = ()
+
+
+class Partition(View):
+    """`ehub.Partition`, awaited."""
+
+    __slots__ = ()
+
+
+class Averages(View):
+    """`ehub.Averages`, awaited."""
+
+    __slots__ = ()
+
+
+class Snapshot(View, Closing):
+    """`ehub.Snapshot`, awaited."""
+
+    __slots__ = ()
+
+
+class Migration(Mirror):
+    """`ehub.Migration`, awaited."""
+
+    __slots__ = ()
+
+
+# By class of embedded use, the more special ones first.
+MIRRORS: list[tuple[type[Any], type[Mirror]]] = [
+    (_hub.Hub, Hub),
+    (_space.Space, Space),
+    (_version.Version, Version),
+    (_snapshot.Snapshot, Snapshot),
+    (_partition.Partition, Partition),
+    (_named_average.Averages, Averages),
+    (_migration.Migration, Migration),
+]
+
+
+def wrapped(value: Any) -> Any:
+    """What a method returned, awaited from now on."""
+    if isinstance(value, tuple) and type(value) is tuple:
+        return tuple(map(wrapped, value))
+    for kind, mirror in MIRRORS:
+        if isinstance(value, kind):
+            return mirror(value)
+    return value
+
+
+def unwrapped(value: Any) -> Any:
+    """What a method was given, as embedded use has it."""
+    if isinstance(value, Mirror):
+        return value._waits
+    if isinstance(value, AsyncIterable):
+        return iterated(value)
+    return value
+
+
+def given(args: tuple[Any, ...], options: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """All that a method was given."""
+    return list(map(unwrapped, args)), {name: unwrapped(one) for name, one in options.items()}
+
+
+def awaited(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """A method as a coroutine."""
+
+    @functools.wraps(call)
+    async def method(self: Mirror, *args: Any, **options: Any) -> Any:
+        plain, named = given(args, options)
+        return wrapped(await run(getattr(self._waits, name), *plain, **named))
+
+    return method
+
+
+def stepped(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """A method whose answer is iterated."""
+
+    @functools.wraps(call)
+    def method(self: Mirror, *args: Any, **options: Any) -> AsyncIterator[Any]:
+        plain, named = given(args, options)
+        return iterate(lambda: getattr(self._waits, name)(*plain, **named))
+
+    return method
+
+
+def asked(name: str, documentation: str | None) -> property:
+    """A property for which the server is asked."""
+
+    async def ask(self: Mirror) -> Any:
+        return wrapped(await run(getattr, self._waits, name))
+
+    return property(ask, doc=documentation)
+
+
+def known(name: str, documentation: str | None) -> property:
+    """A property that is known here."""
+    return property(lambda self: wrapped(getattr(self._waits, name)), doc=documentation)
+
+
+def fill(mirror: type[Mirror], kind: type[Any]) -> None:
+    """Give a mirror the public methods and properties of a class."""
+    for name, member in inspect.getmembers(kind):
+        if name.startswith("_") or name in LEFT_OUT:
+            continue
+        if isinstance(member, property):
+            make = asked if name in ASKED else known
+            setattr(mirror, name, make(name, member.__doc__))
+        elif inspect.isfunction(member):
+            setattr(mirror, name, (stepped if name in ITERATED else awaited)(name, member))
+
+
+for _kind, _mirror in MIRRORS:
+    fill(_mirror, _kind)
