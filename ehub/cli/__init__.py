@@ -15,33 +15,63 @@ from typing import Annotated
 import typer
 
 import ehub
-from ehub.cli import benchmark, exporting, importing, reading, trial, upkeep
-from ehub.cli.app import Failure, Interrupted, app
+from ehub.cli import (
+    access,
+    averaging,
+    backups,
+    benchmark,
+    erasing,
+    exporting,
+    importing,
+    reading,
+    serving,
+    times,
+    top,
+    trial,
+    upkeep,
+    versions,
+)
+from ehub.cli.app import EXIT_FAILED, Failure, Interrupted, app
 from ehub.formats import InputError
 
 __all__ = [
+    "access",
     "app",
+    "averaging",
+    "backups",
     "benchmark",
+    "erasing",
     "exporting",
     "importing",
     "main",
     "reading",
     "run",
+    "serving",
+    "times",
+    "top",
     "trial",
     "upkeep",
+    "versions",
 ]
 
-EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 # What to do about an error, by its type; the first that fits.
 HINTS: list[tuple[type[BaseException], str]] = [
-    (ehub.LockedError, "one process writes at a time: end the other one, or wait for it"),
+    (
+        ehub.LockedError,
+        "one process writes at a time: end the other one, or wait for it; of a hub that is served, "
+        "ehub auth takes host:port in place of the directory",
+    ),
     (ehub.CorruptionError, "ehub verify HUB lists the damage; ehub repair HUB keeps what is sound"),
     (ehub.FormatError, "the hub is of another release of ehub: see ehub --version"),
     (ehub.ReadOnlyError, "the disk may be full or failing: see to it, then open the hub again"),
+    (
+        ehub.PermissionDeniedError,
+        "--token or EMBEDDINGHUB_TOKEN gives the server the API key of somebody who may",
+    ),
     (PermissionError, "the user that runs ehub must own the hub's files"),
 ]
 

@@ -10,11 +10,14 @@ from typing import Annotated
 import typer
 
 import ehub
+from ehub.view import View
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 the command failed, or verify found damage; "
     "2 wrong usage; 130 interrupted by Ctrl-C."
 )
+
+EXIT_FAILED = 1
 
 app = typer.Typer(
     name="ehub",
@@ -56,6 +59,16 @@ HubOrDefault = Annotated[
     ),
 ]
 SpaceName = Annotated[str, typer.Argument(metavar="SPACE", help="The space's name.")]
+VersionName = Annotated[
+    str | None,
+    typer.Option(
+        "--version", metavar="NAME", help="A version of the space, or an alias; default: its own."
+    ),
+]
+AtTag = Annotated[
+    str | None,
+    typer.Option("--at", metavar="TAG", help="The version as it was at a tag or a snapshot."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
@@ -86,7 +99,45 @@ def find_space(hub: ehub.Hub, name: str) -> ehub.Space:
     raise Failure(f"no space {name!r} in this hub", hint)
 
 
-def parse_keys(space: ehub.Space, texts: Iterable[str]) -> list[str] | list[int]:
+def find_version(hub: ehub.Hub, space: str, version: str | None) -> ehub.Version:
+    """A version of a space by its name or an alias; without one, what the space reads and writes.
+
+    If there is none, the failure says which there are.
+    """
+    items = find_space(hub, space)
+    if version is None:
+        return items.current
+    known = [*items.versions(), *items.aliases()]
+    if version not in known:
+        raise Failure(
+            f"space {space!r} has no version {version!r}", f"there are: {', '.join(known)}"
+        )
+    return items.version(version)
+
+
+def find_snapshot(hub: ehub.Hub, space: str, version: str | None, at: str) -> ehub.Snapshot:
+    """A version as it was at a tag, good while the hub is open.
+
+    If there is no such tag, the failure says which there are.
+    """
+    found = find_version(hub, space, version)
+    known = [tag.name for tag in (*found.tags(), *found.snapshots())]
+    if at not in known:
+        there = f"there are: {', '.join(known)}" if known else "it has none: ehub tag makes one"
+        raise Failure(f"version {found.name!r} of space {space!r} has no tag {at!r}", there)
+    return found.at(at)
+
+
+def view_of(
+    hub: ehub.Hub, space: str, version: str | None = None, at: str | None = None
+) -> ehub.Version | ehub.Snapshot:
+    """What a command reads: a version, as it is now or was at a tag; good while the hub is open."""
+    if at is None:
+        return find_version(hub, space, version)
+    return find_snapshot(hub, space, version, at)
+
+
+def parse_keys(space: View | ehub.Averages, texts: Iterable[str]) -> list[str] | list[int]:
     """Keys as typed on the command line, as this space has them."""
     if space.key_type == "str":
         return list(texts)
@@ -96,7 +147,7 @@ def parse_keys(space: ehub.Space, texts: Iterable[str]) -> list[str] | list[int]
             keys.append(int(text))
         except ValueError:
             raise typer.BadParameter(
-                f"{text!r} is not an integer, and keys of space {space.name!r} are"
+                f"{text!r} is not an integer, and keys of {space.name!r} are"
             ) from None
     return keys
 

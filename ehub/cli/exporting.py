@@ -10,12 +10,12 @@ from typing import Annotated
 import numpy as np
 import typer
 
-import ehub
 from ehub.cli import output
-from ehub.cli.app import Failure, Hub, Json, app, find_space, open_to_read
+from ehub.cli.app import AtTag, Failure, Hub, Json, VersionName, app, open_to_read, view_of
 from ehub.formats import Keys, Sink, SinkSchema, open_sink
 from ehub.formats.sink import SINKS, StreamSink
 from ehub.types import KeyArray
+from ehub.view import View
 
 BATCH_BYTES = 16 << 20  # of vectors
 STDOUT = Path("-")
@@ -32,6 +32,8 @@ def export_space(
     ],
     space: Annotated[str, typer.Option(help="The space to export.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT if it exists.")] = False,
+    version: VersionName = None,
+    at: AtTag = None,
     as_json: Json = False,
 ) -> None:
     """Write all keys and vectors of a space to a file.
@@ -46,7 +48,7 @@ def export_space(
     if out != STDOUT and out.suffix.lower() not in SINKS:
         raise typer.BadParameter(f"{out}: a name must end in one of: {', '.join(SINKS)}")
     with open_to_read(hub) as store:
-        items = find_space(store, space)
+        items = view_of(store, space, version, at)
         schema = SinkSchema(len(items), items.dims, items.metric, items.key_type)
         if out == STDOUT:
             copy(items, StreamSink(sys.stdout, schema))
@@ -60,7 +62,7 @@ def export_space(
         output.say(f"wrote {schema.rows:,} rows of space {space!r} to {out}")
 
 
-def export_to_file(space: ehub.Space, out: Path, schema: SinkSchema, *, force: bool) -> None:
+def export_to_file(space: View, out: Path, schema: SinkSchema, *, force: bool) -> None:
     """Write to temporary names beside OUT; rename when complete, remove on any failure."""
     part = out.with_name(f".{out.stem}.partial{out.suffix}")
     companions = SINKS[out.suffix.lower()].companions
@@ -78,7 +80,7 @@ def export_to_file(space: ehub.Space, out: Path, schema: SinkSchema, *, force: b
                 temporary.unlink()
 
 
-def copy(space: ehub.Space, sink: Sink) -> None:
+def copy(space: View, sink: Sink) -> None:
     """Write all rows."""
     batch_rows = max(1, BATCH_BYTES // (4 * sink.schema.dims))
     complete = False

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
@@ -26,7 +27,16 @@ import typer
 
 import ehub
 from ehub.cli import output
-from ehub.cli.app import Failure, Hub, Interrupted, Json, app, find_space, open_to_read
+from ehub.cli.app import (
+    Failure,
+    Hub,
+    Interrupted,
+    Json,
+    app,
+    find_space,
+    find_version,
+    open_to_read,
+)
 from ehub.formats import (
     InputError,
     Keys,
@@ -36,7 +46,7 @@ from ehub.formats import (
     convert_keys,
     open_source,
 )
-from ehub.hub import DIMS_MAX
+from ehub.space import DIMS_MAX
 from ehub.types import Metric
 
 BATCH_BYTES = 32 << 20  # of vectors, unless --batch-rows says otherwise
@@ -58,9 +68,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Target:
-    """The space that the files go to, as it is or is to be made."""
+    """The space, or the version of one, that the files go to, as it is or is to be made."""
 
     name: str
+    version: str | None  # None: what the space itself writes
     dims: int
     metric: Metric
     key_type: KeyType
@@ -136,6 +147,12 @@ def import_files(
     hub: Hub,
     files: Files,
     space: Annotated[str, typer.Option(help="The space to import into.")],
+    version: Annotated[
+        str | None,
+        typer.Option(
+            "--version", metavar="NAME", help="A version of an existing space, made if missing."
+        ),
+    ] = None,
     keys: KeysFrom = None,
     no_keys: NoKeys = False,
     vectors: VectorsFrom = None,
@@ -169,7 +186,7 @@ def import_files(
     plan = make_plan(files, Selection(keys, no_keys, vectors, header))
     if dims is not None and dims != plan.dims:
         raise Failure(f"the files have {plan.dims} dims, not {dims}")
-    target = find_target(hub, space, plan, metric, key_type, create=create)
+    target = find_target(hub, space, version, plan, metric, key_type, create=create)
     started = time.perf_counter()
     progress = Progress()
     rows_at_once = batch_rows or max(1, BATCH_BYTES // (4 * plan.dims))
@@ -223,6 +240,7 @@ def refuse_mixture(what: str, values: dict[Any, Path]) -> None:
 def find_target(
     hub: Path,
     name: str,
+    version: str | None,
     plan: Plan,
     metric: Metric | None,
     key_type: KeyType | None,
@@ -232,51 +250,74 @@ def find_target(
     """The space as it is, if the files and options fit it, or as it is to be made."""
     try:
         with open_to_read(hub) as store:
-            if name in store or not create:
-                return check_space(find_space(store, name), plan, metric, key_type)
+            if name in store or version is not None or not create:
+                items = find_space(store, name)
+                if version is None:
+                    return check_space(items, version, plan, metric, key_type)
+                if version in (*items.versions(), *items.aliases()) or not create:
+                    found = find_version(store, name, version)
+                    return check_space(found, version, plan, metric, key_type)
     except ehub.NotFoundError:  # no such hub
-        if not create:
+        if version is not None or not create:
             raise
     if metric is None and plan.metric not in (None, *METRICS):
         raise Failure(f"the files' metric is {plan.metric!r}", "say --metric, cosine, l2 or ip")
     chosen = metric or cast("Metric", plan.metric) or "cosine"
-    return Target(name, plan.dims, chosen, key_type or plan.key_type)
+    return Target(name, version, plan.dims, chosen, key_type or plan.key_type)
 
 
 def check_space(
-    space: ehub.Space, plan: Plan, metric: Metric | None, key_type: KeyType | None
+    view: ehub.Version,
+    version: str | None,
+    plan: Plan,
+    metric: Metric | None,
+    key_type: KeyType | None,
 ) -> Target:
-    """An existing space, if the files and options fit it."""
-    if space.dims != plan.dims:
+    """An existing space or version, if the files and options fit it."""
+    what = f"space {view.space!r}" if version is None else f"version {version!r}"
+    if view.dims != plan.dims:
         raise Failure(
-            f"the files have {plan.dims} dims, space {space.name!r} has {space.dims}",
-            "import into another space: --space NAME",
+            f"the files have {plan.dims} dims, {what} has {view.dims}",
+            "import into another space or version: --space NAME, --version NAME",
         )
-    if metric is not None and metric != space.metric:
-        raise Failure(f"space {space.name!r} has metric {space.metric}, not {metric}")
-    if key_type is not None and key_type != space.key_type:
-        raise Failure(f"space {space.name!r} has {space.key_type} keys, not {key_type}")
-    return Target(space.name, space.dims, space.metric, space.key_type)
+    if metric is not None and metric != view.metric:
+        raise Failure(f"{what} has metric {view.metric}, not {metric}")
+    if key_type is not None and key_type != view.key_type:
+        raise Failure(f"{what} has {view.key_type} keys, not {key_type}")
+    return Target(view.space, version, view.dims, view.metric, view.key_type)
 
 
 @contextmanager
-def opened(store: ehub.Hub, target: Target, progress: Progress) -> Iterator[ehub.Space]:
-    """The space, made if it is missing, and deleted again if then nothing comes to be in it."""
-    made = target.name not in store
-    if made:
-        store.create_space(target.name, target.dims, metric=target.metric, key_type=target.key_type)
+def opened(store: ehub.Hub, target: Target, progress: Progress) -> Iterator[ehub.Version]:
+    """Where the rows go, made if it is missing, and deleted again if nothing comes to be in it."""
+    undo: Callable[[], None] | None = None
+    if target.version is None:
+        if target.name not in store:
+            store.create_space(
+                target.name, target.dims, metric=target.metric, key_type=target.key_type
+            )
+            undo = partial(store.delete_space, target.name)
+        items: ehub.Version = store.get_space(target.name)
+    else:
+        space = store.get_space(target.name)
+        if target.version not in (*space.versions(), *space.aliases()):
+            space.create_version(
+                target.version, dims=target.dims, metric=target.metric, key_type=target.key_type
+            )
+            undo = partial(space.delete_version, target.version)
+        items = space.version(target.version)
     try:
-        yield store.get_space(target.name)
+        yield items
     except BaseException:
-        if made and not progress.done:
+        if undo is not None and not progress.done:
             with suppress(ehub.EhubError):
-                store.delete_space(target.name)
+                undo()
         raise
 
 
 def copy(
     todo: Iterable[Block],
-    space: ehub.Space,
+    space: ehub.Version,
     progress: Progress,
     resume: bool,
     bar: Any,
@@ -301,7 +342,7 @@ def copy(
     return True
 
 
-def write(space: ehub.Space, block: Block) -> None:
+def write(space: ehub.Version, block: Block) -> None:
     """Store a block as one batch; an error then says where the block lies in the file."""
     try:
         space.multiset(block.keys, block.vectors)
@@ -336,7 +377,7 @@ def blocks(plan: Plan, key_type: KeyType, batch_rows: int) -> Iterator[Block]:
         first_row += start
 
 
-def is_stored(space: ehub.Space, block: Block) -> bool:
+def is_stored(space: ehub.Version, block: Block) -> bool:
     """Whether the space holds these keys with exactly these vectors."""
     stored, found = space.multiget(block.keys, default=None)
     same = np.array_equal(np.asarray(stored).view(np.uint32), block.vectors.view(np.uint32))

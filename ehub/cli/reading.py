@@ -1,4 +1,4 @@
-"""Commands that read: info, spaces, get, search. They open the hub beside its writer."""
+"""Commands that read: they open the hub beside its writer."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ from numpy.typing import NDArray
 import ehub
 from ehub.cli import output
 from ehub.cli.app import (
+    AtTag,
     Hub,
     HubOrDefault,
     Json,
     SpaceName,
+    VersionName,
     app,
-    find_space,
+    find_version,
     open_to_read,
     parse_keys,
+    view_of,
 )
 from ehub.formats.arrays import map_npy
+from ehub.view import View
 
 SHOWN_NUMBERS = 6  # of a vector, to a person
 
@@ -73,10 +77,42 @@ def spaces(hub: HubOrDefault, as_json: Json = False) -> None:
 
 
 @app.command()
+def partitions(
+    hub: Hub,
+    space: SpaceName,
+    version: VersionName = None,
+    at: AtTag = None,
+    as_json: Json = False,
+) -> None:
+    """List the partitions of a space, and how many rows each has."""
+    with open_to_read(hub) as store:
+        counts = view_of(store, space, version, at).partitions()
+    if as_json:
+        output.print_json({"space": space, "partitions": counts})
+    else:
+        output.print_table(["partition", "rows "], sorted(counts.items()))
+
+
+@app.command()
+def subindices(
+    hub: Hub, space: SpaceName, version: VersionName = None, as_json: Json = False
+) -> None:
+    """List the sub-indices of a space, and how many rows each has."""
+    with open_to_read(hub) as store:
+        counts = find_version(store, space, version).subindices()
+    if as_json:
+        output.print_json({"space": space, "subindices": counts})
+    else:
+        output.print_table(["sub-index", "rows "], counts.items())
+
+
+@app.command()
 def get(
     hub: Hub,
     space: SpaceName,
     keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="One key or more.")],
+    version: VersionName = None,
+    at: AtTag = None,
     as_json: Json = False,
 ) -> None:
     """Print the vectors of some keys.
@@ -84,7 +120,7 @@ def get(
     Elsewhere than on a terminal: per key one line, the key, a tab, and the vector as JSON.
     """
     with open_to_read(hub) as store:
-        items = find_space(store, space)
+        items = view_of(store, space, version, at)
         wanted = parse_keys(items, keys)
         vectors = np.array(items.multiget(wanted))
     if as_json:
@@ -122,16 +158,30 @@ def search(
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many neighbors.")] = 10,
     max_distance: Annotated[float | None, typer.Option(help="Leave out what is farther.")] = None,
+    partition: Annotated[
+        list[str] | None,
+        typer.Option(help="Only rows of this partition; may be given several times."),
+    ] = None,
+    subindex: Annotated[str | None, typer.Option(help="Only rows of this sub-index.")] = None,
+    version: VersionName = None,
+    at: AtTag = None,
     as_json: Json = False,
 ) -> None:
     """Print the nearest neighbors of a key or a vector."""
     if (key is None) == (vector is None):
         raise typer.BadParameter("say either --key or --vector")
+    if subindex is not None and at is not None:
+        raise typer.BadParameter("--subindex is of now, and --at of another time")
     query = None if vector is None else read_vector(vector)
     with open_to_read(hub) as store:
-        items = find_space(store, space)
+        if subindex is None:
+            items: View = view_of(store, space, version, at)
+        else:
+            items = find_version(store, space, version).subindex(subindex)
         wanted = None if key is None else parse_keys(items, [key])[0]
-        found = items.nearest_neighbors(k, key=wanted, vector=query, max_distance=max_distance)
+        found = items.nearest_neighbors(
+            k, key=wanted, vector=query, max_distance=max_distance, partition=partition or None
+        )
         metric = items.metric
     if as_json:
         neighbors = [neighbor._asdict() for neighbor in found]

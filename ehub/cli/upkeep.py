@@ -10,6 +10,7 @@ import typer
 import ehub
 from ehub.cli import output
 from ehub.cli.app import (
+    EXIT_FAILED,
     Failure,
     Hub,
     HubOrDefault,
@@ -56,7 +57,7 @@ def verify(hub: HubOrDefault, as_json: Json = False) -> None:
             output.say(f"ok: {report.files} files, {size}, {report.rows:,} rows, no damage")
     if report.findings:
         output.note(f"{len(report.findings)} findings; ehub repair {hub} keeps what is sound")
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def finding_of(error: ehub.CorruptionError, hub: Path) -> ehub.Finding:

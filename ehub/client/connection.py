@@ -1,0 +1,52 @@
+"""Connecting to a server."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+from ehub.client.remote_hub import RemoteHub
+from ehub.client.transport import ClientTls, Options, SyncTransport, Transport, require_address
+from ehub.hub import Hub
+from ehub.wire import ehub_pb2 as pb
+from ehub.wire.hosts import is_this_machine
+
+__all__ = ["connected", "options_for"]
+
+
+def options_for(
+    address: str,
+    token: str | None,
+    tls: ClientTls | bool | None,
+    timeout_seconds: float | None,
+    retry_seconds: float,
+) -> Options:
+    """How to speak with the server at `address`."""
+    trust = ClientTls() if tls is True else tls or None
+    place = require_address(address)
+    is_local = is_this_machine(place) or is_this_machine(place.rpartition(":")[0])
+    if token is not None and trust is None and not is_local:
+        warnings.warn(
+            f"the token goes to {place!r} without encryption, and whoever sees it on the way can "
+            "use it: connect with tls=",
+            stacklevel=3,
+        )
+    return Options(place, token, trust, timeout_seconds, retry_seconds)
+
+
+def connected(options: Options, transport: Transport | None = None) -> Hub:
+    """A hub on a server that has answered.
+
+    Raises:
+        UnavailableError: There is no way to it; it says what to check.
+        PermissionDeniedError: The token is wrong, or it wants one.
+    """
+    way = SyncTransport(options) if transport is None else transport
+    try:
+        told = way.call("Hello", pb.HelloRequest(), again=True)
+    except BaseException:
+        way.close()
+        raise
+    if options.timeout_seconds is None:
+        way.options = replace(options, timeout_seconds=told.limits.deadline_seconds)
+    return RemoteHub(way)

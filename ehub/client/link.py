@@ -1,0 +1,71 @@
+"""Calls of one client by what they do, and the numbers of its writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ehub.client.slots import Slots
+from ehub.client.transport import Transport
+from ehub.wire import ehub_pb2 as pb
+from ehub.wire.searches import Searches
+
+__all__ = ["Link"]
+
+
+class Link:
+    """The way to one server: calls, and the numbers of writes. Any thread may use it."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.slots = Slots()
+        # Of threads that search at once; on an event loop nobody may wait for another.
+        self.searches = Searches() if transport.has_threads else None
+
+    def read(self, name: str, request: Any) -> Any:
+        """A call that may be repeated."""
+        return self.transport.call(name, request, again=True)
+
+    def change(self, name: str, request: Any) -> Any:
+        """A call that may not: whether it was done is not known if the answer does not come."""
+        return self.transport.call(name, request)
+
+    def write(self, messages_of: Callable[[pb.RequestId], list[pb.WriteRequest]]) -> int:
+        """One atomic batch, applied once however often it is sent; how many rows.
+
+        Args:
+            messages_of: Given its number, the messages that it travels in.
+        """
+        return self.numbered(lambda request: self._sent(messages_of(request)))
+
+    def _sent(self, messages: list[pb.WriteRequest]) -> pb.WriteResponse:
+        answer: pb.WriteResponse
+        if len(messages) == 1:
+            answer = self.read("Write", messages[0])
+        else:
+            answer = self.transport.repeated(lambda: self._streamed(messages))
+        return answer
+
+    def _streamed(self, messages: list[pb.WriteRequest]) -> pb.WriteResponse:
+        call = self.transport.duplex("Ingest")
+        try:
+            for message in messages:
+                call.send(message)
+            answer: pb.WriteResponse = call.receive()
+        finally:
+            call.close()
+        return answer
+
+    def numbered(self, send: Callable[[pb.RequestId], pb.WriteResponse]) -> int:
+        """A write under a number of its own, which is free again if it was refused."""
+        request = self.slots.take()
+        try:
+            answer = send(request)
+        except (ConnectionError, TimeoutError):  # it may have been applied
+            raise
+        except Exception:
+            self.slots.settle(request, applied=False)
+            raise
+        # Where there was nothing to delete nothing was noted.
+        self.slots.settle(request, applied=answer.HasField("request"))
+        return answer.rows

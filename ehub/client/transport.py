@@ -1,0 +1,347 @@
+"""The way to a server: one channel, calls with deadlines, retries, and errors made exceptions.
+
+What is here is for callers that wait; in asyncio (aio_transport.py) the same calls are awaited.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+
+from ehub.client.tracing import trace_context
+from ehub.errors import ClosedError, InvalidArgumentError, UnavailableError
+from ehub.wire import ehub_pb2 as pb
+from ehub.wire.failures import DETAIL, exception_of
+from ehub.wire.methods import ACCESS, SERVICE, methods_of
+
+__all__ = ["ClientTls", "Duplex", "Options", "SyncTransport", "Transport"]
+
+Answer = TypeVar("Answer")
+
+BACKOFF_SECONDS = 0.05
+BACKOFF_SECONDS_MAX = 2.0
+MESSAGE_BYTES = 1 << 30  # what a client takes; the server's limit is what counts
+
+METHODS = {**methods_of(SERVICE), **methods_of(ACCESS)}
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTls:
+    """How to trust a server, and be trusted: PEM files.
+
+    Args:
+        ca: Who signed the server's certificate; None: whom the system trusts.
+        certificate: The client's own, for a server that asks for one (mutual TLS).
+        key: Its private key.
+        server_name: The name that the server's certificate must have, if not the host's.
+    """
+
+    ca: str | Path | None = None
+    certificate: str | Path | None = None
+    key: str | Path | None = None
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to speak with a server.
+
+    Args:
+        address: "host:port".
+        token: Sent with every call, as a bearer token.
+        tls: Encrypted; None: not.
+        timeout_seconds: Of each call that is answered in one message; None: the server's limit.
+        retry_seconds: How long calls that may be repeated are tried again while the server cannot
+            be reached: reads, and writes of rows, which apply once.
+    """
+
+    address: str
+    token: str | None = None
+    tls: ClientTls | None = None
+    timeout_seconds: float | None = None
+    retry_seconds: float = 5.0
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with every call: who calls, and the trace that it is a part of."""
+        own = () if self.token is None else (("authorization", f"Bearer {self.token}"),)
+        return (*own, *trace_context())
+
+    @property
+    def channel_options(self) -> list[tuple[str, Any]]:
+        """As grpcio takes them."""
+        named = self.tls.server_name if self.tls is not None else None
+        return [
+            ("grpc.max_receive_message_length", MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MESSAGE_BYTES),
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1_000),
+            # Retries are ours: they must know which calls may be repeated.
+            ("grpc.enable_retries", 0),
+            *([("grpc.ssl_target_name_override", named)] if named else []),
+        ]
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """The certificates as grpcio takes them."""
+        assert self.tls is not None
+
+        def read(path: str | Path | None) -> bytes | None:
+            return None if path is None else Path(path).read_bytes()
+
+        return grpc.ssl_channel_credentials(
+            read(self.tls.ca), read(self.tls.key), read(self.tls.certificate)
+        )
+
+    def advice(self) -> str:
+        """What to check when there is no way to the server."""
+        checks = [
+            f"is a server running there (`ehub serve HUB --port ...`), and is {self.address!r} "
+            "host and port",
+            "does a firewall or a proxy let it through",
+            "does the server want TLS (tls=...)"
+            if self.tls is None
+            else "is the server's certificate signed by `ca` and made for this name",
+        ]
+        return "; ".join(checks)
+
+
+class Duplex(ABC):
+    """A call with messages in both directions, each read by one caller."""
+
+    @abstractmethod
+    def send(self, message: Any) -> None:
+        """Send one more message."""
+
+    @abstractmethod
+    def receive(self) -> Any:
+        """The next answer; raises what the call ended with."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the call, which is cancelled if it is not over."""
+
+
+class Transport(ABC):
+    """Calls to a server. Any thread may use it, but for one that has none (asyncio)."""
+
+    has_threads = True
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.closed = False
+
+    # --- how a call is made ---
+
+    @abstractmethod
+    def _unary(self, name: str, request: Any, connects_within: float | None = None) -> Any:
+        """One call; a grpc.RpcError as it comes.
+
+        Args:
+            name: Of the method.
+            request: Its message.
+            connects_within: If given, the call waits for a connection, and has so many seconds for
+                that and for itself; else it fails at once where there is none.
+        """
+
+    def _timing(self, connects_within: float | None) -> dict[str, Any]:
+        """The deadline of a call as grpcio takes it."""
+        if connects_within is None:
+            return {"timeout": self.options.timeout_seconds}
+        return {"timeout": connects_within, "wait_for_ready": True}
+
+    @abstractmethod
+    def _stream(self, name: str, request: Any) -> Iterator[Any]:
+        """The answers of one call."""
+
+    @abstractmethod
+    def _duplex(self, name: str) -> Duplex:
+        """A call in both directions."""
+
+    @abstractmethod
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the channel; calls in progress are cancelled."""
+
+    # --- what is called ---
+
+    def call(self, name: str, request: Any, *, again: bool = False) -> Any:
+        """One call; with `again` it is repeated while the server cannot be reached."""
+        if again:
+            return self.repeated(lambda: self._tried(name, request))
+        return self._tried(name, request)
+
+    def _tried(self, name: str, request: Any) -> Any:
+        self.require_open()
+        try:
+            return self._unary(name, request)
+        except grpc.RpcError as error:
+            raise self.exception(error) from None
+
+    def stream(self, name: str, request: Any) -> Iterator[Any]:
+        """The answers of one call; begun again while nothing has come and nobody is reached."""
+        return self._rest(*self.repeated(lambda: self._first(name, request)))
+
+    def _first(self, name: str, request: Any) -> tuple[Any, Any, bool]:
+        self.require_open()
+        answers = self._stream(name, request)
+        try:
+            return next(answers), answers, True
+        except StopIteration:
+            return None, answers, False
+        except grpc.RpcError as error:
+            raise self.exception(error) from None
+
+    def _rest(self, first: Any, answers: Any, some: bool) -> Iterator[Any]:
+        try:
+            if some:
+                yield first
+                yield from answers
+        except grpc.RpcError as error:
+            raise self.exception(error) from None
+        finally:
+            answers.cancel()  # whoever reads may have had enough
+
+    def duplex(self, name: str) -> Duplex:
+        """A call in both directions; its errors are exceptions of ehub."""
+        self.require_open()
+        return self._duplex(name)
+
+    def repeated(self, attempt: Callable[[], Answer]) -> Answer:
+        """Try until it is done, or for long enough.
+
+        It pauses longer each time, and waits for a connection besides: a try while there is none
+        is for nothing, and a pause might miss the time in which there is one.
+        """
+        deadline = time.monotonic() + self.options.retry_seconds
+        pause = BACKOFF_SECONDS
+        while True:
+            try:
+                return attempt()
+            except UnavailableError:
+                # Spread, so that clients of a server that comes back do not come all at once.
+                wait = pause * random.uniform(0.5, 1.5)
+                if self.closed or time.monotonic() + wait > deadline:
+                    raise
+            self.sleep(wait)
+            self._connected(deadline - time.monotonic())
+            pause = min(2 * pause, BACKOFF_SECONDS_MAX)
+
+    def _connected(self, seconds: float) -> None:
+        """Wait until the server answers, for at most so long; what it says does not matter."""
+        self.require_open()
+        with suppress(grpc.RpcError):
+            self._unary("Hello", pb.HelloRequest(), connects_within=max(seconds, 0.0))
+
+    def exception(self, error: Any) -> Exception:
+        """What the end of a call means."""
+        if self.closed:
+            return ClosedError("the hub is closed")
+        made = exception_of(error.code(), error.details(), error.trailing_metadata())
+        if error.code() is grpc.StatusCode.UNAVAILABLE and not has_detail(error):
+            return UnavailableError(
+                f"there is no way to the hub at {self.options.address!r} ({error.details()}); "
+                f"check: {self.options.advice()}?"
+            )
+        return made
+
+    def require_open(self) -> None:
+        """Refuse calls after close()."""
+        if self.closed:
+            raise ClosedError("the hub is closed")
+
+
+def has_detail(error: Any) -> bool:
+    """Whether the server itself said it."""
+    return any(key == DETAIL for key, _ in error.trailing_metadata() or ())
+
+
+class SyncTransport(Transport):
+    """Calls that block the thread."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._channel = (
+            grpc.insecure_channel(options.address, options.channel_options)
+            if options.tls is None
+            else grpc.secure_channel(
+                options.address, options.credentials(), options.channel_options
+            )
+        )
+        self._calls = {name: method.call(self._channel) for name, method in METHODS.items()}
+
+    def _unary(self, name: str, request: Any, connects_within: float | None = None) -> Any:
+        timing = self._timing(connects_within)
+        try:
+            return self._calls[name](request, metadata=self.options.metadata, **timing)
+        except ValueError:  # another thread has closed the channel
+            self.require_open()
+            raise
+
+    def _stream(self, name: str, request: Any) -> Iterator[Any]:
+        answers: Iterator[Any] = self._calls[name](request, metadata=self.options.metadata)
+        return answers
+
+    def _duplex(self, name: str) -> Duplex:
+        return SyncDuplex(self, self._calls[name])
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+    def close(self) -> None:
+        """Close the channel."""
+        if not self.closed:
+            self.closed = True
+            self._channel.close()
+
+
+class SyncDuplex(Duplex):
+    """A call in both directions whose messages gRPC takes from a queue."""
+
+    def __init__(self, transport: SyncTransport, call: Any) -> None:
+        self._transport = transport
+        self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._call = call(iter(self._messages.get, None), metadata=transport.options.metadata)
+
+    def send(self, message: Any) -> None:
+        """Send one more message; what the call ended with comes out of `receive()`."""
+        self._messages.put(message)
+
+    def receive(self) -> Any:
+        """The next answer."""
+        try:
+            return next(self._call)
+        except StopIteration:
+            raise UnavailableError("the server has ended the stream") from None
+        except grpc.RpcError as error:
+            raise self._transport.exception(error) from None
+
+    def close(self) -> None:
+        """End the call."""
+        self._messages.put(None)
+        self._call.cancel()
+
+
+def require_address(address: object) -> str:
+    """Host and port as grpcio takes them."""
+    if not isinstance(address, str) or not re.fullmatch(r"unix:.+|[^\s/]+:\d{1,5}", address):
+        raise InvalidArgumentError(
+            f"address is {address!r:.100}; expected 'host:port'. A directory is opened by "
+            "ehub.open()"
+        )
+    return address

@@ -1,0 +1,213 @@
+"""Calls of the service from within its own process, for a page that acts on a caller's behalf.
+
+A call goes through the server's guard as one that came over gRPC: the same table of rules, the same
+filter of partitions, the same audit log. So the page can show nothing that its caller could not ask
+for, and has no rules of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import grpc
+
+from ehub.access import NotAuthenticated, Principal
+from ehub.client.remote_hub import RemoteHub
+from ehub.client.transport import METHODS, Duplex, Options, Transport
+from ehub.errors import InvalidArgumentError
+from ehub.hub import Hub
+from ehub.server.interceptor import AUTHORIZATION, AccessInterceptor, token_of
+from ehub.server.rules import RULES
+from ehub.server.serve import Service
+from ehub.wire.methods import methods_of
+
+__all__ = ["Caller", "LocalHubs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as far as a connection tells.
+
+    Args:
+        peer: Where from, for the audit log.
+        authorization: "Bearer TOKEN"; None: nothing was sent.
+        certificate: The names in the client's certificate, which TLS has verified.
+    """
+
+    peer: str
+    authorization: str | None = None
+    certificate: tuple[str, ...] = ()
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What would come with a call of theirs."""
+        return () if self.authorization is None else ((AUTHORIZATION, self.authorization),)
+
+
+class LocalHubs:
+    """Hubs as the callers of a service see them.
+
+    Args:
+        guard: What every call goes through.
+        service: What is called: `ehub.v1.Embeddinghub`.
+    """
+
+    def __init__(self, guard: AccessInterceptor, service: Service) -> None:
+        self._guard = guard
+        self._handlers: dict[str, grpc.RpcMethodHandler] = {
+            method.path: method.handler(getattr(service.servicer, name))
+            for name, method in methods_of(service.descriptor).items()
+        }
+
+    def of(self, caller: Caller) -> Hub:
+        """The hub, with what this caller may see and nothing else."""
+        return RemoteHub(LocalTransport(self._guard, self._handlers, caller))
+
+    def call(self, caller: Caller, name: str, request: Any) -> Any:
+        """A call that the facade has no method for."""
+        return LocalTransport(self._guard, self._handlers, caller).call(name, request)
+
+    def principal(self, caller: Caller) -> str:
+        """Who a caller is proven to be; "" where nobody has to prove anything."""
+        return self._known(caller).name if self._guard.access.guarded else ""
+
+    def permits(self, caller: Caller, name: str, request: Any) -> bool:
+        """Whether a call would be let through: so that what would not is not tried, nor audited."""
+        if not self._guard.access.guarded:
+            return True
+        rights = self._guard.access.rights(self._known(caller))
+        needs = RULES[METHODS[name].path].needs
+        return needs is None or all(
+            rights.decide(need.verb, need.resource, within=need.within).allowed
+            for need in needs(request)
+        )
+
+    def _known(self, caller: Caller) -> Principal:
+        token = token_of(caller.metadata)
+        return self._guard.access.authenticate(token, certificate=caller.certificate)
+
+
+class LocalTransport(Transport):
+    """Calls that are run in the caller's thread."""
+
+    def __init__(
+        self,
+        guard: AccessInterceptor,
+        handlers: Mapping[str, grpc.RpcMethodHandler],
+        caller: Caller,
+    ) -> None:
+        super().__init__(Options("this server", retry_seconds=0))
+        self._guard = guard
+        self._handlers = handlers
+        self._caller = caller
+
+    def _unary(self, name: str, request: Any, connects_within: float | None = None) -> Any:
+        run, streams = self._begun(name)
+        answer = run(request, Context(self._caller))
+        return next(answer) if streams else answer
+
+    def _stream(self, name: str, request: Any) -> Iterator[Any]:
+        run, _ = self._begun(name)
+        return Answers(run(request, Context(self._caller)))
+
+    def _begun(self, name: str) -> tuple[Callable[[Any, Any], Any], bool]:
+        """What runs a call, after the guard has looked at it, and whether its answers stream."""
+        details = SimpleNamespace(
+            method=METHODS[name].path, invocation_metadata=self._caller.metadata
+        )
+        handler = self._guard.intercept_service(lambda one: self._handlers.get(one.method), details)
+        assert handler is not None
+        # A refusal is one of streams, whatever the method is.
+        run = handler.unary_unary or handler.unary_stream or handler.stream_stream
+        return run, bool(handler.response_streaming)
+
+    def _duplex(self, name: str) -> Duplex:
+        raise InvalidArgumentError(f"{name} is for clients that write")
+
+    def sleep(self, seconds: float) -> None:
+        """Nobody is waited for: the server is here."""
+
+    def close(self) -> None:
+        """End the calls to come."""
+        self.closed = True
+
+    def exception(self, error: Any) -> Exception:
+        """What the end of a call means; a caller who proves nothing is told apart."""
+        if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+            return NotAuthenticated(error.details())
+        return super().exception(error)
+
+
+class Answers(Iterator[Any]):
+    """The answers of a call."""
+
+    def __init__(self, steps: Any) -> None:
+        self._steps = steps
+
+    def __next__(self) -> Any:
+        return next(self._steps)
+
+    def cancel(self) -> None:
+        """End the call, and let go of what it holds."""
+        self._steps.close()
+
+
+class Context:
+    """What a service asks of a call: `grpc.ServicerContext`, of one within the process."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+        self._trailing: tuple[tuple[str, Any], ...] = ()
+
+    def peer(self) -> str:
+        """Where the call came from."""
+        return self._caller.peer
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        """What the connection proves."""
+        names = [name.encode() for name in self._caller.certificate]
+        return {"x509_subject_alternative_name": names} if names else {}
+
+    def is_active(self) -> bool:
+        """Whether somebody waits; a page does, for a while."""
+        return True
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """Nobody leaves such a call before its end, so there is nothing to tell."""
+        return True
+
+    def time_remaining(self) -> None:
+        """There is no deadline."""
+
+    def set_trailing_metadata(self, metadata: tuple[tuple[str, Any], ...]) -> None:
+        """Keep what the end of the call tells."""
+        self._trailing = metadata
+
+    def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
+        """End the call."""
+        raise Ended(code, details, self._trailing)
+
+
+class Ended(grpc.RpcError):  # type: ignore[misc]
+    """The end of a call that was refused or has failed."""
+
+    def __init__(
+        self, code: grpc.StatusCode, details: str, trailing: tuple[tuple[str, Any], ...]
+    ) -> None:
+        super().__init__(details)
+        self._code, self._details, self._trailing = code, details, trailing
+
+    def code(self) -> grpc.StatusCode:
+        """Its status."""
+        return self._code
+
+    def details(self) -> str:
+        """Why."""
+        return self._details
+
+    def trailing_metadata(self) -> tuple[tuple[str, Any], ...]:
+        """What goes with it."""
+        return self._trailing

@@ -1,0 +1,93 @@
+"""A server as a process: open the hub, serve until a signal, checkpoint, close."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ehub.hub import open as open_hub
+from ehub.server.config import ServerConfig
+from ehub.server.granting import access_service
+from ehub.server.interceptor import guard_of
+from ehub.server.logs import log_to_stderr
+from ehub.server.metrics.metrics import Metrics
+from ehub.server.metrics.port import MetricsPort
+from ehub.server.old_clients import old_service
+from ehub.server.page.page import Page
+from ehub.server.serve import Server, Service
+from ehub.server.service import service
+from ehub.server.tracing import tracing
+from ehub.server.watching import WatchInterceptor
+
+__all__ = ["run"]
+
+log = logging.getLogger("ehub.server")
+
+
+def run(
+    directory: Path,
+    config: ServerConfig,
+    services: Sequence[Service] = (),
+    interceptors: Sequence[Any] = (),
+) -> None:
+    """Serve the hub in `directory` until SIGTERM or SIGINT: let calls end, checkpoint, close.
+
+    Args:
+        directory: Of the hub, made if it is missing.
+        config: Where to listen, and the limits.
+        services: Beside the hub's own, that of its access, and that of old clients.
+        interceptors: What every call goes through, behind the guard.
+    """
+    log_to_stderr(config.log_level)
+    with open_hub(directory, durability=config.durability) as hub, ExitStack() as ending:
+        guard = guard_of(hub, config)
+        ending.callback(guard.close)
+        limits = config.limits
+        metrics = Metrics(hub, config.metrics)
+        ending.callback(metrics.close)
+        traces, end_traces = tracing()
+        ending.callback(end_traces)
+        watching = WatchInterceptor([*metrics.watchers, *traces])
+        own = service(hub, limits, metrics)
+        offered = (
+            own,
+            access_service(guard, limits),
+            old_service(hub, limits),
+            *services,
+        )
+        server = Server(hub, config, offered, (watching, guard, *interceptors))
+        if config.metrics.port is not None:
+            ending.callback(MetricsPort(metrics, guard, config).close)
+        page = None if config.ui_port is None else Page(guard, own, config)
+        told: list[int] = []
+        # A handler does no more than note it: the lock of a log may be held where it interrupts.
+        read, write = os.pipe()
+
+        def note(number: int, frame: FrameType | None) -> None:
+            told.append(number)
+            os.write(write, b"!")
+
+        previous = {one: signal.signal(one, note) for one in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            server.start()
+            if page is not None:
+                page.start()
+                ending.callback(page.stop)
+            os.read(read, 1)
+            log.info("told to stop", extra={"signal": signal.Signals(told[0]).name})
+            if page is not None:
+                page.stop()
+            server.stop()
+            hub.checkpoint()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            os.close(read)
+            os.close(write)
+    log.info("closed", extra={"hub": str(directory)})

@@ -1,0 +1,207 @@
+"""The life of a server: from the hub's opening to its close, on one port, until it is told to stop.
+
+It runs on the synchronous server of grpcio: a call is a thread from a bounded pool, for as long as
+it runs, and idle connections cost none. The engine works without the GIL.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from ehub.errors import InvalidArgumentError, UnavailableError
+from ehub.hub import Hub
+from ehub.server.config import ServerConfig, Tls
+from ehub.wire.methods import handlers
+
+__all__ = ["Server", "Service"]
+
+log = logging.getLogger("ehub.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A gRPC service: its descriptor, and an object with a method of the same name for each RPC.
+
+    `close` is called when the server has stopped, before the hub is closed.
+    """
+
+    descriptor: ServiceDescriptor
+    servicer: Any
+    close: Callable[[], None] = lambda: None
+
+
+class Server:
+    """A hub on a port.
+
+    Args:
+        hub: The hub, open; it stays the caller's to close, after `stop()`.
+        config: Where to listen, and the limits.
+        services: What is offered beside health and reflection.
+        interceptors: What every call goes through, the first one outermost. One of them with the
+            attribute `authenticates = True` is what makes it safe to listen beyond this machine. If
+            it has a method `close()`, that is called when the server has stopped.
+
+    Raises:
+        InvalidArgumentError: It would listen beyond this machine without TLS or authentication.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        config: ServerConfig,
+        services: Sequence[Service] = (),
+        interceptors: Sequence[grpc.ServerInterceptor] = (),
+    ) -> None:
+        config.require_guarded(
+            authenticated=any(getattr(one, "authenticates", False) for one in interceptors)
+        )
+        self._hub = hub
+        self._config = config
+        self._stopped = threading.Event()
+        self._threads = ThreadPoolExecutor(config.limits.calls, thread_name_prefix="ehub-call")
+        self._health = health.HealthServicer(
+            experimental_non_blocking=True, experimental_thread_pool=ThreadPoolExecutor(1)
+        )
+        self._services = tuple(services)
+        self._interceptors = tuple(interceptors)
+        self._names = [service.descriptor.full_name for service in services]
+        self._server = grpc.server(
+            self._threads,
+            interceptors=tuple(interceptors),
+            options=channel_options(config),
+            maximum_concurrent_rpcs=config.limits.calls,
+        )
+        self._server.add_generic_rpc_handlers(
+            tuple(handlers(service.descriptor, service.servicer) for service in services)
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        self._port = self._listen()
+
+    def _listen(self) -> int:
+        address = f"{self._config.host}:{self._config.port}"
+        if ":" in self._config.host and not self._config.host.startswith("unix:"):
+            address = f"[{self._config.host}]:{self._config.port}"
+        try:
+            if self._config.tls is None:
+                return int(self._server.add_insecure_port(address))
+            return int(self._server.add_secure_port(address, credentials(self._config)))
+        except RuntimeError as error:
+            raise UnavailableError(
+                f"cannot listen at {address}: another process may have the port, or the address is "
+                f"none of this machine's ({error})"
+            ) from error
+
+    @property
+    def hub(self) -> Hub:
+        """The hub."""
+        return self._hub
+
+    @property
+    def port(self) -> int:
+        """The port it listens at."""
+        return self._port
+
+    @property
+    def address(self) -> str:
+        """Where clients on this machine connect."""
+        return f"{self._config.host}:{self._port}"
+
+    def start(self) -> None:
+        """Serve, in threads of its own, until `stop()`."""
+        self._server.start()
+        for name in ("", *self._names):
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        log.info(
+            "listening",
+            extra={"address": self.address, "hub": self._hub.path, "tls": bool(self._config.tls)},
+        )
+
+    def stop(self, grace_seconds: float | None = None) -> None:
+        """Take no more calls, let those in progress end, cancel them when the grace is over."""
+        grace = self._config.grace_seconds if grace_seconds is None else grace_seconds
+        self._health.enter_graceful_shutdown()
+        log.info("stopping", extra={"grace_seconds": grace})
+        self._server.stop(grace).wait()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for service in self._services:
+            service.close()
+        for one in self._interceptors:
+            getattr(one, "close", lambda: None)()
+        self._stopped.set()
+        log.info("stopped")
+
+    def wait(self, timeout_seconds: float | None = None) -> bool:
+        """Wait until it has stopped; whether it has."""
+        return self._stopped.wait(timeout_seconds)
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def channel_options(config: ServerConfig) -> list[tuple[str, int]]:
+    """The limits as grpcio knows them."""
+    limits = config.limits
+    keepalive_ms = int(limits.keepalive_seconds * 1e3)
+    return [
+        ("grpc.max_receive_message_length", limits.message_bytes),
+        ("grpc.max_send_message_length", limits.message_bytes),
+        ("grpc.max_concurrent_streams", limits.connection_streams),
+        ("grpc.max_metadata_size", 16 << 10),
+        ("grpc.keepalive_time_ms", keepalive_ms),
+        ("grpc.keepalive_timeout_ms", min(keepalive_ms, 20_000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", min(keepalive_ms, 10_000)),
+        # Two servers on one port would each get some of the calls.
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def require_usable(tls: Tls) -> None:
+    """Refuse files that are no certificates and no key; gRPC would only say that it cannot bind."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(tls.certificate, tls.key, password=b"")
+        if tls.client_ca is not None:
+            context.load_verify_locations(tls.client_ca)
+    except ssl.SSLError as error:
+        raise InvalidArgumentError(
+            f"TLS with certificate {str(tls.certificate)!r} and key {str(tls.key)!r} is not "
+            f"possible: {error}; expected PEM, the key of that certificate and not encrypted"
+        ) from None
+
+
+def credentials(config: ServerConfig) -> grpc.ServerCredentials:
+    """The certificates as grpcio takes them."""
+    tls = config.tls
+    assert tls is not None
+    key, certificate = tls.key.read_bytes(), tls.certificate.read_bytes()
+    trusted = None if tls.client_ca is None else tls.client_ca.read_bytes()
+    require_usable(tls)
+    return grpc.ssl_server_credentials(
+        [(key, certificate)],
+        root_certificates=trusted,
+        require_client_auth=tls.client_ca is not None,
+    )

@@ -1,0 +1,55 @@
+"""The service `ehub.v1.Embeddinghub` over one hub: what is asked for on the wire, done on the hub.
+
+Each part has the calls of one kind. They take messages to the facade, or to the engine where the
+facade would only pack and unpack; so what holds in embedded use holds here, errors included.
+"""
+
+from __future__ import annotations
+
+from ehub.hub import Hub
+from ehub.server.calls import Guard
+from ehub.server.config import Limits
+from ehub.server.leases import Leases
+from ehub.server.metrics.metrics import Metrics
+from ehub.server.naming import Naming
+from ehub.server.reading import Reading, gathered_searches
+from ehub.server.requests import Requests
+from ehub.server.serve import Service
+from ehub.server.targets import Targets
+from ehub.server.times import Times
+from ehub.server.unfinished import Unfinished
+from ehub.server.upkeep import Upkeep
+from ehub.server.writing import Writing
+from ehub.wire.methods import SERVICE
+
+__all__ = ["Embeddinghub", "service"]
+
+
+class Embeddinghub(Naming, Times, Reading, Writing, Upkeep):
+    """The servicer: a method for each RPC of ehub.proto, which says what they do."""
+
+    def __init__(self, hub: Hub, limits: Limits, metrics: Metrics) -> None:
+        self._hub = hub
+        self._limits = limits
+        self._metrics = metrics
+        self._leases = Leases(limits)
+        self._targets = Targets(hub, self._leases)
+        self._requests = Requests(hub, limits.clients)
+        self._unfinished = Unfinished(limits)
+        self._searches = gathered_searches()
+
+    def close(self) -> None:
+        """Let go of what is held for clients."""
+        self._leases.close()
+
+
+def service(hub: Hub, limits: Limits, metrics: Metrics | None = None) -> Service:
+    """The service of a hub, to be given to a Server.
+
+    Args:
+        hub: The hub.
+        limits: What a call may ask for.
+        metrics: The figures of the server, which stay the caller's to close; None: of the hub.
+    """
+    servicer = Embeddinghub(hub, limits, Metrics(hub) if metrics is None else metrics)
+    return Service(SERVICE, Guard(limits, hub.path).around(SERVICE, servicer), servicer.close)

@@ -1,0 +1,95 @@
+"""From the `Target` of a request to what is read or written: a version, its rows at one time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ehub.errors import InvalidArgumentError, NotFoundError
+from ehub.named_average import Averages
+from ehub.server import scope
+from ehub.server.leases import Leases
+from ehub.snapshot import Snapshot
+from ehub.space import Space
+from ehub.version import Version
+from ehub.view import View
+from ehub.wire import ehub_pb2 as pb
+
+if TYPE_CHECKING:
+    from ehub._native import _store
+    from ehub.hub import Hub
+
+__all__ = ["Targets"]
+
+
+class Targets:
+    """Finds what requests are about. Any thread may ask."""
+
+    def __init__(self, hub: Hub, leases: Leases) -> None:
+        self._hub = hub
+        self._leases = leases
+
+    def space(self, name: str) -> Space:
+        """A space; a NotFoundError."""
+        return self._hub.get_space(name)
+
+    def version(self, target: pb.Target) -> Version:
+        """The version of a target, whatever its time."""
+        space = self._hub.get_space(target.space)
+        version = space.version(target.version) if target.version else space.current
+        if target.version_id and version._table.id != target.version_id:
+            raise NotFoundError(
+                f"version {version.name!r} of space {target.space!r} was deleted, and another of "
+                "its name made"
+            )
+        return version
+
+    def whole(self, target: pb.Target) -> View:
+        """What a target reads, before partitions: a version, a snapshot of it, an average."""
+        version = self.version(target)
+        time = target.WhichOneof("time")
+        if target.average:
+            if time is not None:
+                raise InvalidArgumentError("an average is read as of now; give no time with it")
+            return version.averages(target.average)
+        if time == "snapshot":
+            return self.snapshot(target)
+        if time == "tag":
+            return version.at(target.tag)
+        return version
+
+    def snapshot(self, target: pb.Target) -> Snapshot:
+        """The held snapshot that a target names."""
+        snapshot = self._leases.get(target.snapshot)
+        if snapshot.space != target.space:
+            raise NotFoundError(f"space {target.space!r} has no such snapshot")
+        return snapshot
+
+    def time(self, target: pb.Target) -> Snapshot | None:
+        """The time of a target; None is now."""
+        whole = self.whole(target)
+        return whole if isinstance(whole, Snapshot) else None
+
+    def average(self, target: pb.Target) -> Averages:
+        """The named average of a target."""
+        return self.version(target).averages(target.average)
+
+    def rows(self, target: pb.Target) -> tuple[View, _store.View]:
+        """What a target reads as a view of the facade, and the rows that the caller may see."""
+        whole = self.whole(target)
+        rows = whole._now()
+        for names in readable(target, whole):
+            rows = rows.within(names)
+        return whole, rows
+
+
+def readable(target: pb.Target, view: View) -> list[tuple[bytes, ...]]:
+    """Lists of partitions, of each of which a row must be in one: as asked for, and as allowed.
+
+    A PermissionDeniedError names what was asked for and is not allowed.
+    """
+    asked = [tuple(names) for names in (target.partitions, target.and_partitions) if names]
+    allowed_of = scope.partitions.get()
+    if allowed_of is not None:
+        allowed = allowed_of(view._table, tuple(name for names in asked for name in names))
+        asked = asked or ([allowed] if allowed else [])
+    return [tuple(name.encode() for name in names) for names in asked]

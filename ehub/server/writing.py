@@ -1,0 +1,206 @@
+"""Calls that write: atomic batches, each applied once however often it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ehub import _arrays
+from ehub._native import _store
+from ehub.errors import ConflictError, InvalidArgumentError
+from ehub.server import scope
+from ehub.server.config import Limits
+from ehub.server.requests import Requests, Ticket
+from ehub.server.targets import Targets
+from ehub.server.unfinished import Unfinished
+from ehub.types import Vectors
+from ehub.version import Part, Version
+from ehub.wire import ehub_pb2 as pb
+from ehub.wire.packing import array_of, joined_rows, native_keys, numbers
+
+__all__ = ["Writing"]
+
+# What a message takes beside its content.
+MESSAGE_BYTES = 1_024
+
+
+class Writing:
+    """A part of the servicer (service.py)."""
+
+    _limits: Limits
+    _targets: Targets
+    _requests: Requests
+    _unfinished: Unfinished
+
+    def Write(self, request: pb.WriteRequest, context: Any) -> pb.WriteResponse:
+        if request.more:
+            raise InvalidArgumentError("a batch in several messages goes by Ingest")
+        return self._write([request], {})
+
+    def Ingest(
+        self, requests: Iterator[pb.WriteRequest], context: Any
+    ) -> Iterator[pb.WriteResponse]:
+        # An alias may be moved meanwhile; what one stream brings goes to one version.
+        versions: dict[tuple[str, str, int], Version] = {}
+        with self._unfinished.room() as room:
+            chunks: list[pb.WriteRequest] = []
+            for request in requests:
+                room.take(request.ByteSize() + MESSAGE_BYTES)
+                chunks.append(request)
+                if request.more:
+                    continue
+                yield self._write(chunks, versions)
+                chunks = []
+                room.give_back()
+            if chunks:
+                raise InvalidArgumentError("the stream ends within a batch, which was not applied")
+
+    def _write(
+        self, chunks: list[pb.WriteRequest], versions: dict[tuple[str, str, int], Version]
+    ) -> pb.WriteResponse:
+        """Apply one batch, unless it was."""
+        first = chunks[0]
+        if not first.HasField("request"):
+            return pb.WriteResponse(rows=self._apply(chunks, versions, None))
+        begun = self._requests.begin(first.request)
+        if isinstance(begun, int):
+            return pb.WriteResponse(rows=begun, request=first.request, repeated=True)
+        rows = None
+        try:
+            rows = self._apply(chunks, versions, begun)
+        finally:
+            self._requests.end(begun, rows if begun.noted else None)
+        return pb.WriteResponse(rows=rows, request=first.request if begun.noted else None)
+
+    def _apply(
+        self,
+        chunks: list[pb.WriteRequest],
+        versions: dict[tuple[str, str, int], Version],
+        ticket: Ticket | None,
+    ) -> int:
+        parts = [part for chunk in chunks for part in chunk.parts]
+        if not parts:
+            raise InvalidArgumentError("a batch with no parts")
+        kinds = {part.WhichOneof("what") for part in parts}
+        if kinds != {"set"}:
+            if len(parts) != 1:
+                raise InvalidArgumentError("a delete is a batch of its own")
+            return self._delete(parts[0], versions, ticket)
+        if len(chunks) > 1:
+            merged = [self._merged(parts, versions)]
+        else:
+            merged = [self._part(part, versions) for part in parts]
+        rows = len(merged[0][1])
+        set_rows(merged, None if ticket is None else ticket.notes(rows))
+        return rows
+
+    def _version(self, target: pb.Target, versions: dict[Any, Version]) -> Version:
+        named = (target.space, target.version, target.version_id)
+        version = versions.get(named)
+        if version is None:
+            version = versions[named] = self._targets.version(target)
+        return version
+
+    def _part(
+        self, part: pb.Part, versions: dict[Any, Version], rows: Vectors | None = None
+    ) -> Part:
+        """A set of one version, all checked; the vectors may be given apart."""
+        version = self._version(part.target, versions)
+        table = version._table
+        names = tuple(part.set.partitions)
+        keys = native_keys(part.set.keys, table.key_type)
+        if rows is None:
+            rows = _arrays.as_vectors(array_of(part.set.vectors), table.dims, table.space)
+        _arrays.require_same_length(keys, rows)
+        labels = labels_of(part.set, len(keys))
+        return table, keys, rows, tuple(map(_arrays.as_partition_name, names)), labels
+
+    def _merged(self, parts: list[pb.Part], versions: dict[Any, Version]) -> Part:
+        """The chunks of one batch of one version, in one piece."""
+        first = parts[0]
+        if any(
+            part.target != first.target or part.set.partitions != first.set.partitions
+            for part in parts
+        ):
+            raise InvalidArgumentError(
+                "the chunks of a batch name different versions or partitions; expected the same"
+            )
+        space, dims = first.target.space, self._version(first.target, versions).dims
+        arrays = [_arrays.as_vectors(array_of(one.set.vectors), dims, space) for one in parts]
+        whole = pb.Part(target=first.target)
+        for name in ("utf8", "lengths", "integers"):
+            joined = b"".join(getattr(part.set.keys, name) for part in parts)
+            setattr(whole.set.keys, name, joined)
+        whole.set.partitions.extend(first.set.partitions)
+        whole.set.row_partitions = b"".join(part.set.row_partitions for part in parts)
+        return self._part(whole, versions, joined_rows(arrays, dims))
+
+    def _delete(self, part: pb.Part, versions: dict[Any, Version], ticket: Ticket | None) -> int:
+        version = self._version(part.target, versions)
+        table = version._table
+        names = tuple(map(_arrays.as_partition_name, part.target.partitions))
+        require_write(table, names, None)
+        rows = table.view().within(names) if names else table.view()
+        if part.WhichOneof("what") == "delete":
+            keys = native_keys(part.delete, table.key_type)
+            count = count_of(rows, keys)
+            if count == 0:  # costs no write; sent again it is looked at again
+                return 0
+            notes = None if ticket is None else ticket.notes(count)
+            if names:
+                return table.multidelete_within(keys, names, notes)
+            return table.multidelete(keys, notes)
+        if not part.delete_all:
+            raise InvalidArgumentError("a part says neither what to set nor what to delete")
+        count = rows.row_count()
+        if count == 0:
+            return 0
+        notes = None if ticket is None else ticket.notes(count)
+        return table.delete_all_within(names, notes) if names else table.delete_all(notes)
+
+
+def set_rows(parts: list[Part], notes: dict[str, str | None] | None) -> None:
+    """Write a batch of sets, and take no key from a partition where the caller may not write."""
+    while True:
+        bounds = [require_write(table, names, keys) for table, keys, _, names, _ in parts]
+        if len(parts) == 1 and bounds[0] is None:
+            table, keys, vectors, names, labels = parts[0]
+            return table.multiset(keys, vectors, names, labels, notes)
+        try:
+            return _store.multiset_all(parts, notes, bounds)
+        except ConflictError:  # a key has come into another partition since: look again, who may
+            continue
+
+
+def require_write(
+    table: _store.Table, partitions: tuple[bytes, ...], keys: _store.Keys | None
+) -> tuple[bytes, ...] | None:
+    """Refuse what the caller may not write; the partitions in which the keys must be, or None."""
+    allows = scope.may_write.get()
+    if allows is None:
+        return None
+    own = allows(table, tuple(name.decode() for name in partitions), keys)
+    return None if own is None else tuple(name.encode() for name in own)
+
+
+def labels_of(given: pb.Set, rows: int) -> NDArray[np.uint32] | None:
+    """Per row its place among the names of partitions; None: all the first one."""
+    names = len(given.partitions)
+    if not given.row_partitions:
+        if names > 1 and rows:
+            raise InvalidArgumentError(f"{names} partitions, and no place among them for each row")
+        return None
+    labels: NDArray[np.uint32] = numbers(given.row_partitions, "<u4", "partitions of rows")
+    if len(labels) != rows:
+        raise InvalidArgumentError(f"{rows} keys, but {len(labels)} partitions")
+    if rows and labels.max() >= names:
+        raise InvalidArgumentError(f"a row is in partition {labels.max()}, and {names} are named")
+    return labels
+
+
+def count_of(rows: _store.View, keys: _store.Keys) -> int:
+    """How many of the keys are there."""
+    return int(np.count_nonzero(rows.births(keys)))

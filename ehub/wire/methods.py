@@ -1,0 +1,126 @@
+"""A gRPC service as its descriptor says it: methods, their handlers in a server, their calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
+
+from ehub.errors import InvalidArgumentError
+from ehub.wire import access_pb2, ehub_pb2, old_clients_pb2
+
+__all__ = [
+    "ACCESS",
+    "BY_PATH",
+    "OLD",
+    "SERVICE",
+    "Method",
+    "Unreadable",
+    "handlers",
+    "methods_of",
+    "readable",
+]
+
+SERVICE: ServiceDescriptor = ehub_pb2.DESCRIPTOR.services_by_name["Embeddinghub"]
+ACCESS: ServiceDescriptor = access_pb2.DESCRIPTOR.services_by_name["Access"]
+# Of the clients of 2021.
+OLD: ServiceDescriptor = old_clients_pb2.DESCRIPTOR.services_by_name["EmbeddingHub"]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method of a service."""
+
+    name: str
+    path: str  # "/package.Service/Name", as interceptors see it
+    request: type[Any]
+    response: type[Any]
+    request_streams: bool
+    response_streams: bool
+
+    @property
+    def shape(self) -> str:
+        """How gRPC calls it: "unary_unary", "unary_stream", "stream_unary", "stream_stream"."""
+        kinds = {False: "unary", True: "stream"}
+        return f"{kinds[self.request_streams]}_{kinds[self.response_streams]}"
+
+    def handler(self, behaviour: Callable[[Any, Any], Any]) -> grpc.RpcMethodHandler:
+        """What a server runs: `behaviour(request or iterator of them, context)`."""
+        make = getattr(grpc, f"{self.shape}_rpc_method_handler")
+        return make(
+            behaviour,
+            request_deserializer=reader_of(self.request),
+            response_serializer=self.response.SerializeToString,
+        )
+
+    def call(self, channel: Any) -> Any:
+        """The multi-callable of a channel, of `grpc` or `grpc.aio`."""
+        return getattr(channel, self.shape)(
+            self.path,
+            request_serializer=self.request.SerializeToString,
+            response_deserializer=self.response.FromString,
+        )
+
+
+class Unreadable:
+    """In the place of a request that is no message of its kind."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+
+def reader_of(kind: type[Any]) -> Callable[[bytes], Any]:
+    """From bytes to messages; what is none is no exception, which gRPC would call INTERNAL."""
+    from_string = kind.FromString
+
+    def read(data: bytes) -> Any:
+        try:
+            return from_string(data)
+        except DecodeError as error:
+            return Unreadable(f"the request is no {kind.DESCRIPTOR.full_name}: {error}")
+
+    return read
+
+
+def readable(request: Any) -> Any:
+    """The request; an InvalidArgumentError if it was none."""
+    if type(request) is Unreadable:
+        raise InvalidArgumentError(request.why)
+    return request
+
+
+def methods_of(service: ServiceDescriptor) -> dict[str, Method]:
+    """The methods of a service by name."""
+    return {
+        method.name: Method(
+            method.name,
+            f"/{service.full_name}/{method.name}",
+            GetMessageClass(method.input_type),
+            GetMessageClass(method.output_type),
+            method.client_streaming,
+            method.server_streaming,
+        )
+        for method in service.methods
+    }
+
+
+# Of all our services, by what interceptors see.
+BY_PATH: dict[str, Method] = {
+    method.path: method
+    for service in (SERVICE, ACCESS, OLD)
+    for method in methods_of(service).values()
+}
+
+
+def handlers(service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
+    """The handlers of a service: `servicer` has a method of the same name for each of its own."""
+    table = {
+        name: method.handler(getattr(servicer, name))
+        for name, method in methods_of(service).items()
+    }
+    return grpc.method_handlers_generic_handler(service.full_name, table)

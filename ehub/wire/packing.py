@@ -1,0 +1,146 @@
+"""Keys and vectors as they travel, and back: no Python object per row but where keys are texts.
+
+Arrays that come out of a message lie in its bytes: they are read-only.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ehub._native._store import Keys
+from ehub.errors import DimensionError, InvalidArgumentError, InvalidKeyError
+from ehub.types import KeyArray, KeyType, Vectors
+from ehub.wire import ehub_pb2 as pb
+
+__all__ = [
+    "array_of",
+    "floats_of",
+    "joined_rows",
+    "key_array",
+    "key_count",
+    "keys_message",
+    "native_keys",
+    "numbers",
+    "pack_array",
+    "vectors_message",
+]
+
+EMPTY_OFFSETS = np.zeros(1, np.int64)
+
+
+# --- keys ---
+
+
+def keys_message(keys: Keys, key_type: KeyType) -> pb.Keys:
+    """Packed keys as a message."""
+    data, lengths = keys.packed()
+    return pb.Keys(integers=data) if key_type == "int" else pb.Keys(utf8=data, lengths=lengths)
+
+
+def pack_array(keys: KeyArray) -> pb.Keys:
+    """An array of keys, as the engine gives it, as a message."""
+    if keys.dtype == np.int64:
+        return pb.Keys(integers=np.ascontiguousarray(keys, "<i8").tobytes())
+    return keys_message(Keys.of_objects(keys.tolist(), "str", ""), "str")
+
+
+def key_count(keys: pb.Keys) -> int:
+    """How many keys there are."""
+    return len(keys.integers) // 8 + len(keys.lengths) // 2
+
+
+def native_keys(keys: pb.Keys, key_type: KeyType) -> Keys:
+    """The keys of a message, all checked, for the engine."""
+    if key_type == "int":
+        if keys.utf8 or keys.lengths:
+            raise InvalidKeyError("the keys are str; expected int, as the space has")
+        return Keys.of_integers(numbers(keys.integers, "<i8", "keys"))
+    if keys.integers:
+        raise InvalidKeyError("the keys are int; expected str, as the space has")
+    offsets = offsets_of(keys)
+    data = np.frombuffer(keys.utf8, np.uint8)
+    try:
+        keys.utf8.decode()
+    except UnicodeDecodeError as error:
+        row = int(np.searchsorted(offsets, error.start, "right")) - 1
+        raise InvalidKeyError(f"key {row} is no UTF-8: {error}") from None
+    inner = offsets[1:-1]
+    torn = np.flatnonzero((data[inner[inner < len(data)]] & 0xC0) == 0x80)
+    if len(torn):
+        raise InvalidKeyError(f"key {torn[0]} is no UTF-8: it ends within a character")
+    return Keys.of_utf8(offsets, data)
+
+
+def key_array(keys: pb.Keys, key_type: KeyType) -> KeyArray:
+    """The keys of a message as users have them: int64, or Python strings."""
+    if keys.integers:
+        return numbers(keys.integers, "<i8", "keys").astype(np.int64)
+    if not keys.lengths:
+        return cast("KeyArray", np.empty(0, np.int64 if key_type == "int" else np.object_))
+    ends = offsets_of(keys).tolist()
+    text = keys.utf8.decode()
+    out = np.empty(len(ends) - 1, np.object_)
+    if len(text) == len(keys.utf8):
+        out[:] = [text[a:b] for a, b in pairwise(ends)]
+    else:
+        data = keys.utf8
+        out[:] = [data[a:b].decode() for a, b in pairwise(ends)]
+    return out
+
+
+def offsets_of(keys: pb.Keys) -> NDArray[np.int64]:
+    """Where each key of str keys begins, and where the last one ends."""
+    if not keys.lengths and not keys.utf8:
+        return EMPTY_OFFSETS
+    lengths = numbers(keys.lengths, "<u2", "lengths of keys")
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    if offsets[-1] != len(keys.utf8):
+        raise InvalidKeyError(
+            f"the keys have {len(keys.utf8)} bytes, and their lengths the sum {offsets[-1]}"
+        )
+    return offsets
+
+
+# --- numbers ---
+
+
+def numbers(data: bytes, dtype: str, what: str) -> NDArray[Any]:
+    """Numbers that travelled as bytes."""
+    size = np.dtype(dtype).itemsize
+    if len(data) % size:
+        raise InvalidArgumentError(f"{what} have {len(data)} bytes; expected a multiple of {size}")
+    return np.frombuffer(data, dtype)
+
+
+def vectors_message(vectors: Vectors) -> pb.Vectors:
+    """float32[n, dims] as a message."""
+    return pb.Vectors(dims=vectors.shape[1], values=np.ascontiguousarray(vectors, "<f4").tobytes())
+
+
+def array_of(vectors: pb.Vectors) -> Vectors:
+    """The message as float32[n, dims], in its bytes."""
+    flat = numbers(vectors.values, "<f4", "vectors")
+    if vectors.dims == 0:
+        if len(flat):
+            raise DimensionError("vectors have 0 dims and are not empty")
+        return flat.reshape(0, 0)
+    if len(flat) % vectors.dims:
+        raise DimensionError(
+            f"vectors have {len(flat)} numbers; expected a multiple of their {vectors.dims} dims"
+        )
+    return flat.reshape(-1, vectors.dims)
+
+
+def floats_of(data: bytes, what: str) -> NDArray[np.float64] | None:
+    """Weights; none if there are no bytes."""
+    return numbers(data, "<f8", what) if data else None
+
+
+def joined_rows(parts: list[Vectors], dims: int) -> Vectors:
+    """Rows that came in several messages, as an array of the caller's own."""
+    return np.concatenate([np.empty((0, dims), np.float32), *parts])
