@@ -8,15 +8,19 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 
-from benchmarks import ann, ingest, reads, search
+from benchmarks import ann, averages, backup, history, ingest, reads, search, subsets
 from benchmarks.harness import Claim
 from ehub.bench.report import machine
 
 SUITES = {
     "ann": ann.claims,
+    "averages": averages.claims,
+    "backup": backup.claims,
+    "history": history.claims,
     "ingest": ingest.claims,
     "reads": reads.claims,
     "search": search.claims,
+    "subsets": subsets.claims,
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.__main__ import SUITES
 
 STORES = ("lmdb", "rocksdict")
-PEERS = {"ann": ("hnswlib",), "ingest": STORES, "reads": STORES}
+PEERS = {"ann": ("hnswlib",), "backup": ("obstore", "lz4"), "ingest": STORES, "reads": STORES}
 
 
 @pytest.mark.parametrize("suite", SUITES)

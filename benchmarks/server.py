@@ -1,0 +1,274 @@
+"""A hub behind a server against the same hub in this process; clients and server share the cores.
+
+    EHUB_BENCH_WORDNET=FILE python -m benchmarks.server
+
+Beside the searches stands the echo: a call of grpcio in the same process layout that does nothing
+but send its request back. What a call over grpcio costs at least on this machine, that says.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import h5py
+import numpy as np
+import psutil
+
+import ehub
+from benchmarks.ann_data import wordnet_file
+from benchmarks.harness import SEED
+
+K = 10
+CLIENTS = 16
+BATCH = 256
+QUERY_BYTES = 1536
+
+
+def data() -> tuple[np.ndarray, np.ndarray]:
+    """Rows and queries: the real set if the environment names it, else random ones."""
+    file = wordnet_file()
+    if file is not None:
+        with h5py.File(file) as opened:
+            return opened["train"][:], opened["test"][:]
+    made = np.random.default_rng(SEED).standard_normal((20_000, 384), np.float32)
+    return made, made[:2_000]
+
+
+def filled(path: str, rows: np.ndarray) -> None:
+    """A hub with all rows, indexed."""
+    with ehub.open(path) as hub:
+        items = hub.create_space("items", dims=rows.shape[1], metric="cosine", key_type="int")
+        items.multiset(np.arange(len(rows)), rows)
+        items.optimize()
+
+
+def serving(path: str) -> tuple[subprocess.Popen[str], str]:
+    """A server process, and its address."""
+    command = [sys.executable, "-m", "ehub.server", path, "--port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        said = json.loads(line)
+        if said["event"] == "listening":
+            return process, said["address"]
+    raise RuntimeError("the server does not start")
+
+
+def stopped(process: subprocess.Popen[str]) -> None:
+    """End a server."""
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+
+
+def latencies(search, queries: np.ndarray, count: int = 2_000) -> list[float]:
+    """Of single searches one after the other, in microseconds."""
+    for query in queries[:200]:
+        search(query)
+    taken = []
+    for row in range(count):
+        query = queries[row % len(queries)]
+        began = time.perf_counter()
+        search(query)
+        taken.append((time.perf_counter() - began) * 1e6)
+    return taken
+
+
+def echo_server(ready) -> None:
+    """A call that sends its request back, on as many threads as the server has."""
+    server = grpc.server(ThreadPoolExecutor(64))
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("echo.Echo", {"Echo": handler}),)
+    )
+    ready.put(server.add_insecure_port("127.0.0.1:0"))
+    server.start()
+    server.wait_for_termination()
+
+
+def echo_us() -> list[float]:
+    """What a call of grpcio takes at least."""
+    context = multiprocessing.get_context("spawn")
+    ready = context.Queue()
+    process = context.Process(target=echo_server, args=(ready,), daemon=True)
+    process.start()
+    with grpc.insecure_channel(f"127.0.0.1:{ready.get()}") as channel:
+        call = channel.unary_unary("/echo.Echo/Echo")
+        taken = latencies(lambda query: call(b"x" * QUERY_BYTES), np.zeros((200, 1)))
+    process.kill()
+    return taken
+
+
+def at_once(connect, queries: np.ndarray, per_client: int) -> float:
+    """Searches a second of threads that search at once, each one after the other."""
+    barrier = threading.Barrier(CLIENTS + 1)
+
+    def run(client: int) -> None:
+        items = connect()
+        barrier.wait()
+        for row in range(per_client):
+            items.nearest_neighbors(K, vector=queries[(client * per_client + row) % len(queries)])
+
+    threads = [threading.Thread(target=run, args=(client,)) for client in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    barrier.wait()
+    began = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    return CLIENTS * per_client / (time.perf_counter() - began)
+
+
+def one_of_many(address: str, queries: np.ndarray, count: int, start, taken) -> None:
+    """A client in a process of its own: one search after the other."""
+    with ehub.connect(address) as hub:
+        items = hub.get_space("items")
+        items.nearest_neighbors(K, vector=queries[0])
+        start.wait()
+        for row in range(count):
+            items.nearest_neighbors(K, vector=queries[row % len(queries)])
+        taken.put(count)
+
+
+def processes(
+    server: psutil.Process, address: str, queries: np.ndarray, count: int
+) -> tuple[float, float]:
+    """Searches a second of clients that are processes; processor us of the server for each."""
+    context = multiprocessing.get_context("spawn")
+    start, taken = context.Barrier(CLIENTS + 1), context.Queue()
+    clients = [
+        context.Process(
+            target=one_of_many, args=(address, queries[i::CLIENTS], count, start, taken)
+        )
+        for i in range(CLIENTS)
+    ]
+    for client in clients:
+        client.start()
+    start.wait()
+    began, before = time.perf_counter(), server.cpu_times()
+    for _ in clients:
+        taken.get()
+    rate = CLIENTS * count / (time.perf_counter() - began)
+    after = server.cpu_times()
+    spent = after.user + after.system - before.user - before.system
+    for client in clients:
+        client.join()
+    return rate, spent / (CLIENTS * count) * 1e6
+
+
+def batches(items, queries: np.ndarray, rounds: int = 8) -> float:
+    """Searches a second in batches."""
+    items.multi_nearest_neighbors(K, vectors=queries[:BATCH])
+    began = time.perf_counter()
+    for one in range(rounds):
+        items.multi_nearest_neighbors(K, vectors=queries[one % 7 * BATCH : (one % 7 + 1) * BATCH])
+    return rounds * BATCH / (time.perf_counter() - began)
+
+
+def recall(items, queries: np.ndarray) -> float:
+    """Of the first queries."""
+    found = items.multi_nearest_neighbors(K, vectors=queries[:500])
+    truth = items.multi_nearest_neighbors(K, vectors=queries[:500], exact=True)
+    pairs = zip(found, truth, strict=True)
+    return float(np.mean([np.isin(a.keys, b.keys).mean() for a, b in pairs]))
+
+
+def ingest(hub, rows: np.ndarray, streamed: bool) -> float:
+    """Rows a second: batches of 10,000 rows, of a stream or by one call each."""
+    name = f"ingest-{time.monotonic_ns()}"
+    space = hub.create_space(name, dims=rows.shape[1], metric="cosine", key_type="int")
+    keys = np.arange(len(rows))
+    began = time.perf_counter()
+    if streamed:
+        space.multiset(zip(keys.tolist(), rows, strict=True))
+    else:
+        for first in range(0, len(rows), 10_000):
+            part = slice(first, first + 10_000)
+            space.multiset(keys[part], rows[part])
+    taken = time.perf_counter() - began
+    hub.delete_space(name)
+    return len(rows) / taken
+
+
+def median_of(measure, rounds: int = 3) -> float:
+    """The middle one of several."""
+    return statistics.median(measure() for _ in range(rounds))
+
+
+def say(what: str, value: float, unit: str, beside: str = "") -> None:
+    """One line of the report."""
+    print(f"{what:58} {value:12,.2f} {unit:10} {beside}", flush=True)
+
+
+def main() -> None:
+    """All figures, embedded and served in one run."""
+    rows, queries = data()
+    print(
+        f"{len(rows):,} rows of {rows.shape[1]} dims; {os.cpu_count()} cores; ehub",
+        ehub.__version__,
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        path = str(Path(directory, "hub"))
+        filled(path, rows)
+        with ehub.open(path) as hub:
+            items = hub.get_space("items")
+            say("recall@10 of the index", recall(items, queries), "")
+            alone = statistics.median(
+                latencies(lambda query: items.nearest_neighbors(K, vector=query), queries)
+            )
+            together = batches(items, queries)
+            arrays = median_of(lambda: ingest(hub, rows, streamed=False))
+            streams = median_of(lambda: ingest(hub, rows, streamed=True))
+        echo = statistics.median(echo_us())
+        process, address = serving(path)
+        try:
+            with ehub.connect(address) as hub:
+                items = hub.get_space("items")
+                served = statistics.median(
+                    latencies(lambda query: items.nearest_neighbors(K, vector=query), queries)
+                )
+                say("single search, embedded: p50", alone, "us")
+                say("echo of grpcio, one connection: p50", echo, "us")
+                say(
+                    "single search, served: p50",
+                    served,
+                    "us",
+                    f"{served - alone:,.0f} over embedded",
+                )
+                shared = at_once(lambda: items, queries, 400)
+                say("16 threads, one connection", shared, "searches/s")
+                own = [ehub.connect(address).get_space("items") for _ in range(CLIENTS)]
+                apart = at_once(iter(own).__next__, queries, 200)
+                say("16 threads, a client each", apart, "searches/s")
+                rate, spent = processes(psutil.Process(process.pid), address, queries, 250)
+                say(
+                    "16 processes, a connection each",
+                    rate,
+                    "searches/s",
+                    f"{spent:,.0f} us of the server's cores for each",
+                )
+                ratio = batches(items, queries)
+                say("batches of 256, embedded", together, "searches/s")
+                say("batches of 256, served", ratio, "searches/s", f"{ratio / together:.2f}x")
+                many = median_of(lambda: ingest(hub, rows, streamed=False))
+                one = median_of(lambda: ingest(hub, rows, streamed=True))
+                say("multiset of 10,000 rows each, embedded", arrays, "rows/s")
+                say("multiset of 10,000 rows each, served", many, "rows/s", f"{many / arrays:.2f}x")
+                say("a stream of pairs, embedded", streams, "rows/s")
+                say("a stream of pairs, served", one, "rows/s", f"{one / streams:.2f}x")
+        finally:
+            stopped(process)
+
+
+if __name__ == "__main__":
+    main()
