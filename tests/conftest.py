@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,37 @@ def tested_module() -> str | None:
 def pytest_report_header() -> str:
     """Say which build is being tested."""
     return f"ehub: {tested_module()}"
+
+
+# What the tests record of how much they tried, and how the end of a run calls it.
+TRIED = {
+    "points": "crash points",
+    "images": "disks opened afterwards",
+    "cycles": "SIGKILL cycles",
+    "damages": "damages",
+    "failed_calls": "failed calls",
+    "failed_allocations": "failed allocations",
+    "full_disks": "full disks",
+}
+
+
+def sums_of_tried(reports: Iterable[pytest.TestReport]) -> dict[str, int]:
+    """How much was tried in all; of what one test recorded more than once, the last counts."""
+    sums = dict.fromkeys(TRIED, 0)
+    for report in reports:
+        last = dict(report.user_properties) if report.when == "call" else {}
+        for name in sums:
+            sums[name] += int(last.get(name, 0))
+    return sums
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how often the run crashed, killed and damaged a hub."""
+    ended = [terminalreporter.getreports(outcome) for outcome in ("passed", "failed")]
+    sums = sums_of_tried(chain.from_iterable(ended))
+    tried = [f"{TRIED[name]}: {count:,}" for name, count in sums.items() if count]
+    if tried:
+        terminalreporter.write_line(", ".join(tried))
 
 
 # `ci` finds the same examples each time, so that a red run can be repeated; `default` explores.

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import ehub
-from ehub._arrays import as_distance_max, as_integer, as_shares, as_vector, as_vectors
+from ehub._arrays import as_distance_max, as_integer, as_vector, as_vectors, as_weights
 
 DIMS = 3
 GOOD = np.arange(12, dtype=np.float32).reshape(4, DIMS)
@@ -227,9 +227,11 @@ def test_integers_are_integers_within_limits():
             as_integer(wrong, "num", 1, 10)
 
 
-def test_shares_add_up_to_one():
-    assert as_shares(None, 4).tolist() == [0.25] * 4
-    assert as_shares([1, 3], 2).tolist() == [0.25, 0.75]
+def test_weights_are_float64_one_for_each_row():
+    assert as_weights(None, 4) is None
+    weights = as_weights([1, 3], 2)
+    assert (weights.dtype, weights.tolist()) == (np.float64, [1, 3])
+    assert as_weights([], 0).tolist() == []
 
 
 BAD_WEIGHTS = [
@@ -239,9 +241,10 @@ BAD_WEIGHTS = [
 
 
 @pytest.mark.parametrize("weights", BAD_WEIGHTS, ids=repr)
-def test_weights_that_cannot_be_shares_are_refused(weights):
+def test_weights_that_cannot_be_shares_are_refused(items, weights):
+    items.multiset(["a", "b"], GOOD[:2])
     with pytest.raises(ehub.InvalidArgumentError, match="weights"):
-        as_shares(weights, 2)
+        items.average(["a", "b"], weights)
 
 
 def test_a_distance_beyond_float32_is_infinite():
@@ -394,3 +397,18 @@ def test_without_pyarrow_the_error_says_how_to_get_it(items, monkeypatch):
     with pytest.raises(ImportError, match=r"ehub\[arrow\]"):
         items.to_arrow()
     assert items.multiset(frame["key"], GOOD[[0] * 10]) == 10
+
+
+def test_arrays_that_lie_at_odd_addresses_are_taken(tmp_path):
+    def shifted(array):
+        return np.frombuffer(b"x" + array.tobytes(), array.dtype, offset=1).reshape(array.shape)
+
+    rows = np.arange(12, dtype=np.float32).reshape(3, 4)
+    with ehub.open(tmp_path / "hub") as hub:
+        items = hub.create_space("items", 4, metric="l2", key_type="int")
+        items.multiset(shifted(np.arange(3)), shifted(rows))
+        items.set(7, shifted(rows[1]))
+        assert items.nearest_neighbors(1, vector=shifted(rows[2])).keys.tolist() == [2]
+        assert np.array_equal(items.multiget(shifted(np.array([0, 7]))), rows[[0, 1]])
+        shares = shifted(np.array([1.0, 3.0]))
+        assert np.allclose(items.average([0, 1], shares), (rows[0] + 3 * rows[1]) / 4)

@@ -28,14 +28,42 @@ COMMANDS = [
     "export",
     "info",
     "spaces",
+    "partitions",
+    "subindices",
     "get",
     "search",
+    "average",
+    "tag",
+    "untag",
+    "tags",
+    "snapshot",
+    "restore",
+    "fork",
+    "diff",
+    "versions",
+    "freeze",
+    "delete-version",
+    "aliases",
+    "alias",
+    "promote",
+    "rollback",
+    "compare",
+    "drift",
     "verify",
     "repair",
     "compact",
+    "backup",
+    "backups",
+    "restore-backup",
+    "prune-backups",
+    "erase",
     "delete-space",
     "demo",
     "bench",
+    "serve",
+    "top",
+    "auth",
+    "audit",
 ]
 
 
@@ -278,6 +306,35 @@ def test_search_reads_a_vector_from_standard_input(fruit):
     )
     out, _ = done.communicate(b"[0, 0, 3]", timeout=60)
     assert out == b"plum\t0\n"
+
+
+def test_partitions_are_listed_with_their_counts(cli, tmp_path):
+    with ehub.open(tmp_path) as hub:
+        items = hub.create_space("items", 2, metric="l2")
+        items.multiset(list("abc"), np.eye(3, 2), partition=["us", "eu", "us"])
+        items.set("d", [5, 5])
+    assert cli("partitions", tmp_path, "items").out == "eu\t1\nus\t2\n"
+    assert cli("partitions", tmp_path, "items", "--json").json == {
+        "space": "items",
+        "partitions": {"us": 2, "eu": 1},
+    }
+
+
+def test_search_can_be_kept_to_partitions(cli, tmp_path):
+    with ehub.open(tmp_path) as hub:
+        items = hub.create_space("items", 2, metric="l2")
+        items.multiset(list("abc"), np.eye(3, 2), partition=["us", "eu", "asia"])
+
+    def keys(*options):
+        lines = cli("search", tmp_path, "items", "--vector", "[1, 0]", *options).out.splitlines()
+        return [line.split("\t")[0] for line in lines]
+
+    assert keys("--partition", "eu") == ["b"]
+    assert keys("--partition", "eu", "--partition", "asia") == ["c", "b"]
+    assert keys() == ["a", "c", "b"]
+    failed = cli("search", tmp_path, "items", "--vector", "[1, 0]", "--partition", "x")
+    assert failed.code == 1
+    assert "no partition 'x'" in failed.err
 
 
 def test_search_leaves_out_what_is_too_far(cli, fruit):

@@ -22,6 +22,7 @@ BUILT_INS = {
     "ClosedError": None,
     "ConflictError": None,
     "CorruptionError": None,
+    "DeadlineError": TimeoutError,
     "DimensionError": ValueError,
     "ExistsError": None,
     "FormatError": None,
@@ -58,7 +59,7 @@ def test_an_error_is_of_the_family_and_of_a_built_in(name):
 def test_each_status_code_has_an_error_of_its_own():
     classes = list(_store._ERRORS.values())
     assert len(set(classes)) == len(classes)
-    assert sorted(_store._ERRORS) == list(range(1, 13))  # all but kOk, kIo, kOutOfMemory
+    assert sorted(_store._ERRORS) == list(range(1, 15))  # all but kOk, kIo, kOutOfMemory
     assert all(issubclass(kind, ehub.EhubError) for kind in classes)
 
 
@@ -165,10 +166,10 @@ def test_another_format_version_is_refused(tmp_path):
     ehub.open(tmp_path).close()
     manifest = max(tmp_path.glob("manifest-*"))
     data = manifest.read_bytes()
-    covered = struct.pack("<IQ", 2, 4) + b"body"
+    covered = struct.pack("<IQ", 3, 4) + b"body"
     checksum = _testing.crc_mask(_testing.crc32c(covered))
     manifest.write_bytes(data[:8] + struct.pack("<I", checksum) + covered)
-    with pytest.raises(ehub.FormatError, match="format version 2"):
+    with pytest.raises(ehub.FormatError, match="format version 3"):
         ehub.open(tmp_path)
 
 
@@ -181,7 +182,7 @@ def test_a_key_error_reads_like_a_sentence(tmp_path):
 
 def test_the_native_layer_refuses_what_the_door_would_not_let_through(tmp_path):
     store = _store.Store(str(tmp_path))
-    table = store.create_space("items", 2, "l2", "str")
+    table = store.create_version("items", "initial", 2, "l2", "str")
     one = _store.Keys.of_objects(["a"], "str", "items")
     numbers = _store.Keys.of_objects([1], "int", "items")
     good = np.ones((1, 2), np.float32)
@@ -202,7 +203,6 @@ def test_the_native_layer_refuses_what_the_door_would_not_let_through(tmp_path):
         (lambda: view.multiget(numbers), TypeError),
         (lambda: view.nearest(np.ones((1, 3), np.float32), 1, everything), ValueError),
         (lambda: view.nearest(good, 1, everything, table.view().select(one)), ValueError),
-        (lambda: view.weighted_sum(one, np.ones(2)), ValueError),
         (lambda: view.scan(0), ValueError),
         (lambda: _store.Store.__init__(store, str(tmp_path)), ValueError),
         (lambda: _store.Keys.of_utf8(np.array([0, 5]), np.zeros(3, np.uint8)), ValueError),

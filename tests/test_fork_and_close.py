@@ -14,13 +14,25 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from obstore.store import MemoryStore
 
 import ehub
 
 DIMS = 2
 
 # What says something about a handle and asks nothing of the store.
-INNOCENT = {"name", "dims", "metric", "key_type", "hub", "path", "read_only", "closed", "close"}
+INNOCENT = {
+    "name",
+    "space",
+    "dims",
+    "metric",
+    "key_type",
+    "hub",
+    "path",
+    "read_only",
+    "closed",
+    "close",
+}
 
 HUB_CALLS: dict[str, Callable[[ehub.Hub], object]] = {
     "create_space": lambda hub: hub.create_space("more", dims=2),
@@ -29,6 +41,8 @@ HUB_CALLS: dict[str, Callable[[ehub.Hub], object]] = {
     "delete_space": lambda hub: hub.delete_space("items"),
     "save": lambda hub: hub.save(),
     "checkpoint": lambda hub: hub.checkpoint(),
+    "backup": lambda hub: hub.backup(MemoryStore()),
+    "finish_erasures": lambda hub: hub.finish_erasures(),
     "refresh": lambda hub: hub.refresh(),
     "verify": lambda hub: hub.verify(),
     "info": lambda hub: hub.info(),
@@ -46,6 +60,21 @@ SPACE_CALLS: dict[str, Callable[[ehub.Space], object]] = {
     "multidelete": lambda space: space.multidelete(["a"]),
     "delete_all": lambda space: space.delete_all(),
     "average": lambda space: space.average(["a"]),
+    "multi_average": lambda space: space.multi_average({"g": ["a"]}),
+    "create_average": lambda space: space.create_average("profile"),
+    "averages": lambda space: space.averages(),
+    "delete_average": lambda space: space.delete_average("profile"),
+    "create_subindex": lambda space: space.create_subindex("few", keys=["a"]),
+    "subindex": lambda space: space.subindex("few"),
+    "subindices": lambda space: space.subindices(),
+    "drop_subindex": lambda space: space.drop_subindex("few"),
+    "drop_partition": lambda space: space.drop_partition("us"),
+    "erasure_plan": lambda space: space.erasure_plan(["a"]),
+    "erase": lambda space: space.erase(["a"]),
+    "partition_averages": lambda space: space.partition_averages(),
+    "kmeans": lambda space: space.kmeans(1),
+    "recommend": lambda space: space.recommend(1, positive=["a"]),
+    "partition": lambda space: space.partition("us").keys(),
     "scan": lambda space: list(space.scan()),
     "iterator": lambda space: list(space.iterator()),
     "keys": lambda space: space.keys(),
@@ -61,6 +90,37 @@ SPACE_CALLS: dict[str, Callable[[ehub.Space], object]] = {
     "optimize": lambda space: space.optimize(),
     "index_stats": lambda space: space.index_stats(),
     "measure_recall": lambda space: space.measure_recall(),
+    "download_snapshot": lambda space: space.download_snapshot(),
+    "to_torch_dataset": lambda space: space.to_torch_dataset(),
+    "snapshot": lambda space: space.snapshot(),
+    "snapshots": lambda space: space.snapshots(),
+    "expire_snapshots": lambda space: space.expire_snapshots(keep_last=1),
+    "tag": lambda space: space.tag("then"),
+    "untag": lambda space: space.untag("then"),
+    "tags": lambda space: space.tags(),
+    "at": lambda space: space.at("then"),
+    "restore": lambda space: space.restore("then"),
+    "fork": lambda space: space.fork("other"),
+    "diff": lambda space: space.diff("then"),
+    "drift": lambda space: space.drift("tag"),
+    "freeze": lambda space: space.freeze(),
+    "frozen": lambda space: space.frozen,
+    "model": lambda space: space.model,
+    "lineage": lambda space: space.lineage,
+    "created": lambda space: space.created,
+    "current": lambda space: len(space.current),
+    "version": lambda space: space.version("initial"),
+    "versions": lambda space: space.versions(),
+    "create_version": lambda space: space.create_version("other"),
+    "delete_version": lambda space: space.delete_version("other"),
+    "alias": lambda space: space.alias("prod", "initial"),
+    "aliases": lambda space: space.aliases(),
+    "unalias": lambda space: space.unalias("prod"),
+    "promote": lambda space: space.promote("initial"),
+    "rollback": lambda space: space.rollback(),
+    "migrate": lambda space: space.migrate("initial", "other"),
+    "compare": lambda space: space.compare("initial", "initial"),
+    "align": lambda space: space.align("initial", "initial"),
     "__contains__": lambda space: "a" in space,
     "__len__": lambda space: len(space),
     "__iter__": lambda space: list(space),

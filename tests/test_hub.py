@@ -76,6 +76,8 @@ def test_a_path_that_names_nothing_is_refused_before_anything_is_made(tmp_path, 
 class FullDisk:
     """A store that cannot be closed well."""
 
+    read_only = True
+
     def close(self):
         raise ehub.StorageError(errno.ENOSPC, "no space left")
 
@@ -164,7 +166,7 @@ def test_dims_may_be_a_numpy_integer_and_as_many_as_the_limit(hub):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("metric", "euclidean"), ("metric", None), ("key_type", "bytes"), ("key_type", str)],
+    [("metric", "euclidean"), ("metric", 2), ("key_type", "bytes"), ("key_type", str)],
 )
 def test_an_unknown_choice_is_an_error_that_lists_the_choices(hub, option, value):
     with pytest.raises(ehub.InvalidArgumentError, match=f'{option}.*expected one of "'):

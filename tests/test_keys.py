@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import numpy as np
@@ -309,11 +310,42 @@ def test_no_keys_at_all_are_fine(strings, empty):
     assert strings.multi_nearest_neighbors(1, keys=empty) == []
 
 
-@pytest.mark.parametrize("given", [np.arange(10), pa.array([f"key {i}" for i in range(10)])])
+def test_an_index_may_change_the_list_that_it_is_in(integers):
+    class Emptying:
+        def __index__(self) -> int:
+            keys.clear()
+            gc.collect()
+            return 7
+
+    keys = [1000, Emptying(), 2000, 3000]
+    integers.multiset(keys, np.arange(4)[:, np.newaxis])
+    assert keys == []
+    assert integers.multiget([1000, 7, 2000, 3000])[:, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_strings_of_all_kinds_are_packed_in_their_order(strings):
+    class Name(str):
+        pass
+
+    kinds = ["a", "żółć", "漢字", "🍎 pie", "x" * 1024, Name("sub"), np.str_("numpy")] * 50
+    keys = [f"{i}" + key[: 1024 - len(f"{i}")] for i, key in enumerate(kinds)]
+    strings.multiset(keys, np.arange(len(keys))[:, np.newaxis])
+    assert strings.multiget(keys[::-1])[:, 0].tolist() == list(range(len(keys)))[::-1]
+    assert sorted(strings) == sorted(keys)
+
+
+LISTED = [1 << 40, 1 << 41, np.int64(1 << 42)]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [np.arange(10), pa.array([f"key {i}" for i in range(10)]), ["key a", "key b"], LISTED],
+    ids=["array", "arrow", "str", "int"],
+)
 def test_packed_keys_are_a_copy_that_holds_no_reference(given):
     """What another thread does to the array while its keys are in use is of no account."""
-    before = sys.getrefcount(given)
-    key_type = "int" if isinstance(given, np.ndarray) else "str"
+    before = [sys.getrefcount(given), *map(sys.getrefcount, given)]
+    key_type = "int" if isinstance(given[0], (int, np.integer)) else "str"
     packed = ehub._arrays.as_keys(given, key_type, "items")
-    assert len(packed) == 10
-    assert sys.getrefcount(given) == before
+    assert len(packed) == len(given)
+    assert [sys.getrefcount(given), *map(sys.getrefcount, given)] == before

@@ -72,6 +72,7 @@ def test_import_pulls_in_nothing_optional_or_slow():
         "polars",
         "pandas",
         "typer",
+        "matplotlib",
         "rich",
         "grpc",
         "hypothesis",

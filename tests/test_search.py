@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ehub
+from ehub._native import _store
 
 METRICS = ("l2", "ip", "cosine")
 ROWS, DIMS = 700, 24
@@ -386,3 +387,20 @@ def test_an_unknown_instruction_set_is_an_error_at_import(tmp_path):
     assert done.returncode != 0
     assert 'EHUB_SIMD is "mmx"' in done.stderr
     assert "scalar" in done.stderr
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["scan", "walk"])
+def test_a_search_that_is_stopped_is_an_error_and_no_damage(hub, exact):
+    items = hub.create_space("stopped", dims=8, metric="l2", key_type="int")
+    vectors = np.random.default_rng(0).standard_normal((10_000, 8)).astype(np.float32)
+    items.multiset(np.arange(len(vectors)), vectors)
+    items.optimize()
+    view, stop = items._now(), _store.Stop()
+    before = view.nearest(vectors[:20], 3, np.inf, None, 0, exact, stop)[0]
+    stop.set()
+    with pytest.raises(ehub.DeadlineError, match="stopped"):
+        view.nearest(vectors[:20], 3, np.inf, None, 0, exact, stop)
+    with pytest.raises(ehub.DeadlineError, match="stopped"):
+        view.nearest_one(vectors[0], 3, np.inf, 0, exact, stop)
+    assert view.nearest(vectors[:20], 3, np.inf, None, 0, exact)[0].tolist() == before.tolist()
+    assert items.index_stats().rows_indexed == len(vectors)

@@ -145,7 +145,7 @@ def test_a_mapping_is_a_batch(items):
 
 @pytest.mark.parametrize("batch_rows", [1, 7, 10_000])
 def test_a_stream_of_pairs_is_stored_in_batches(items, monkeypatch, batch_rows):
-    monkeypatch.setattr(ehub.space, "STREAM_BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(ehub.version, "STREAM_BATCH_ROWS", batch_rows)
     keys, vectors = random_rows(100)
     seq = items.hub.info().seq
     assert items.multiset(zip(keys, vectors, strict=True)) == 100
@@ -184,7 +184,7 @@ def test_long_vectors_are_streamed_in_small_batches(hub):
 
 
 def test_a_stream_that_fails_leaves_the_batches_before(items, monkeypatch):
-    monkeypatch.setattr(ehub.space, "STREAM_BATCH_ROWS", 10)
+    monkeypatch.setattr(ehub.version, "STREAM_BATCH_ROWS", 10)
 
     def pairs():
         for i in range(25):
@@ -198,7 +198,7 @@ def test_a_stream_that_fails_leaves_the_batches_before(items, monkeypatch):
 
 
 def test_an_error_in_a_stream_says_where_and_that_rows_are_stored(items, monkeypatch):
-    monkeypatch.setattr(ehub.space, "STREAM_BATCH_ROWS", 10)
+    monkeypatch.setattr(ehub.version, "STREAM_BATCH_ROWS", 10)
     good = [(f"key-{i}", [1, 2, 3, i]) for i in range(12)]
     with pytest.raises(ehub.InvalidKeyError, match=r"key 2 is 5.*batch from row 10 on.*stored"):
         items.multiset([*good, (5, [1, 2, 3, 4])])

@@ -1,10 +1,11 @@
-"""What the attacks on durability share: how a report of the C++ explorers fails a test."""
+"""What the attacks on durability share: reports of the C++ explorers, processes to be killed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+from kill_client import KillServer
 
 
 def check(report: dict, reproduce: str) -> dict:
@@ -17,13 +18,24 @@ def check(report: dict, reproduce: str) -> dict:
 
 @pytest.fixture
 def survive(record_property) -> Callable[..., dict]:
-    """Checks a report and notes in the test's record how much was tried."""
-    tried = {"points": 0, "images": 0}
+    """Checks a report and notes in the test's record how much was tried: tests/conftest.py sums.
 
-    def checked(report: dict, reproduce: str) -> dict:
-        for name in tried:
-            tried[name] += report[name]
+    `points` are crashes by default; say as `what` if they are something else.
+    """
+    tried: dict[str, int] = {}
+
+    def checked(report: dict, reproduce: str, what: str = "points") -> dict:
+        for name, count in ((what, report["points"]), ("images", report["images"])):
+            tried[name] = tried.get(name, 0) + count
             record_property(name, tried[name])
         return check(report, reproduce)
 
     return checked
+
+
+@pytest.fixture
+def server() -> Iterator[KillServer]:
+    """Starts processes that are killed."""
+    server = KillServer()
+    yield server
+    server.close()

@@ -6,9 +6,10 @@
 // the damaged files: the hub opens again, every row left is bit for bit one that was written, and no row is missing
 // whose bytes were not touched.
 //
-// Three hubs are damaged: "clean", which was closed, "indexed", which was closed with graphs and of which only the
-// index files are damaged, and "killed", whose last batches are in the log. Damaged index files are no reason for an
-// error of any kind. Of the killed hub, the last batch may be missing if its own record was hit, and any number of the
+// Five hubs are damaged: "clean", which was closed, "indexed", which was closed with graphs and of which only the
+// index files are damaged, and "killed", whose last batches are in the log; "past" and "killed past" are the same with
+// tags, a restore, forks and erased keys, which no repair may bring back. Damaged index files are no reason for an
+// error of any kind. Of a killed hub, the last batch may be missing if its own record was hit, and any number of the
 // last ones if the log ends early: then nothing says that there was more.
 //
 // A damage is written as "damage:<hub>:<path>:<kind>:<offset>".
@@ -61,23 +62,30 @@ struct Patient {
   std::unique_ptr<FaultFileSystem> fs;
   StoreOptions options;
   std::vector<ModelHub> models;  // after each step since the last checkpoint; the last one is what it holds
-  // Of each space and key, all vectors that were ever written.
+  // Of each space and key, all vectors that were ever written to any version and not erased.
   std::map<std::pair<std::string, std::string>, std::vector<ModelRow>> written;
-  std::map<std::pair<std::string, std::string>, RowPlace> places;
+  std::map<std::pair<std::string, std::string>, RowPlace> places;  // of the rows of tables and tags
 
   const ModelHub& model() const { return models.back(); }
-  bool was_closed() const { return name != "killed"; }
+  bool was_closed() const { return !name.starts_with("killed"); }
+  bool has_past() const { return name == "indexed" || name.ends_with("past"); }
   bool is_sealed(SegmentId segment) const {
     return std::any_of(places.begin(), places.end(), [&](const auto& at) { return at.second.segment == segment; });
   }
 };
 
 inline void remember(Patient& patient, const Step& step) {
+  const std::string space = space_and_version(step.space).first;
   for (size_t i = 0; step.kind == Step::Kind::kSet && i < step.keys.size(); ++i) {
-    patient.written[{step.space, step.keys[i]}].push_back({step.vectors[i], ""});
+    patient.written[{space, step.keys[i]}].push_back({step.vectors[i], ""});
+  }
+  for (const std::string& key : step.keys) {
+    if (step.kind == Step::Kind::kErase) patient.written.erase({space, key});
   }
   patient.models.push_back(after(patient.models.back(), step));
-  if (step.kind == Step::Kind::kCheckpoint) patient.models.erase(patient.models.begin(), patient.models.end() - 1);
+  const bool begins_log =
+      step.kind == Step::Kind::kCheckpoint || step.kind == Step::Kind::kFork || step.kind == Step::Kind::kErase;
+  if (begins_log) patient.models.erase(patient.models.begin(), patient.models.end() - 1);
 }
 
 inline void note_places(Patient& patient, const Store& store) {
@@ -93,12 +101,29 @@ inline void note_places(Patient& patient, const Store& store) {
   }
 }
 
+// What happens to a patient with a past after past_history(): an erasure, and more of each kind.
+inline std::vector<Step> later_history() {
+  return {erase_step("items", {"base1", "sealed5", "past", "nobody"}),
+          history_step(Step::Kind::kTag, "items@branch", "of the fork", {{"fork", "tagged"}}),
+          delete_step("items@branch", {"sealed6", "branch"}),
+          history_step(Step::Kind::kRestore, "items", "after"),
+          history_step(Step::Kind::kUntag, "items", "base"),
+          make_set("items", kItemsSchema.dims, {"base1", "sealed7"}, 1100),
+          fork_step("items", "frozen", ""),
+          history_step(Step::Kind::kFreeze, "items@frozen", ""),
+          erase_step("items", {"sealed8", "base3"})};
+}
+
 inline Patient make_patient(const std::string& name) {
-  Patient patient{name, std::make_unique<FaultFileSystem>(), roomy_options(), {{}}, {}, {}};
+  Patient patient{name, std::make_unique<FaultFileSystem>(), roomy_options(), std::vector<ModelHub>(1), {}, {}};
   if (name == "indexed") patient.options.graph_rows_min = 2;
   auto store = std::move(Store::open(*patient.fs, kRoot, patient.options).value());
   std::vector<Step> steps = sealed_history();
-  for (Step& step : killed_history()) steps.push_back(std::move(step));
+  const auto add = [&](std::vector<Step> more) { steps.insert(steps.end(), more.begin(), more.end()); };
+  if (patient.has_past()) add(past_history());
+  if (patient.has_past()) add(later_history());
+  add(killed_history());
+  if (patient.has_past()) add({history_step(Step::Kind::kTag, "items", "last"), delete_step("items", {"killed7"})});
   for (const Step& step : steps) {
     EHUB_ASSERT(perform(*store, step).ok());
     remember(patient, step);

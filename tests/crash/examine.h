@@ -73,7 +73,8 @@ class Examination {
     if (!seen.ok()) return check_type(seen.status(), who + "a read");
     const ModelHub* model = which(seen.value());
     if (model == nullptr) return fail(who + "a wrong answer: " + differs(seen.value(), patient_.model()));
-    const std::string wrong = disagrees(store, seen.value(), *model, absent_keys());
+    std::string wrong = disagrees(store, seen.value(), *model, absent_keys());
+    if (wrong.empty()) wrong = subindices_disagree(store, seen.value(), *model);
     if (!wrong.empty() && !wrong.starts_with(kFailed)) return fail(who + "a wrong answer: " + wrong);
     if (wrong.empty() && must_be_noticed() && verify_finds(store).empty()) fail(who + "verify() does not notice it");
   }
@@ -92,13 +93,13 @@ class Examination {
 
   // Whether the hub may come back without its last `batches` batches.
   bool may_forget(size_t batches) const {
-    if (patient_.name != "killed" || !in(".log")) return false;
+    if (patient_.was_closed() || !in(".log")) return false;
     return damage_.kind == Damage::Kind::kTruncate || (batches == 1 && damage_.kind != Damage::Kind::kMissing);
   }
 
   // Of a closed hub, every byte of these files is under a checksum.
   bool must_be_noticed() const {
-    if (patient_.name != "clean" || damage_.kind == Damage::Kind::kExtra) return false;
+    if (!patient_.was_closed() || damage_.kind == Damage::Kind::kExtra) return false;
     return in(".f32") || in(".seg") || in("CURRENT") || damage_.path.find("manifest-") != std::string::npos;
   }
 
@@ -121,6 +122,7 @@ class Examination {
     if (!seen.ok()) return fail("a repaired hub cannot be read: " + seen.status().message());
     check_kept(seen.value());
     check_lost(seen.value());
+    check_names(seen.value());
     lost_rows_ = count_lost(seen.value());
   }
 
@@ -144,8 +146,9 @@ class Examination {
   // Every row left must have been written like that.
   void check_kept(const SeenHub& seen) {
     for (const auto& [name, space] : seen) {
+      const std::string of = space_and_version(name.substr(0, name.find('#'))).first;
       for (const SeenRow& row : space.rows) {
-        const auto written = patient_.written.find({name, row.key});
+        const auto written = patient_.written.find({of, row.key});
         if (written == patient_.written.end()) return fail("repair made up " + shown(row.key));
         const auto same = [&](const ModelRow& other) { return other.holds(row.vector); };
         if (std::none_of(written->second.begin(), written->second.end(), same)) {
@@ -157,12 +160,34 @@ class Examination {
 
   void check_lost(const SeenHub& seen) {
     for (const auto& [name, space] : patient_.model()) {
+      check_lost_of(seen, name, *space);
+      for (const auto& [tag, then] : space->tags) {
+        const bool may_be_gone = in(".log") && !patient_.was_closed();  // it was set in there
+        if (!may_be_gone || seen.contains(tag_name(name, tag))) check_lost_of(seen, tag_name(name, tag), *then);
+      }
+    }
+  }
+
+  void check_lost_of(const SeenHub& seen, const std::string& name, const ModelSpace& space) {
+    const auto found = seen.find(name);
+    for (const auto& [key, row] : space.rows) {
+      if (found != seen.end() && holds(found->second, key)) continue;
+      if (!touched(patient_.places.at({name, key}), space.schema)) {
+        return fail("repair lost " + shown(key) + " of '" + name + "', which was not damaged");
+      }
+    }
+  }
+
+  // Notes, tags and what is frozen are in the manifest and the log.
+  void check_names(const SeenHub& seen) {
+    if (in_manifest() || in("CURRENT") || (in(".log") && !patient_.was_closed())) return;
+    if (seen.notes != patient_.model().notes) return fail("repair changed notes");
+    for (const auto& [name, space] : patient_.model()) {
       const auto found = seen.find(name);
-      for (const auto& [key, row] : space->rows) {
-        if (found != seen.end() && holds(found->second, key)) continue;
-        if (!touched(patient_.places.at({name, key}), space->schema)) {
-          return fail("repair lost " + shown(key) + " of space '" + name + "', which was not damaged");
-        }
+      if (found == seen.end()) return;  // of a space in the log
+      if (table_frozen(*found->second.table) != space->frozen) return fail("repair froze or thawed '" + name + "'");
+      for (const auto& [tag, then] : space->tags) {
+        if (!seen.contains(tag_name(name, tag))) return fail("repair lost tag '" + tag + "' of '" + name + "'");
       }
     }
   }

@@ -4,6 +4,8 @@ It imports ehub once and opens no hub itself, so a process costs a fork. Command
 a line; each forks a child that names its pid and then reports on stdout:
 
 - `write <path> <seed>`: threads perform the operations of kill_plan.py until the child is killed;
+- `names <path> <seed> <file>`: performs those of names_plan.py, from the state in the file on;
+- `hold <path>`: a reader that holds snapshots beside the writer checks that they stay the same;
 - `read <path>`: a reader beside the writer checks what it sees until it is killed;
 - `dump <path> <file>`: opens the hub as a writer, saves all it holds, and waits to be killed.
 """
@@ -15,9 +17,11 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import kill_plan
+import names_hub
 import numpy as np
 
 import ehub
@@ -48,8 +52,9 @@ def perform(hub: ehub.Hub, items: ehub.Space, thread: int, done: kill_plan.Opera
         items.multiset(keys, done.vectors)
 
 
-def write(path: str, seed: int) -> None:
+def write(path: str, number: str) -> None:
     """Work for ever."""
+    seed = int(number)
     hub = ehub.open(path)
     items = space_of(hub)
 
@@ -102,10 +107,14 @@ def child(command: str, arguments: list[str]) -> None:
     """What a forked process does; it only ends by being killed, or by failing."""
     try:
         say(f"pid {os.getpid()}")
-        if command == "write":
-            write(arguments[0], int(arguments[1]))
-        else:
-            {"read": read, "dump": dump}[command](*arguments)
+        commands = {
+            "write": write,
+            "read": read,
+            "dump": dump,
+            "names": partial(names_hub.write, say),
+            "hold": partial(names_hub.hold, say),
+        }
+        commands[command](*arguments)
         time.sleep(1000)
     except BaseException as error:
         say(f"failed {type(error).__name__}: {error}")

@@ -34,7 +34,11 @@ struct SeenSpace {
   std::vector<std::shared_ptr<const void>> owners;
 };
 
-using SeenHub = std::map<std::string, SeenSpace>;
+// Tags are seen as tables of their own, called "table#tag".
+struct SeenHub : std::map<std::string, SeenSpace> {
+  Notes notes;
+};
+inline std::string tag_name(const std::string& table, const std::string& tag) { return table + "#" + tag; }
 
 inline constexpr size_t kLookRows = 7;  // small and odd, so that batches end everywhere
 inline constexpr size_t kLookNeighbors = 3;
@@ -77,11 +81,9 @@ inline Status scan_space(SeenSpace& space) {
   return {};
 }
 
-inline Result<SeenSpace> look_at_space(const Store& store, const std::string& name) {
+inline Result<SeenSpace> look_at_space(const Store& store, const std::shared_ptr<Table>& table) {
   SeenSpace space;
-  Result<std::shared_ptr<Table>> table = store.space(name);
-  if (!table.ok()) return table.status();
-  space.table = table.value();
+  space.table = table;
   Result<std::shared_ptr<const View>> view = store.view(*space.table);
   if (!view.ok()) return view.status();
   space.view = view.value();
@@ -89,12 +91,35 @@ inline Result<SeenSpace> look_at_space(const Store& store, const std::string& na
   return space;
 }
 
+inline Result<SeenSpace> look_at_tag(const Store& store, const std::shared_ptr<Table>& table, const std::string& tag) {
+  SeenSpace space;
+  space.table = table;
+  const Result<std::shared_ptr<const Snapshot>> snapshot = store.at(*table, tag);
+  if (!snapshot.ok()) return snapshot.status();
+  space.view = snapshot.value()->view();
+  space.owners.push_back(snapshot.value());
+  EHUB_RETURN_IF_ERROR(scan_space(space));
+  return space;
+}
+
+inline Status look_at_version(const Store& store, const std::shared_ptr<Table>& table, SeenHub& hub) {
+  const std::string name = table_name(table_space(*table), table_version(*table));
+  Result<SeenSpace> space = look_at_space(store, table);
+  if (!space.ok()) return space.status();
+  hub.emplace(name, std::move(space.value()));
+  for (const auto& [tag, seq] : store.tags(*table)) {
+    Result<SeenSpace> then = look_at_tag(store, table, tag);
+    if (!then.ok()) return then.status();
+    hub.emplace(tag_name(name, tag), std::move(then.value()));
+  }
+  return {};
+}
+
 inline Result<SeenHub> look(const Store& store) {
   SeenHub hub;
+  hub.notes = store.notes("");
   for (const std::string& name : store.spaces()) {
-    Result<SeenSpace> space = look_at_space(store, name);
-    if (!space.ok()) return space.status();
-    hub.emplace(name, std::move(space.value()));
+    for (const auto& table : store.versions(name)) EHUB_RETURN_IF_ERROR(look_at_version(store, table, hub));
   }
   return hub;
 }
@@ -133,18 +158,35 @@ inline std::string space_differs(const SeenSpace& seen, const ModelSpace& model)
   return expected == model.rows.end() ? "" : shown(expected->first) + " is missing";
 }
 
+inline std::string table_differs(const SeenHub& seen, const std::string& name, const ModelSpace& model) {
+  const auto found = seen.find(name);
+  if (found == seen.end()) return "table '" + name + "' is missing";
+  const std::string difference = space_differs(found->second, model);
+  return difference.empty() ? "" : "table '" + name + "': " + difference;
+}
+
 inline std::string differs(const SeenHub& seen, const ModelHub& model) {
+  size_t tables = 0;
   for (const auto& [name, space] : model) {
-    const auto found = seen.find(name);
-    if (found == seen.end()) return "space '" + name + "' is missing";
-    if (std::string difference = space_differs(found->second, *space); !difference.empty()) {
-      return "space '" + name + "': " + difference;
+    std::string difference = table_differs(seen, name, *space);
+    if (difference.empty() && table_frozen(*seen.at(name).table) != space->frozen)
+      difference = name + ": frozen or not";
+    if (!difference.empty()) return difference;
+    tables += 1 + space->tags.size();
+    for (const auto& [tag, then] : space->tags) {
+      difference = table_differs(seen, tag_name(name, tag), *then);
+      if (!difference.empty()) return difference;
     }
   }
   for (const auto& [name, space] : seen) {
-    if (!model.contains(name)) return "space '" + name + "' should not be there";
+    if (tables == seen.size()) break;
+    const std::string table = name.substr(0, name.find('#'));
+    const bool tagged = table != name && model.contains(table);
+    if (tagged ? !model.at(table)->tags.contains(name.substr(table.size() + 1)) : !model.contains(name)) {
+      return "table '" + name + "' should not be there";
+    }
   }
-  return "";
+  return seen.notes == model.notes ? "" : "the notes are others";
 }
 
 // The query that every space is searched with.
@@ -261,11 +303,69 @@ inline std::string space_disagrees(const Store& store, const SeenSpace& seen, co
   for (const auto& [key, row] : model.rows) keys.insert(key);
   const Result<uint64_t> count = store.row_count(*seen.table);
   if (!count.ok()) return failed(count.status());
+  const Result<uint64_t> counted = seen.view->row_count();
+  if (!counted.ok()) return failed(counted.status());
+  if (counted.value() != model.rows.size()) return "the view's row_count is " + std::to_string(counted.value());
   if (count.value() != model.rows.size()) return "row_count is " + std::to_string(count.value());
   std::string wrong = lookup_disagrees(seen, model, keys);
   if (wrong.empty()) wrong = partitions_disagree(store, seen, model);
   if (wrong.empty()) wrong = search_disagrees(seen, model);
   return wrong;
+}
+
+// The same of a tag's view.
+inline std::string tag_disagrees(const SeenSpace& seen, const ModelSpace& model) {
+  std::set<std::string> keys = {"nobody"};
+  for (const auto& [key, row] : model.rows) keys.insert(key);
+  for (const SeenRow& row : seen.rows) keys.insert(row.key);
+  const Result<uint64_t> counted = seen.view->row_count();
+  if (!counted.ok()) return failed(counted.status());
+  if (counted.value() != model.rows.size()) return "row_count is " + std::to_string(counted.value());
+  std::string wrong = lookup_disagrees(seen, model, keys);
+  if (wrong.empty()) wrong = partition_numbers_disagree(seen, model);
+  return wrong.empty() ? search_disagrees(seen, model) : wrong;
+}
+
+// The rows of a table whose keys another one has, too.
+inline ModelSpace common_rows(const ModelSpace& table, const ModelSpace& keys) {
+  ModelSpace common{table.schema, {}, {}, {}, false};
+  for (const auto& [key, row] : table.rows) {
+    if (keys.rows.contains(key)) common.rows.emplace(key, row);
+  }
+  return common;
+}
+
+// `asked`: keys to look up.
+inline std::string subindex_disagrees(const Store& store, const Table& table, const Table& keys,
+                                      const ModelSpace& model, const std::set<std::string>& asked) {
+  const auto subindex = store.subindex(table, keys);
+  if (!subindex.ok()) return failed(subindex.status());
+  const auto view = store.view_of(table, *subindex.value());
+  if (!view.ok()) return failed(view.status());
+  SeenSpace seen;
+  seen.view = view.value();
+  if (const Status status = scan_space(seen); !status.ok()) return failed(status);
+  std::string wrong = space_differs(seen, model);
+  if (wrong.empty()) wrong = lookup_disagrees(seen, model, asked);
+  return wrong.empty() ? tag_disagrees(seen, model) : wrong;
+}
+
+// The same where each version of a space is a sub-index of the others. Requires: differs(seen, model) is "".
+inline std::string subindices_disagree(const Store& store, const SeenHub& seen, const ModelHub& model) {
+  for (const auto& [name, table] : model) {
+    for (const auto& [other, keys] : model) {
+      if (name == other || !is_of_space(other, space_and_version(name).first)) continue;
+      std::set<std::string> asked;
+      for (const ModelSpace* some : {table.get(), keys.get()}) {
+        for (const auto& [key, row] : some->rows) asked.insert(key);
+      }
+      const ModelSpace common = common_rows(*table, *keys);
+      const std::string wrong = subindex_disagrees(store, *seen.at(name).table, *seen.at(other).table, common, asked);
+      if (wrong.starts_with(kFailed)) return wrong;
+      if (!wrong.empty()) return "rows of '" + name + "' with keys of '" + other + "': " + wrong;
+    }
+  }
+  return "";
 }
 
 // "" or what another way of reading tells differently. `absent` (per space): keys to look up that may not be there.
@@ -277,7 +377,12 @@ inline std::string disagrees(const Store& store, const SeenHub& seen, const Mode
     const std::string wrong =
         space_disagrees(store, seen.at(name), *space, keys == absent.end() ? std::set<std::string>() : keys->second);
     if (wrong.starts_with(kFailed)) return wrong;
-    if (!wrong.empty()) return "space '" + name + "': " + wrong;
+    if (!wrong.empty()) return "table '" + name + "': " + wrong;
+    for (const auto& [tag, then] : space->tags) {
+      const std::string other = tag_disagrees(seen.at(tag_name(name, tag)), *then);
+      if (other.starts_with(kFailed)) return other;
+      if (!other.empty()) return "tag '" + tag + "' of '" + name + "': " + other;
+    }
   }
   return "";
 }

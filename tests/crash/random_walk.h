@@ -1,9 +1,9 @@
 // A long random life of a hub with many crashes, each going on with what the one before left.
 //
 // In each of ten generations the power fails, or the process dies, at a random call, torn or not; sometimes the
-// recovery dies, too; sometimes the hub is closed in peace. Whatever is reopened must be as history.h allows. On the
-// way, views that were taken earlier are read again: checkpoints and compactions must not have moved a bit beneath
-// them.
+// recovery dies, too; sometimes the hub is closed in peace. Whatever is reopened must be as history.h allows, and no
+// file may have a vector of a key that was erased. On the way, views that were taken earlier are read again:
+// checkpoints and compactions must not have moved a bit beneath them.
 //
 // A walk is written as "random:<seed>:<operations>".
 //
@@ -15,11 +15,13 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "child.h"
 #include "history.h"
 #include "io/fault_file.h"
 #include "random_workload.h"
+#include "store/table.h"
 #include "survivor.h"
 
 namespace ehub::crash {
@@ -27,6 +29,7 @@ namespace ehub::crash {
 class RandomWalk {
  public:
   static constexpr size_t kGenerations = 10;
+  static constexpr size_t kHeldMax = 3;
 
   RandomWalk(uint64_t seed, size_t operations)
       : line_("random:" + std::to_string(seed) + ":" + std::to_string(operations)),
@@ -54,10 +57,18 @@ class RandomWalk {
     ModelHub model;
   };
 
+  // A snapshot, and what it shows as long as it is held.
+  struct Held {
+    std::string table;
+    std::shared_ptr<const Snapshot> snapshot;
+    std::shared_ptr<const ModelSpace> model;
+  };
+
   // What looks on while the hub is written. Views may outlive the store.
   struct Onlookers {
     std::optional<Pinned> pinned;
     std::unique_ptr<Store> reader;
+    std::vector<Held> held;
   };
 
   void fail(const std::string& what) { report_.failures.push_back(place_ + ": " + what); }
@@ -69,7 +80,8 @@ class RandomWalk {
     auto opened = Store::open(fs_, kRoot, options_);
     if (!opened.ok()) return fs_.powered_off() ? void() : fail("does not open: " + opened.status().message());
     for (size_t i = 0; i < operations_ / kGenerations && !fs_.powered_off() && report_.failures.empty(); ++i) {
-      work(*opened.value());
+      work(*opened.value(), onlookers);
+      if (!fs_.powered_off() && random_.below(6) == 0) hold(*opened.value(), onlookers.held);
       if (!fs_.powered_off() && random_.below(8) == 0) glance(*opened.value(), onlookers);
     }
     if (!fs_.powered_off() && random_.below(4) == 0) close(*opened.value());
@@ -81,15 +93,102 @@ class RandomWalk {
   // So many calls that most lives end before their operations do.
   uint64_t calls_max() const { return 20 + 4 * operations_ / kGenerations; }
 
-  void work(Store& store) {
-    const Step step = steps_.next(history_.now());
+  // Takes a snapshot of some table, or lets go of one, after a last look.
+  void hold(const Store& store, std::vector<Held>& held) {
+    if (held.size() == kHeldMax) {
+      if (const std::string wrong = shows_another(held.front()); !wrong.empty()) return fail("snapshot: " + wrong);
+      held.erase(held.begin());
+    }
+    const ModelHub& now = history_.now();
+    if (now.empty()) return;
+    const auto at = std::next(now.begin(), static_cast<ptrdiff_t>(random_.below(now.size())));
+    const auto [space, version] = space_and_version(at->first);
+    const auto table = store.version(space, version);
+    const auto snapshot = table.ok() ? store.snapshot(*table.value()) : table.status();
+    if (!snapshot.ok()) return fail("no snapshot: " + snapshot.status().message());
+    held.push_back({at->first, snapshot.value(), at->second});
+  }
+
+  // Read anew, and through a view of the table as it is now.
+  static std::string shows_another(const Held& held) {
+    SeenSpace seen;
+    seen.view = held.snapshot->view();
+    if (const Status status = scan_space(seen); !status.ok()) return status.message();
+    std::string difference = space_differs(seen, *held.model);
+    if (difference.empty()) difference = tag_disagrees(seen, *held.model);
+    if (!difference.empty() || held.snapshot->table().dropped()) return difference;
+    SeenSpace again;
+    again.view = std::make_shared<const View>(held.snapshot->table().state(), seen.view->seq(), seen.view->schema(), 0);
+    if (const Status status = scan_space(again); !status.ok()) return status.message();
+    const std::string other = space_differs(again, *held.model);
+    return other.empty() ? "" : "in the newest state: " + other;
+  }
+
+  // Some steps go to the time of a snapshot that is held.
+  void use_held(Step& step, const std::vector<Held>& held) {
+    const bool may =
+        step.kind == Step::Kind::kTag || step.kind == Step::Kind::kRestore || step.kind == Step::Kind::kFork;
+    if (!may || held.empty() || random_.coin()) return;
+    const Held& chosen = held[random_.below(held.size())];
+    if (chosen.table != step.space || chosen.snapshot->table().dropped()) return;
+    if (step.kind != Step::Kind::kTag) step.tag.clear();
+    step.held = chosen.snapshot;
+    step.showed = chosen.model;
+  }
+
+  void work(Store& store, Onlookers& onlookers) {
+    Step step = steps_.next(history_.now());
+    use_held(step, onlookers.held);
+    const std::vector<std::string> vectors = vectors_of_erased(step);
     history_.begin(step);
-    const Status status = perform(store, step);
+    Status status = perform(store, step);
+    if (step.kind == Step::Kind::kErase && status.code() == Code::kConflict && holds_any(onlookers)) {
+      onlookers.held.clear();
+      onlookers.pinned.reset();
+      status = perform(store, step);
+    }
     if (status.ok()) {
       history_.acknowledge(step);
+      erased_.insert(erased_.end(), vectors.begin(), vectors.end());
     } else if (!fs_.powered_off()) {
       fail("a step fails: " + status.message());
     }
+  }
+
+  // Whether somebody may hold a snapshot: nothing is erased then.
+  static bool holds_any(const Onlookers& onlookers) { return !onlookers.held.empty() || onlookers.pinned.has_value(); }
+
+  // The bytes of all vectors that tables and tags show of the keys of an erasure.
+  std::vector<std::string> vectors_of_erased(const Step& step) const {
+    std::vector<std::string> vectors;
+    if (step.kind != Step::Kind::kErase) return vectors;
+    for (const auto& [name, table] : history_.now()) {
+      if (!is_of_space(name, step.space)) continue;
+      add_vectors(*table, step.keys, vectors);
+      for (const auto& [tag, then] : table->tags) add_vectors(*then, step.keys, vectors);
+    }
+    return vectors;
+  }
+
+  static void add_vectors(const ModelSpace& table, const std::vector<std::string>& keys,
+                          std::vector<std::string>& vectors) {
+    for (const std::string& key : keys) {
+      const auto row = table.rows.find(key);
+      if (row == table.rows.end()) continue;
+      const std::vector<float>& vector = *row->second.vector;
+      vectors.emplace_back(reinterpret_cast<const char*>(vector.data()), vector.size() * sizeof(float));
+    }
+  }
+
+  // "" or a file that has a vector that was erased. Requires: a writer, and no reader, has opened the hub since.
+  std::string keeps_erased() const {
+    for (const std::string& path : fs_.paths()) {
+      const std::string bytes = fs_.contents(path).value();
+      for (const std::string& vector : erased_) {
+        if (bytes.find(vector) != std::string::npos) return path + " has a vector that was erased";
+      }
+    }
+    return "";
   }
 
   void close(Store& store) {
@@ -103,7 +202,11 @@ class RandomWalk {
 
   // Reads the hub as it is, from within and from beside it, and views of some time ago.
   void glance(const Store& store, Onlookers& onlookers) {
-    if (const std::string wrong = compare(store, history_.now()); !wrong.empty()) return fail("while open: " + wrong);
+    if (const std::string wrong = compare_all(store, history_.now()); !wrong.empty())
+      return fail("while open: " + wrong);
+    for (const Held& held : onlookers.held) {
+      if (const std::string wrong = shows_another(held); !wrong.empty()) return fail("snapshot: " + wrong);
+    }
     if (const std::string wrong = read_beside(onlookers.reader); !wrong.empty()) return fail("reader: " + wrong);
     std::optional<Pinned>& pinned = onlookers.pinned;
     if (pinned) {
@@ -139,8 +242,18 @@ class RandomWalk {
       if (const Status status = scan_space(copy); !status.ok()) return status.message();
       again.emplace(name, std::move(copy));
     }
-    const std::string then = differs(views, model);
-    return then.empty() ? differs(again, model) : then;
+    for (const auto& [name, space] : again) again.at(name).table = views.at(name).table;
+    again.notes = views.notes;
+    for (const SeenHub* seen : {&views, static_cast<const SeenHub*>(&again)}) {
+      for (const auto& [name, table] : model) {
+        std::string wrong = table_differs(*seen, name, *table);
+        for (const auto& [tag, then] : table->tags) {
+          if (wrong.empty()) wrong = table_differs(*seen, tag_name(name, tag), *then);
+        }
+        if (!wrong.empty()) return wrong;
+      }
+    }
+    return "";
   }
 
   // Crashes, recovers, perhaps dying again meanwhile, and goes on as what came back.
@@ -170,6 +283,8 @@ class RandomWalk {
       if (!wrong.empty()) return fail(wrong);
     }
     if (const std::string found = verify_finds(*survivor.store); !found.empty()) return fail(found);
+    if (const std::string wrong = keeps_erased(); !wrong.empty()) return fail(wrong);
+    erased_.clear();
     history_.come_back(survivor.model, crash);
     fs_.crash_at(fs_.mutating_calls());
     survivor.store.reset();
@@ -184,6 +299,7 @@ class RandomWalk {
   History history_;
   StoreOptions options_;
   FaultFileSystem fs_;
+  std::vector<std::string> erased_;  // bytes that no file may have when the hub is opened again
   std::string place_;
   Report report_;
 };

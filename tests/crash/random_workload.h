@@ -45,11 +45,15 @@ class RandomSteps {
     const RandomSpace& space = random_spaces()[random_.below(random_spaces().size())];
     if (!now.contains(space.name)) return create_step(space.name, space.schema);
     if (dice < 10) return plain_step(Step::Kind::kCompact, space.name);
-    if (dice < 12) return plain_step(Step::Kind::kDrop, space.name);
-    if (dice < 14) return plain_step(Step::Kind::kDeleteAll, space.name);
-    if (dice < 35) return delete_step(space.name, some_keys(space, 1 + random_.below(6)));
-    const size_t rows = dice < 65 ? 1 : 1 + random_.below(space.batch_rows_max);
-    return random_set(space, rows);
+    if (dice < 11) return plain_step(Step::Kind::kDrop, space.name);
+    if (dice < 13) return erase_step(space.name, some_keys(space, 1 + random_.below(4)));
+    const std::string table = some_version(now, space.name);
+    if (dice < 24 || now.at(table)->frozen) return past_step(now, space, table);
+    if (dice < 25) return plain_step(Step::Kind::kDeleteAll, table);
+    if (dice < 27) return drop_partition_step(table, some_partition());
+    if (dice < 43) return delete_step(table, some_keys(space, 1 + random_.below(6)));
+    const size_t rows = dice < 68 ? 1 : 1 + random_.below(space.batch_rows_max);
+    return random_set(space, table, rows);
   }
 
   static AbsentKeys all_keys() {
@@ -75,12 +79,59 @@ class RandomSteps {
     return keys;
   }
 
-  Step random_set(const RandomSpace& space, size_t rows) {
+  // Mostly the first one.
+  std::string some_version(const ModelHub& now, const std::string& space) {
+    std::vector<std::string> tables;
+    for (const auto& [name, table] : now) {
+      if (is_of_space(name, space)) tables.push_back(name);
+    }
+    return random_.coin() ? space : tables[random_.below(tables.size())];
+  }
+
+  NoteChanges random_notes() {
+    NoteChanges notes;
+    for (uint64_t n = random_.below(3); n > 0; --n) {
+      notes.push_back({"note " + std::to_string(random_.below(5)), std::nullopt});
+      if (random_.below(3) != 0) notes.back().text = std::string(random_.below(40), 'n');
+    }
+    return notes;
+  }
+
+  // Tags, restores, forks and what else does not write rows; of at most four tags and three versions.
+  Step past_step(const ModelHub& now, const RandomSpace& space, const std::string& table) {
+    const ModelSpace& model = *now.at(table);
+    const std::string tag = "tag " + std::to_string(random_.below(4));
+    const bool tagged = model.tags.contains(tag);
+    const uint64_t dice = random_.below(12);
+    if (dice < 4) {
+      return history_step(tagged ? Step::Kind::kUntag : Step::Kind::kTag, table, tag, random_notes());
+    }
+    if (dice < 8 && !model.frozen) {
+      return history_step(Step::Kind::kRestore, table, tagged ? tag : "", random_notes());
+    }
+    const std::string version = "v" + std::to_string(random_.below(3));
+    const std::string other = table_name(space.name, version);
+    if (dice < 10 && !now.contains(other)) return fork_step(table, version, tagged ? tag : "", random_notes());
+    if (dice == 10 && now.contains(other)) return history_step(Step::Kind::kDropVersion, other, "", random_notes());
+    if (dice == 11 && table != space.name) return history_step(Step::Kind::kFreeze, table, "", random_notes());
+    Step notes = plain_step(Step::Kind::kNotes);
+    notes.notes = random_notes();
+    return notes;
+  }
+
+  const std::string& some_partition() {
     static const std::vector<std::string> names = {"us", "eu", "asia", "a partition with a long name"};
+    return names[random_.below(names.size())];
+  }
+
+  Step random_set(const RandomSpace& space, const std::string& table, size_t rows) {
     std::vector<std::string> partitions;
     const bool partitioned = random_.coin();
-    for (size_t i = 0; partitioned && i < rows; ++i) partitions.push_back(names[random_.below(names.size())]);
-    return make_set(space.name, space.schema.dims, some_keys(space, rows), random_.next(), std::move(partitions));
+    for (size_t i = 0; partitioned && i < rows; ++i) partitions.push_back(some_partition());
+    Step step = make_set(table, space.schema.dims, some_keys(space, rows), random_.next(), std::move(partitions));
+    if (random_.below(8) == 0) step.gone = some_keys(space, 1 + random_.below(20));
+    std::erase_if(step.gone, [&](const auto& key) { return std::count(step.keys.begin(), step.keys.end(), key) != 0; });
+    return step;
   }
 
   FaultRandom random_;

@@ -24,7 +24,9 @@
 namespace ehub::crash {
 
 // s set, o overwrite, d delete, m small batch, l large batch, c checkpoint, k compact, x drop the space, a delete all.
-inline constexpr std::string_view kAlphabet = "sodmlckxa";
+// Of versions and the past: t tag now or remove that tag, r restore to a tag, f fork at a tag, w write to a fork,
+// z freeze a fork, v drop a fork, n notes; e erase keys from all versions and tags.
+inline constexpr std::string_view kAlphabet = "sodmlckxaptrfwzvne";
 
 inline const Schema kItemsSchema = {.dims = 1024, .metric = Metric::kL2, .key_type = KeyType::kString};
 inline const Schema kOtherSchema = {.dims = 3, .metric = Metric::kCosine, .key_type = KeyType::kInteger};
@@ -66,25 +68,98 @@ inline Step step_of(char letter, size_t position) {
       return small_batch(position, number);
     case 'l':
       return large_batch(position, number);
+    case 'p':
+      return drop_partition_step("items", "us");
     case 'c':
       return plain_step(Step::Kind::kCheckpoint);
     case 'k':
       return plain_step(Step::Kind::kCompact, "items");
     case 'x':
       return plain_step(Step::Kind::kDrop, "items");
+    case 'e':
+      return erase_step("items", {"base1", "base0", "s0", "l0-3", "m1-1", "sealed2", "nobody"});
+    case 'n':
+      return history_step(Step::Kind::kNotes, "", "", {{"place", key_of("n", position)}, {"base", std::nullopt}});
     default:
       EHUB_ASSERT(letter == 'a');
       return plain_step(Step::Kind::kDeleteAll, "items");
   }
 }
 
+inline NoteChanges place_note(size_t position) { return {{"place", key_of("p", position)}}; }
+
+// A tag of "items", the youngest by name; "": none.
+inline std::string some_tag(const ModelHub& now) {
+  const auto items = now.find("items");
+  return items == now.end() || items->second->tags.empty() ? "" : items->second->tags.rbegin()->first;
+}
+
+// A version of "items" beside the first one, of which rows can be written; "": none.
+inline std::string some_fork(const ModelHub& now) {
+  for (const auto& [name, table] : now) {
+    if (name != "items" && is_of_space(name, "items") && !table->frozen) return name;
+  }
+  return "";
+}
+
+// The step on an open fork, which is made if there is none.
+inline std::vector<Step> fork_steps_of(char letter, size_t position, const ModelHub& now) {
+  const std::string version = key_of("fork", position);
+  std::string fork = some_fork(now);
+  std::vector<Step> steps;
+  if (letter == 'f' || fork.empty()) {
+    steps.push_back(fork_step("items", version, some_tag(now), place_note(position)));
+    fork = table_name("items", version);
+  }
+  if (letter == 'w') {
+    std::vector<std::string> keys = keys_of("w" + std::to_string(position) + "-", 16);
+    keys.push_back("base0");
+    steps.push_back(make_set(fork, kItemsSchema.dims, std::move(keys), 2'000'000 + 1000 * position));
+    steps.push_back(delete_step(fork, {"base1", "base2"}));
+  }
+  if (letter == 'z') steps.push_back(history_step(Step::Kind::kFreeze, fork, "", place_note(position)));
+  if (letter == 'v') steps.push_back(history_step(Step::Kind::kDropVersion, fork, "", place_note(position)));
+  return steps;
+}
+
+// A restore of a hub without tags goes to a tag that is set first, with a batch between.
+inline std::vector<Step> past_steps_of(char letter, size_t position, const ModelHub& now) {
+  std::vector<Step> steps;
+  const bool tagged = now.contains("items") && now.at("items")->tags.contains("t");
+  if (letter == 't') {
+    return {history_step(tagged ? Step::Kind::kUntag : Step::Kind::kTag, "items", "t", place_note(position))};
+  }
+  std::string tag = some_tag(now);
+  if (tag.empty()) {
+    steps.push_back(history_step(Step::Kind::kTag, "items", tag = "t"));
+    steps.push_back(small_batch(position, 3'000'000 + 1000 * position));
+  }
+  steps.push_back(history_step(Step::Kind::kRestore, "items", tag, place_note(position)));
+  return steps;
+}
+
 // The steps of a letter in the hub `now`: a dropped space is made again by the next operation on it.
 inline std::vector<Step> steps_of(char letter, size_t position, const ModelHub& now) {
   std::vector<Step> steps;
-  if (letter != 'c' && letter != 'x' && !now.contains("items")) {
-    steps.push_back(create_step("items", kItemsSchema));
+  const bool there = now.contains("items");
+  const auto add = [&](std::vector<Step> more) { steps.insert(steps.end(), more.begin(), more.end()); };
+  if (letter == 'c' || letter == 'n') return {step_of(letter, position)};
+  if (letter == 'x' && !there) return {};
+  if (!there) steps.push_back(create_step("items", kItemsSchema));
+  switch (letter) {
+    case 't':
+    case 'r':
+      add(past_steps_of(letter, position, now));
+      break;
+    case 'f':
+    case 'w':
+    case 'z':
+    case 'v':
+      add(fork_steps_of(letter, position, now));
+      break;
+    default:
+      steps.push_back(step_of(letter, position));
   }
-  if (letter != 'x' || now.contains("items")) steps.push_back(step_of(letter, position));
   return steps;
 }
 
@@ -167,11 +242,24 @@ inline std::vector<Step> killed_history() {
           make_set("items", kItemsSchema.dims, {"base0", "killed6"}, 700, {"asia", "asia"})};
 }
 
+// A past of the sealed rows: two tags, a restore, and a fork with rows of its own.
+inline std::vector<Step> past_history() {
+  return {history_step(Step::Kind::kTag, "items", "base", {{"base", "tagged"}}),
+          make_set("items", kItemsSchema.dims, {"base0", "sealed1", "past"}, 800),
+          delete_step("items", {"sealed2"}),
+          history_step(Step::Kind::kTag, "items", "after"),
+          history_step(Step::Kind::kRestore, "items", "base", {{"restored", "yes"}}),
+          make_set("items", kItemsSchema.dims, {"sealed2"}, 900),
+          fork_step("items", "branch", "after"),
+          make_set("items@branch", kItemsSchema.dims, {"base1", "branch"}, 1000)};
+}
+
 inline Base make_base(std::string_view name) {
   Base base{std::make_unique<FaultFileSystem>(), options_of_base(name), {}};
   if (name == "new") return base;
   auto store = std::move(Store::open(*base.fs, kRoot, base.options).value());
   perform_all(*store, base.model, name == "log" ? unsealed_history() : sealed_history());
+  if (name == "sealed" || name == "indexed") perform_all(*store, base.model, past_history());
   if (name == "killed" || name == "indexed") perform_all(*store, base.model, killed_history());
   if (name == "sealed") EHUB_ASSERT(store->close().ok());
   base.fs->crash(CrashModel::kKillProcess, 0);

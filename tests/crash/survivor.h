@@ -7,6 +7,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <set>
@@ -61,6 +62,15 @@ inline std::string compare(const Store& store, const ModelHub& model, const Abse
   return difference.empty() ? disagrees(store, seen.value(), model, absent) : difference;
 }
 
+// The same with sub-indices.
+inline std::string compare_all(const Store& store, const ModelHub& model) {
+  const Result<SeenHub> seen = look(store);
+  if (!seen.ok()) return "cannot be read: " + seen.status().message();
+  std::string wrong = differs(seen.value(), model);
+  if (wrong.empty()) wrong = disagrees(store, seen.value(), model);
+  return wrong.empty() ? subindices_disagree(store, seen.value(), model) : wrong;
+}
+
 // "" or what verify() found.
 inline std::string verify_finds(const Store& store) {
   const Result<VerifyReport> report = store.verify();
@@ -92,8 +102,11 @@ inline std::string cannot_go_on(FaultFileSystem& fs, const StoreOptions& options
                                 ModelHub model) {
   std::vector<Step> steps;
   if (model.empty()) steps.push_back(create_step("later", Schema{.dims = 3}));
-  const std::string space = model.empty() ? "later" : model.begin()->first;
-  const Schema schema = model.empty() ? steps[0].schema : model.begin()->second->schema;
+  const auto open = std::find_if(model.begin(), model.end(), [](const auto& table) { return !table.second->frozen; });
+  const bool none = open == model.end();
+  if (none && !model.empty()) steps.push_back(create_step("later", Schema{.dims = 3}));
+  const std::string space = none ? "later" : open->first;
+  const Schema schema = none ? steps[0].schema : open->second->schema;
   const std::string key(schema.key_type == KeyType::kInteger ? "\x7f\0\0\0\0\0\0\x01" : "the key after the crash",
                         schema.key_type == KeyType::kInteger ? 8 : 23);
   steps.push_back(make_set(space, schema.dims, {key}, 424242));

@@ -25,10 +25,11 @@ DIMS = 64
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("hub", ["clean", "indexed", "killed"])
+@pytest.mark.parametrize("hub", ["clean", "indexed", "killed", "past", "killed past"])
 def test_damage_is_noticed_and_repaired(hub, part, survive):
     report = _testing.crash_damage(hub, part, PARTS)
-    survive(report, "the line names the hub, the file, what was done to it, and where")
+    reproduce = "the line names the hub, the file, what was done to it, and where"
+    assert survive(report, reproduce, "damages")["points"] >= 100
 
 
 @pytest.fixture

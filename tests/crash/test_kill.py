@@ -13,98 +13,18 @@ writer, and it is killed too, or by this one, which closes it.
 from __future__ import annotations
 
 import os
-import select
-import signal
-import subprocess
-import sys
-import time
-from collections import deque
 from pathlib import Path
 from random import Random
 
 import kill_plan
 import numpy as np
 import pytest
+from kill_client import KillServer
 
 import ehub
 
 CYCLES = int(os.environ.get("EHUB_KILL_CYCLES", "200"))
 PARTS = 4
-PATIENCE_SECONDS = 100
-
-
-class KillServer:
-    """The process that forks those who are killed."""
-
-    def __init__(self) -> None:
-        script = Path(__file__).with_name("kill_server.py")
-        self.process = subprocess.Popen(
-            [sys.executable, str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        self.partial = b""
-        self.lines: deque[str] = deque()
-
-    def start(self, *command: object) -> int:
-        """Fork a child; return its pid."""
-        self.process.stdin.write(("\t".join(map(str, command)) + "\n").encode())
-        return int(self.wait_for("pid").split()[1])
-
-    def next_line(self, deadline: float) -> str | None:
-        """The next line that a child says, or None if there is none in time."""
-        while not self.lines:
-            patience = max(0.0, deadline - time.monotonic())
-            if not select.select([self.process.stdout], [], [], patience)[0]:
-                return None
-            chunk = os.read(self.process.stdout.fileno(), 1 << 16)
-            assert chunk, "the kill server is gone"
-            *whole, self.partial = (self.partial + chunk).split(b"\n")
-            self.lines.extend(line.decode() for line in whole)
-        line = self.lines.popleft()
-        assert not line.startswith("failed"), line
-        return line
-
-    def wait_for(self, word: str, seen: list[str] | None = None) -> str:
-        """The first line that begins so; the ones before it go to `seen`."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while (line := self.next_line(deadline)) is not None:
-            if line.startswith(word):
-                return line
-            if seen is not None:
-                seen.append(line)
-        raise AssertionError(f"no line {word!r} within {PATIENCE_SECONDS} s")
-
-    def listen(self, seconds: float) -> list[str]:
-        """All that is said in this time."""
-        deadline = time.monotonic() + seconds
-        said = []
-        while time.monotonic() < deadline and (line := self.next_line(deadline)) is not None:
-            said.append(line)
-        return said
-
-    def kill(self, pid: int) -> list[str]:
-        """End a child; return what was still said."""
-        said: list[str] = []
-        os.kill(pid, signal.SIGKILL)
-        self.process.stdin.write(f"reap\t{pid}\n".encode())
-        self.wait_for(f"dead {pid}", said)
-        return said
-
-    def close(self) -> None:
-        """End it."""
-        self.process.stdin.close()
-        self.process.stdout.close()
-        self.process.wait()
-
-
-@pytest.fixture
-def server():
-    server = KillServer()
-    yield server
-    server.close()
 
 
 class Journal:
@@ -175,21 +95,15 @@ def check_here(path: Path, journal: Journal, *, verify: bool) -> None:
             assert hub.verify().findings == ()
 
 
-def write_and_die(server: KillServer, path: Path, seed: int, seconds: float) -> list[str]:
-    """Let a writer work for a while; return what was said."""
-    pid = server.start("write", path, seed)
-    return server.listen(seconds) + server.kill(pid)
-
-
 @pytest.mark.parametrize("part", range(PARTS))
-def test_a_killed_writer_loses_nothing_it_acknowledged(part, server, tmp_path):
+def test_a_killed_writer_loses_nothing_it_acknowledged(part, server, tmp_path, record_property):
     random = Random(part)
     journal = Journal()
     path = tmp_path / "hub"
     for cycle in range(CYCLES // PARTS):
         seed = part * 1_000_000 + cycle
         seconds = random.choice([0.002, 0.02, 0.1, 0.2, 0.3])
-        journal.read(write_and_die(server, path, seed, seconds), seed)
+        journal.read(server.run("write", path, seed, seconds=seconds), seed)
         try:
             if random.random() < 0.5:
                 check_by_dump(server, path, journal)
@@ -197,17 +111,21 @@ def test_a_killed_writer_loses_nothing_it_acknowledged(part, server, tmp_path):
                 check_here(path, journal, verify=cycle % 5 == 0)
         except Exception as error:
             raise AssertionError(f"part {part}, cycle {cycle}") from error
+        record_property("cycles", cycle + 1)
     assert journal.acknowledged > CYCLES // PARTS
 
 
-def test_a_reader_beside_writers_that_are_killed_sees_whole_batches(server, tmp_path):
+def test_a_reader_beside_writers_that_are_killed_sees_whole_batches(
+    server, tmp_path, record_property
+):
     path = tmp_path / "hub"
     with ehub.open(path) as hub:
         hub.create_space("items", dims=kill_plan.DIMS, metric="l2")
     reader = server.start("read", path)
     said: list[str] = []
     for seed in range(15):
-        said += write_and_die(server, path, seed, 0.2)
+        said += server.run("write", path, seed, seconds=0.2)
+        record_property("cycles", seed + 1)
     said += server.kill(reader)
     assert [line for line in said if line.startswith("torn")] == []
     assert [line for line in said if line.startswith("read ")]

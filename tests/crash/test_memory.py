@@ -16,6 +16,7 @@ import ehub
 from ehub._native import _testing
 
 RUNS = [("new", "slcdmok"), ("sealed", "lmclsdkxs"), ("killed", "acslxlc")]
+RUNS += [("sealed", "trfwn"), ("new", "lrtcfw"), ("killed", "trcfzcv")]
 
 
 @pytest.mark.parametrize(("base", "workload"), RUNS)
@@ -23,7 +24,8 @@ def test_an_allocation_that_fails_changes_nothing(base, workload, survive):
     if not _testing.crash_allocations_can_fail():
         pytest.skip("another library has replaced operator new")
     report = _testing.crash_fail_allocations(base, workload)
-    assert survive(report, "the line names base, workload and n")["points"] >= 100
+    tried = survive(report, "the line names base, workload and n", "failed_allocations")
+    assert tried["points"] >= 100
 
 
 LITTLE_MEMORY = """

@@ -21,9 +21,9 @@ using ehub::testing::StatusError;
 
 const char* code_name(ehub::Code code) {
   constexpr std::array kNames = {
-      "Ok",         "NotFound", "Exists",     "InvalidArgument", "Dimension",  "InvalidVector",
-      "InvalidKey", "Frozen",   "ReadOnly",   "Locked",          "Corruption", "Format",
-      "Closed",     "Io",       "OutOfMemory"};
+      "Ok",       "NotFound", "Exists",     "InvalidArgument", "Dimension", "InvalidVector", "InvalidKey",
+      "Frozen",   "ReadOnly", "Locked",     "Corruption",      "Format",    "Closed",        "Conflict",
+      "Deadline", "Io",       "OutOfMemory"};
   return kNames.at(static_cast<size_t>(code));
 }
 

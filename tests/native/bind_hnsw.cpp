@@ -145,6 +145,7 @@ void bind_graph(py::module_& module) {
                              [](const BuiltGraph& graph) { return graph.encoder.rotation_seed().has_value(); })
       .def_property_readonly("ef", [](const BuiltGraph& graph) { return graph.view.calibration.ef; })
       .def_readonly("unreachable", &BuiltGraph::unreachable)
+      .def("set_segment_rows", &BuiltGraph::set_segment_rows)
       .def(
           "search",
           [](const BuiltGraph& graph, const Floats& vectors, const Floats& queries, size_t k, size_t ef,
@@ -160,10 +161,13 @@ void bind_graph(py::module_& module) {
 
 void bind_graph_file(py::module_& module) {
   py::class_<GraphStamp>(module, "GraphStamp")
-      .def(py::init([](uint64_t segment, uint32_t segment_crc, uint32_t rows, uint32_t dims, uint32_t metric) {
-             return GraphStamp{segment, segment_crc, rows, dims, static_cast<Metric>(metric)};
+      .def(py::init([](uint64_t segment, uint32_t segment_crc, uint32_t rows, uint32_t dims, uint32_t metric,
+                       const std::string& kind, uint64_t number) {
+             const GraphSubset subset = {kind.empty() ? '\0' : kind.front(), number};
+             return GraphStamp{segment, segment_crc, rows, dims, static_cast<Metric>(metric), subset};
            }),
-           py::arg("segment"), py::arg("segment_crc"), py::arg("rows"), py::arg("dims"), py::arg("metric"));
+           py::arg("segment"), py::arg("segment_crc"), py::arg("rows"), py::arg("dims"), py::arg("metric"),
+           py::arg("kind") = "", py::arg("number") = 0);
   py::class_<GraphFile, std::shared_ptr<GraphFile>>(module, "GraphFile")
       .def("verify", [](const GraphFile& file) { check(file.verify()); })
       .def_property_readonly("ef", [](const GraphFile& file) { return file.view().calibration.ef; })
@@ -174,7 +178,12 @@ void bind_graph_file(py::module_& module) {
             return search(file.encoder(), file.view(), vectors, queries, k, ef, {});
           },
           py::arg("vectors").noconvert(), py::arg("queries").noconvert(), py::arg("k"), py::arg("ef") = 0);
-  module.def("graph_path", &graph_path);
+  module.def(
+      "graph_path",
+      [](const std::string& directory, uint64_t segment, const std::string& kind, uint64_t number) {
+        return graph_path(directory, segment, {kind.empty() ? '\0' : kind.front(), number});
+      },
+      py::arg("directory"), py::arg("segment"), py::arg("kind") = "", py::arg("number") = 0);
   module.def("write_graph", [](FileSystem& fs, const std::string& directory, const GraphStamp& stamp,
                                const BuiltGraph& graph) { check(write_graph(fs, directory, stamp, graph)); });
   module.def("open_graph", [](FileSystem& fs, const std::string& directory, const GraphStamp& stamp) {
@@ -197,10 +206,11 @@ void bind_pool(py::module_& module) {
              if (candidate == Pool::kNoCandidate) return std::nullopt;
              return seen(candidate);
            })
-      .def("next",
-           [](const Pool& pool) -> std::optional<uint32_t> {
-             const uint32_t row = pool.next();
-             return row == Pool::kNone ? std::nullopt : std::optional(row);
+      .def("peek_two",
+           [](const Pool& pool) {
+             std::vector<uint32_t> rows;
+             pool.peek_two([&](uint32_t row) { rows.push_back(row); });
+             return rows;
            })
       .def("candidates", [](const Pool& pool) {
         std::vector<std::pair<float, uint32_t>> all;

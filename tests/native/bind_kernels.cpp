@@ -162,10 +162,16 @@ void bind_table(py::module_& module) {
            py::arg("out").noconvert())
       .def(
           "accumulate",
-          [](const KernelTable& table, const Floats& row, double weight, Doubles& sum) {
-            table.accumulate(row.data(), weight, length(row, 0), sum.mutable_data());
+          [](const KernelTable& table, const Floats& rows, const std::vector<double>& weights, Doubles& sum) {
+            std::vector<uint32_t> numbers(weights.size());
+            std::iota(numbers.begin(), numbers.end(), 0U);
+            const std::vector<const float*> apart = pointers_to(rows, numbers);
+            std::vector<const float*> ahead(apart.rbegin(), apart.rend());
+            ahead[0] = nullptr;
+            table.accumulate(apart.data(), weights.data(), apart.size(), length(rows, 1), ahead.data(),
+                             sum.mutable_data());
           },
-          py::arg("row").noconvert(), py::arg("weight"), py::arg("sum").noconvert())
+          py::arg("rows").noconvert(), py::arg("weights"), py::arg("sum").noconvert())
       .def(
           "all_finite",
           [](const KernelTable& table, const Floats& values) {

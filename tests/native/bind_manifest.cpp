@@ -44,6 +44,7 @@ ManifestSegment segment_from(const py::dict& from) {
   segment.info.seq_min = from["seq_min"].cast<ehub::Seq>();
   segment.info.seq_max = from["seq_max"].cast<ehub::Seq>();
   segment.deaths = as_vector(from["deaths"].cast<py::bytes>());
+  segment.gaps = as_vector(from["gaps"].cast<py::bytes>());
   return segment;
 }
 
@@ -61,6 +62,8 @@ ManifestTable table_from(const py::dict& from) {
   table.schema.index.target_recall = from["target_recall"].cast<float>();
   table.created = from["created"].cast<ehub::Seq>();
   table.partitions = from["partitions"].cast<std::vector<std::string>>();
+  table.frozen = from["frozen"].cast<bool>();
+  table.tags = from["tags"].cast<std::map<std::string, ehub::Seq>>();
   for (const auto& segment : from["segments"]) table.segments.push_back(segment_from(segment.cast<py::dict>()));
   return table;
 }
@@ -77,18 +80,22 @@ Manifest manifest_from(const py::dict& from) {
   manifest.next_table = from["next_table"].cast<ehub::TableId>();
   manifest.next_segment = from["next_segment"].cast<ehub::SegmentId>();
   for (const auto& table : from["tables"]) manifest.tables.push_back(table_from(table.cast<py::dict>()));
+  manifest.notes = from["notes"].cast<ehub::Notes>();
   return manifest;
 }
 
 py::dict as_dict(const ManifestSegment& segment) {
   return py::dict("id"_a = segment.info.id, "rows"_a = segment.info.rows, "seg_bytes"_a = segment.info.seg_bytes,
                   "footer_crc"_a = segment.info.footer_crc, "seq_min"_a = segment.info.seq_min,
-                  "seq_max"_a = segment.info.seq_max, "deaths"_a = as_bytes(segment.deaths));
+                  "seq_max"_a = segment.info.seq_max, "deaths"_a = as_bytes(segment.deaths),
+                  "gaps"_a = as_bytes(segment.gaps));
 }
 
 py::dict as_dict(const ManifestTable& table) {
   py::list partitions;
   for (const std::string& partition : table.partitions) partitions.append(py::bytes(partition));
+  py::dict tags;
+  for (const auto& [name, seq] : table.tags) tags[py::bytes(name)] = seq;
   py::list segments;
   for (const ManifestSegment& segment : table.segments) segments.append(as_dict(segment));
   return py::dict("id"_a = table.id, "space"_a = py::bytes(table.space), "version"_a = py::bytes(table.version),
@@ -96,16 +103,19 @@ py::dict as_dict(const ManifestTable& table) {
                   "key_type"_a = static_cast<uint32_t>(table.schema.key_type), "M"_a = table.schema.index.M,
                   "ef_construction"_a = table.schema.index.ef_construction, "ef"_a = table.schema.index.ef,
                   "target_recall"_a = table.schema.index.target_recall, "created"_a = table.created,
-                  "partitions"_a = partitions, "segments"_a = segments);
+                  "partitions"_a = partitions, "segments"_a = segments, "frozen"_a = table.frozen, "tags"_a = tags);
 }
 
 py::dict as_dict(const Manifest& manifest) {
+  py::dict notes;
+  for (const auto& [name, text] : manifest.notes) notes[py::bytes(name)] = py::bytes(text);
   py::list tables;
   for (const ManifestTable& table : manifest.tables) tables.append(as_dict(table));
   return py::dict("number"_a = manifest.number, "hash_seed"_a = manifest.hash_seed, "seq"_a = manifest.seq,
                   "first_log"_a = manifest.first_log, "carried_bytes"_a = manifest.carried_bytes,
                   "durable_seq"_a = manifest.durable_seq, "clean"_a = manifest.clean,
-                  "next_table"_a = manifest.next_table, "next_segment"_a = manifest.next_segment, "tables"_a = tables);
+                  "next_table"_a = manifest.next_table, "next_segment"_a = manifest.next_segment, "tables"_a = tables,
+                  "notes"_a = notes);
 }
 
 py::dict decode(const std::string& path, const py::bytes& bytes) {

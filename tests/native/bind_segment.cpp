@@ -18,6 +18,7 @@
 #include "bind_status.h"
 #include "io/file.h"
 #include "store/deletion_vector.h"
+#include "store/fresh_segment.h"
 #include "store/key_table.h"
 #include "store/salvaged_segment.h"
 #include "store/segment_file.h"
@@ -114,9 +115,15 @@ struct OpenSegment {
     const float* from = take(segment.vectors(row, rows_max, &n));
     return copied(from, n, dims);
   }
-  std::optional<Row> find(const std::string& bytes) const {
-    segment.prefetch(key(bytes));
-    return row_or_none(take(segment.find(key(bytes))));
+  std::optional<Row> find(const std::string& bytes) const { return row_or_none(take(segment.find(key(bytes)))); }
+  std::vector<std::optional<Row>> find_many(const std::vector<std::string>& all) const {
+    std::vector<Key> keys;
+    for (const std::string& bytes : all) keys.push_back(key(bytes));
+    std::vector<Row> rows(keys.size());
+    check(segment.find_many(keys.data(), keys.size(), rows.data()));
+    std::vector<std::optional<Row>> found;
+    for (const Row row : rows) found.push_back(row_or_none(row));
+    return found;
   }
 };
 
@@ -167,6 +174,7 @@ void bind_segment_files(py::module_& module) {
       .def("rows_at", [](const Self& self, Seq seq) { return take(self.segment.rows_at(seq)); })
       .def("partition", [](const Self& self, Row row) { return take(self.segment.partition(row)); })
       .def("find", &Self::find)
+      .def("find_many", &Self::find_many)
       .def("older", [](const Self& self, Row row) { return row_or_none(take(self.segment.older(row))); })
       .def("verify", [](const Self& self) { check(self.segment.verify()); });
 }
@@ -184,15 +192,64 @@ std::pair<bool, size_t> decode(DeletionVector& self, Row rows, const std::string
   return {good, in.left()};
 }
 
+// `times`: those that are pinned; None: all.
+std::optional<ehub::WantedGaps> wanted_gaps(const std::optional<std::vector<Seq>>& times, Seq asked_at) {
+  if (!times) return std::nullopt;
+  return ehub::WantedGaps{*times, asked_at};
+}
+
+py::bytes encoded_gaps(const DeletionVector& self, Seq seq, const std::optional<std::vector<Seq>>& times) {
+  ByteWriter out;
+  self.encode_gaps(seq, wanted_gaps(times, seq).value_or(ehub::WantedGaps{}), out);
+  return {reinterpret_cast<const char*>(out.data()), out.size()};
+}
+
+std::pair<bool, size_t> decode_gaps(DeletionVector& self, Row rows, const std::string& bytes) {
+  ByteReader in(bytes.data(), bytes.size());
+  const bool good = self.decode_gaps(rows, in);
+  return {good, in.left()};
+}
+
+// `call` with a segment of rows that were born then.
+template <typename Call>
+std::shared_ptr<DeletionVector> with_segment(const std::vector<Seq>& births, Call call) {
+  const ehub::Schema schema = {.dims = 1, .metric = ehub::Metric::kL2, .key_type = ehub::KeyType::kString};
+  ehub::FreshSegment segment(schema);
+  const float vector = 1;
+  for (const Seq born : births) segment.append(make_key(0, std::to_string(segment.row_count())), born, 0, &vector);
+  return take(call(segment));
+}
+
 void bind_deletion_vector(const py::module_& module) {
-  py::class_<DeletionVector>(module, "DeletionVector")
+  py::class_<DeletionVector, std::shared_ptr<DeletionVector>>(module, "DeletionVector")
       .def(py::init<>())
       .def("kill", &DeletionVector::kill)
       .def("death", &DeletionVector::death)
       .def("dead_at", &DeletionVector::dead_at)
       .def("dead_count", &DeletionVector::dead_count)
+      .def("is_layered", &DeletionVector::is_layered)
+      .def("lives_at_any", &DeletionVector::lives_at_any)
+      .def("copy_row", &DeletionVector::copy_row)
+      .def(
+          "restored",
+          [](const DeletionVector& self, const std::vector<Seq>& births, Seq then, Seq seq,
+             const std::optional<std::vector<Seq>>& times) {
+            const auto wanted = wanted_gaps(times, seq - 1);
+            return with_segment(births, [&](const ehub::Segment& segment) {
+              return DeletionVector::restored(self, segment, then, seq, wanted ? &*wanted : nullptr);
+            });
+          },
+          py::arg("births"), py::arg("then"), py::arg("seq"), py::arg("times") = py::none())
+      .def("forked",
+           [](const DeletionVector& self, const std::vector<Seq>& births, Seq then, Seq seq) {
+             return with_segment(births, [&](const ehub::Segment& segment) {
+               return DeletionVector::forked(self, segment, then, seq);
+             });
+           })
       .def("encode", &encoded)
-      .def("decode", &decode);
+      .def("decode", &decode)
+      .def("encode_gaps", &encoded_gaps, py::arg("seq"), py::arg("times") = py::none())
+      .def("decode_gaps", &decode_gaps);
 }
 
 }  // namespace

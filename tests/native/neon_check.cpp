@@ -150,8 +150,10 @@ void check_accumulate(size_t dims) {
   const std::vector<float> row = random_floats(dims, 3);
   std::vector<double> neon(dims + 1, 0.25);
   std::vector<double> scalar(dims + 1, 0.25);
-  kNeonKernels.accumulate(row.data(), -0.37, dims, neon.data());
-  kScalarKernels.accumulate(row.data(), -0.37, dims, scalar.data());
+  const float* const rows[] = {row.data(), row.data()};
+  const double weights[] = {-0.37, 0.11};
+  kNeonKernels.accumulate(rows, weights, 2, dims, rows, neon.data());
+  kScalarKernels.accumulate(rows, weights, 2, dims, nullptr, scalar.data());
   for (size_t d = 0; d <= dims; ++d) check(std::fabs(neon[d] - scalar[d]) < 1e-14, "accumulate", dims);
 }
 

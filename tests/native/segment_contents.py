@@ -110,6 +110,8 @@ def questions(contents: Contents) -> Iterator[tuple[Callable[[Any], Any], Any]]:
         yield (lambda s, b=born: s.rows_at(b)), contents.rows_at(born)
     absent = integer_key(12345) if contents.integer_keys else b"nobody has this key"
     yield (lambda s: s.find(absent)), last_of.get(absent)
+    everyone = [*last_of, absent]
+    yield (lambda s: s.find_many(everyone)), [last_of.get(key) for key in everyone]
 
 
 def wrong_answers(segment, asked: list[tuple[Callable[[Any], Any], Any]]) -> list[Any]:

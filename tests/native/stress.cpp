@@ -8,7 +8,8 @@
 // by key, by scan and by search; another one through a read-only hub beside the writer; one checkpoints and compacts
 // without end, one makes and drops a space. Limits are tiny, so that logs and segments turn over all the time, and
 // every segment of some rows gets a graph: graphs are built, walked, merged, mapped by the reader and removed
-// meanwhile; one more thread waits for the index of what there is, and optimizes.
+// meanwhile; one more thread waits for the index of what there is, and optimizes; and one tags, holds, restores, forks
+// and drops versions, and looks whether anything of the past changes.
 //
 // Exits with 1, and says what it saw, on any inconsistency; at last the hub is closed, opened and verified.
 
@@ -287,6 +288,61 @@ void make_and_drop(World& world) {
   }
 }
 
+void write_value(Store& store, const std::shared_ptr<Table>& table, const Group& group, uint64_t value) {
+  const std::vector<float> vectors(group.keys.size() * kDims, static_cast<float>(value));
+  WriteBatch write;
+  write.table = table;
+  write.keys = group.keys;
+  write.vectors = vectors.data();
+  must(store.write(write).status(), "write");
+}
+
+void must_show(const View& view, const Group& group, uint64_t value, const char* what) {
+  const Glimpse glimpse = look_up(view, group);
+  if (glimpse.present != group.keys.size() || glimpse.value != static_cast<float>(value)) {
+    die(std::string(what) + " shows another value than " + std::to_string(value));
+  }
+}
+
+// Tags, holds, restores and forks a space of its own, and holds snapshots of the one that all write to.
+void go_back(World& world) {
+  Store& store = *world.store;
+  const auto table = must(store.create_space("past", kSchema), "create_space");
+  const Group group("past", kLargeRows);
+  const std::vector<Group*> groups = world.groups();
+  for (uint64_t round = 1; !world.stop; ++round) {
+    const Group& watched = *groups[round % groups.size()];
+    const auto held = must(store.snapshot(*world.table), "snapshot");
+    const Glimpse before = look_up(*held->view(), watched);
+    write_value(store, table, group, round);
+    const std::string tag = "tag " + std::to_string(round % 5);
+    if (store.tags(*table).contains(tag)) must(store.remove_tag(*table, tag), "remove_tag");
+    must(store.set_tag(*table, tag, nullptr, {{"round", std::to_string(round)}}), "set_tag");
+    write_value(store, table, group, round + 1'000'000);
+    const auto then = must(store.at(*table, tag), "at");
+    must_show(*then->view(), group, round, "a tag");
+    if (round % 3 == 0) {
+      const auto fork = must(store.fork(*then, "fork", {{"fork", std::to_string(round)}}), "fork");
+      must_show(*must(store.view(*fork), "view"), group, round, "a fork");
+      write_value(store, fork, group, round + 2'000'000);
+      if (round % 2 == 0) must(store.freeze(*fork), "freeze");
+      must_show(*must(store.view(*fork), "view"), group, round + 2'000'000, "a written fork");
+      must(store.drop_version(*fork, {{"fork", std::nullopt}}), "drop_version");
+    }
+    must_show(*must(store.view(*table), "view"), group, round + 1'000'000, "a forked version");
+    must(store.restore(*table, *then), "restore");
+    must_show(*must(store.view(*table), "view"), group, round, "a restored version");
+    must_show(*then->view(), group, round, "a snapshot after its restore");
+    if (store.note("round") != std::to_string(round)) die("a note that changed");
+    for (const auto& [name, seq] : store.tags(*table)) {
+      const uint64_t of = round - (round + 5 - std::strtoull(name.c_str() + 4, nullptr, 10)) % 5;
+      must_show(*must(store.at(*table, name), "at")->view(), group, of, "an old tag");
+    }
+    const Glimpse after = look_up(*held->view(), watched);
+    if (after.present != before.present || after.value != before.value) die("a snapshot that changed");
+  }
+}
+
 void run_threads(World& world, int seconds) {
   std::vector<std::thread> threads;
   for (size_t writer = 0; writer < kWriters; ++writer) {
@@ -298,6 +354,7 @@ void run_threads(World& world, int seconds) {
   threads.emplace_back([&world] { maintain(world); });
   threads.emplace_back([&world] { index(world); });
   threads.emplace_back([&world] { make_and_drop(world); });
+  threads.emplace_back([&world] { go_back(world); });
   std::this_thread::sleep_for(std::chrono::seconds(seconds));
   world.stop = true;
   for (std::thread& thread : threads) thread.join();

@@ -13,7 +13,7 @@ from ehub._native import _testing as native
 
 L2, IP, COSINE = range(3)
 DIRECTORY = "/index"
-BLOCK_BYTES = 64 << 10
+BLOCK_BYTES = 4096
 FOOTER_BYTES = native.GRAPH_FOOTER_BYTES
 SECTIONS = (
     "mean",
@@ -164,7 +164,7 @@ def test_a_walk_never_uses_a_damaged_block(good):
     answered = 0
     for block in range(len(good) // BLOCK_BYTES):
         flipped = bytearray(good)
-        flipped[block * BLOCK_BYTES + 12345] ^= 4
+        flipped[block * BLOCK_BYTES + 1234] ^= 4
         found = outcome_of(lambda data=bytes(flipped): open_bytes(data).search(ROWS, QUERIES, 10))
         assert found in (right, "Corruption")
         answered += found == right
@@ -180,7 +180,7 @@ def test_a_graph_of_other_rows_is_refused(good):
 
 def test_a_graph_of_another_release_is_refused(good):
     other = bytearray(good)
-    struct.pack_into("<I", other, 8, 2)
+    struct.pack_into("<I", other, 8, 3)
     assert outcome(bytes(other)) == "Format"
     other[0:8] = b"EHUBHNS2"
     assert outcome(bytes(other)) == "Corruption"
@@ -295,3 +295,67 @@ def test_a_file_without_codes_is_read_like_any_other():
     assert file.search(rows, QUERIES, 10) == graph.search(rows, QUERIES, 10)
     file.verify()
     assert file.search(rows, QUERIES, 10) == graph.search(rows, QUERIES, 10)
+
+
+# --- graphs over some rows of a segment ---
+
+SUBSET = native.GraphStamp(
+    segment=7, segment_crc=1234, rows=4000, dims=24, metric=L2, kind="p", number=3
+)
+SUBSET_ROWS = list(range(1, 4000, 2))
+
+
+@pytest.fixture(scope="module")
+def over_some() -> bytes:
+    """The bytes of a graph file over ROWS, as the odd rows of a segment of twice as many."""
+    fs = native.FaultFileSystem()
+    fs.make_directory(DIRECTORY)
+    graph = native.build_graph(ROWS, L2)
+    graph.set_segment_rows(SUBSET_ROWS)
+    native.write_graph(fs, DIRECTORY, SUBSET, graph)
+    assert fs.paths() == [DIRECTORY + "/000000000007-p3.hnsw"]
+    return fs.contents(native.graph_path(DIRECTORY, 7, "p", 3))
+
+
+def outcome_over_some(data: bytes, stamp: object = SUBSET) -> object:
+    """What became of opening it, and of a search: the rows of the segment that were found."""
+    fs = native.FaultFileSystem()
+    fs.make_directory(DIRECTORY)
+    path = native.graph_path(DIRECTORY, 7, "p", 3)
+    fs.open(path, native.Mode.CREATE).close()
+    fs.set_contents(path, data)
+    segment = np.zeros((4000, 24), np.float32)
+    segment[1::2] = ROWS
+    return outcome_of(lambda: native.open_graph(fs, DIRECTORY, stamp).search(segment, QUERIES, 10))
+
+
+def test_a_graph_over_some_rows_finds_them_by_their_numbers_in_the_segment(good, over_some):
+    whole = outcome(good)[0]
+    some = outcome_over_some(over_some)
+    assert [near[0] for near in some] == [near[0] for near in whole]
+    assert [near[1] for near in some] == [[2 * row + 1 for row in near[1]] for near in whole]
+
+
+def test_a_graph_over_other_rows_is_refused(good, over_some):
+    facts = {"segment": 7, "segment_crc": 1234, "rows": 4000, "dims": 24, "metric": L2}
+    meant = facts | {"kind": "p", "number": 3}
+    assert outcome_over_some(over_some, native.GraphStamp(**meant)) not in ("Corruption", "Format")
+    for name, value in {"number": 4, "segment_crc": 1, "rows": 1999, "dims": 23}.items():
+        stamp = native.GraphStamp(**meant | {name: value})
+        forged = bytearray(over_some)
+        if name == "number":  # the same file under the name of another partition
+            stamp = native.GraphStamp(**meant)
+            struct.pack_into("<Q", forged, 16, 4)
+        assert outcome_over_some(sign(forged), stamp) == "Corruption"
+    assert outcome_over_some(good) == "Format"
+    assert outcome(over_some, native.GraphStamp(**facts)) == "Format"
+
+
+@pytest.mark.parametrize(
+    ("place", "number"), [(0, 3), (5, 4000), (5, 0xFFFFFFFF), (1999, 0), (7, 13)]
+)
+def test_rows_of_nodes_that_are_out_of_order_or_not_there_are_refused(over_some, place, number):
+    forged = bytearray(over_some)
+    struct.pack_into("<I", forged, 64 + 4 * place, number)
+    assert outcome_over_some(sign(forged)) == "Corruption"
+    assert outcome_over_some(bytes(forged)) == "Corruption"  # not signed again

@@ -47,17 +47,30 @@ def digest(graph) -> str:
 
 # Of eighths(1, 3000, 40), which any machine makes alike; a change of the build changes them.
 PINNED = {"l2": "8a6254f9d3eb373a", "ip": "05deb4c508c96ae6", "cosine": "1aa00353ffcf7109"}
+# Of low_rank(1, 3000, 128), which is built and walked by codes of 4 bits.
+PINNED_IN_4_BITS = {"l2": "19359ff837fc6bf8", "cosine": "ef75a7b43d4a33ef"}
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_a_graph_is_the_same_on_every_machine(selection, metric):
-    graph = native.build_graph(eighths(1, 3000, 40), METRICS[metric])
-    assert digest(graph) == PINNED[metric]
+def low_rank(seed: int, n: int, dims: int) -> np.ndarray:
+    """The same of only 8 directions."""
+    signs = np.random.default_rng(seed).integers(-1, 2, (8, dims)).astype(np.float32)
+    return eighths(seed, n, 8) @ signs
+
+
+@pytest.mark.parametrize(
+    ("metric", "rows", "bits", "pinned"),
+    [(metric, eighths(1, 3000, 40), 8, pinned) for metric, pinned in PINNED.items()]
+    + [(metric, low_rank(1, 3000, 128), 4, pinned) for metric, pinned in PINNED_IN_4_BITS.items()],
+)
+def test_a_graph_is_the_same_on_every_machine(selection, metric, rows, bits, pinned):
+    graph = native.build_graph(rows, METRICS[metric])
+    assert graph.code_bits == bits
+    assert digest(graph) == pinned
     for tier in TIERS:
         native.select_kernels(tier)
         for threads in (1, 2, 3):
-            again = native.build_graph(eighths(1, 3000, 40), METRICS[metric], threads=threads)
-            assert digest(again) == PINNED[metric], (tier, threads)
+            again = native.build_graph(rows, METRICS[metric], threads=threads)
+            assert digest(again) == pinned, (tier, threads)
             assert again.ef == graph.ef
 
 
@@ -171,9 +184,9 @@ def test_a_build_that_is_cancelled_says_so():
 
 
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
-@pytest.mark.parametrize("kind", ["normal", "clustered"])
-def test_every_row_finds_itself_after_a_parallel_build(metric, kind):
-    rows = normal(21, 20_000, 24) if kind == "normal" else clustered(22, 20_000, 24, 200)
+@pytest.mark.parametrize(("kind", "dims"), [("normal", 24), ("clustered", 24), ("clustered", 72)])
+def test_every_row_finds_itself_after_a_parallel_build(metric, kind, dims):
+    rows = normal(21, 20_000, dims) if kind == "normal" else clustered(22, 20_000, dims, 200)
     graph = native.build_graph(rows, METRICS[metric], threads=2)
     assert graph.unreachable == 0
     for ef in (0, 10):
@@ -194,12 +207,21 @@ def true_neighbors(rows: np.ndarray, queries: np.ndarray, metric: str, k: int) -
 
 
 @pytest.mark.parametrize(
-    ("metric", "bits", "apart"),
-    [("l2", 8, 0), ("ip", 8, 0), ("cosine", 8, 0), ("l2", 16, 1e3), ("l2", 32, 1e4)],
+    ("metric", "dims", "bits", "apart"),
+    [
+        ("l2", 72, 4, 0),
+        ("cosine", 72, 4, 0),
+        ("ip", 72, 8, 0),  # whatever the dims
+        ("l2", 24, 8, 0),  # as many bytes as of 4 bits
+        ("ip", 24, 8, 0),
+        ("cosine", 24, 8, 0),
+        ("l2", 24, 16, 1e3),
+        ("l2", 24, 32, 1e4),
+    ],
 )
-def test_recall_grows_with_ef_in_any_width(metric, bits, apart):
+def test_recall_grows_with_ef_in_any_width(metric, dims, bits, apart):
     # Two clusters that are so far apart that few bits tell their rows from each other.
-    rows, queries = normal(31, 4000, 24), normal(32, 100, 24)
+    rows, queries = normal(31, 4000, dims), normal(32, 100, dims)
     rows[::2] += np.float32(apart)
     queries[::2] += np.float32(apart)
     graph = native.build_graph(rows, METRICS[metric], threads=2)

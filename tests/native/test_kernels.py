@@ -178,7 +178,7 @@ def test_nothing_beyond_the_rows_is_read(tier, dims):
         tier.dot_norm_one(query, rows)
         l2_many(tier, before_a_forbidden_page(random_rows(9, 7, dims)), rows)
         assert tier.all_finite(rows.reshape(-1))
-    tier.accumulate(query, 1.0, before_a_forbidden_page(np.zeros(dims)))
+    tier.accumulate(query[np.newaxis], [1.0], before_a_forbidden_page(np.zeros(dims)))
 
 
 def before_a_forbidden_page(array):
@@ -194,14 +194,16 @@ def before_a_forbidden_page(array):
     return copied
 
 
-@pytest.mark.parametrize("dims", [*range(1, 35), 130, 384])
-def test_accumulate_adds_in_float64(tier, dims):
-    row = random_rows(10, dims)
+@pytest.mark.parametrize("n", [1, 2, 7])
+@pytest.mark.parametrize("dims", [*range(1, 35), 63, 64, 65, 130, 384])
+def test_accumulate_adds_in_float64(tier, dims, n):
+    rows = random_rows(10, n, dims)
+    weights = [-0.37, 0.0, 1e-3, 2.5, -1.0, 0.11, 3.0][:n]
     start = np.random.default_rng(11).standard_normal(dims + 2)
     total = start.copy()
-    tier.accumulate(row, -0.37, total[1:-1])
+    tier.accumulate(rows, weights, total[1:-1])
     # float32 would be off by 1e-8 of the product.
-    expected = start[1:-1] - 0.37 * row.astype(np.float64)
+    expected = start[1:-1] + np.array(weights) @ rows.astype(np.float64)
     np.testing.assert_allclose(total[1:-1], expected, rtol=0, atol=1e-14)
     assert total[0] == start[0]
     assert total[-1] == start[-1]

@@ -20,7 +20,7 @@ from ehub._native import _testing as native
 
 CrashModel, Fault, FaultFileSystem = native.CrashModel, native.Fault, native.FaultFileSystem
 
-VERSION = 1
+VERSION = 2
 PAGE_BYTES = 4096
 CRASH_MODELS = list(CrashModel.__members__.values())
 
@@ -38,7 +38,7 @@ def text(value: bytes) -> bytes:
     return varint(len(value)) + value
 
 
-def segment_bytes(segment) -> bytes:
+def segment_bytes(segment, version: int = VERSION) -> bytes:
     numbers = [segment[name] for name in ("id", "rows", "seg_bytes")]
     return (
         b"".join(map(varint, numbers))
@@ -46,10 +46,11 @@ def segment_bytes(segment) -> bytes:
         + varint(segment["seq_min"])
         + varint(segment["seq_max"])
         + text(segment["deaths"])
+        + (text(segment["gaps"]) if version >= 2 else b"")
     )
 
 
-def table_bytes(table) -> bytes:
+def table_bytes(table, version: int = VERSION) -> bytes:
     names = ("dims", "metric", "key_type", "M", "ef_construction", "ef")
     schema = b"".join(varint(table[name]) for name in names)
     return (
@@ -62,11 +63,18 @@ def table_bytes(table) -> bytes:
         + varint(len(table["partitions"]))
         + b"".join(map(text, table["partitions"]))
         + varint(len(table["segments"]))
-        + b"".join(map(segment_bytes, table["segments"]))
+        + b"".join(segment_bytes(segment, version) for segment in table["segments"])
+        + (names_bytes(table) if version >= 2 else b"")
     )
 
 
-def body(manifest) -> bytes:
+def names_bytes(table) -> bytes:
+    tags = (text(name) + varint(table["tags"][name]) for name in sorted(table["tags"]))
+    return bytes([table["frozen"]]) + varint(len(table["tags"])) + b"".join(tags)
+
+
+def numbers_bytes(manifest) -> bytes:
+    """What comes before the tables."""
     return (
         varint(manifest["number"])
         + struct.pack("<Q", manifest["hash_seed"])
@@ -76,8 +84,17 @@ def body(manifest) -> bytes:
         + bytes([manifest["clean"]])
         + varint(manifest["next_table"])
         + varint(manifest["next_segment"])
+    )
+
+
+def body(manifest, version: int = VERSION) -> bytes:
+    notes = manifest["notes"]
+    return (
+        numbers_bytes(manifest)
         + varint(len(manifest["tables"]))
-        + b"".join(map(table_bytes, manifest["tables"]))
+        + b"".join(table_bytes(table, version) for table in manifest["tables"])
+        + (varint(len(notes)) if version >= 2 else b"")
+        + b"".join(text(name) + text(notes[name]) for name in sorted(notes) if version >= 2)
     )
 
 
@@ -92,13 +109,14 @@ def whole_file(copy: bytes) -> bytes:
 
 def make_segment(**fields):
     segment = {"id": 3, "rows": 10, "seg_bytes": 4096, "footer_crc": 0xDEADBEEF}
-    return segment | {"seq_min": 2, "seq_max": 9, "deaths": b"\x01\x02\x03"} | fields
+    return segment | {"seq_min": 2, "seq_max": 9, "deaths": b"\x01\x02\x03", "gaps": b""} | fields
 
 
 def make_table(**fields):
     table = {"id": 1, "space": b"items", "version": b"initial", "dims": 384, "metric": 2}
     table |= {"key_type": 0, "M": 24, "ef_construction": 100, "ef": 0, "target_recall": 0.5}
     table |= {"created": 1, "partitions": [b"us", b"eu"]}
+    table |= {"frozen": False, "tags": {b"train": 7, b"eval": 300}}
     return table | {"segments": [make_segment()]} | fields
 
 
@@ -110,6 +128,7 @@ def make_manifest(**fields):
         "clean": False,
         "next_table": 5,
         "next_segment": 9,
+        "notes": {b"alias/items/default": b"initial"},
     }
     return manifest | {"tables": [make_table(), make_table(id=4, segments=[])]} | fields
 
@@ -126,6 +145,7 @@ segments = st.builds(
     seg_bytes=u64,
     footer_crc=u32,
     deaths=st.binary(max_size=300),
+    gaps=st.binary(max_size=30),
 )
 tables = st.fixed_dictionaries(
     {
@@ -142,8 +162,19 @@ tables = st.fixed_dictionaries(
         "created": u64,
         "partitions": st.lists(names, max_size=5),
         "segments": st.lists(segments, max_size=4),
+        "frozen": st.booleans(),
+        "tags": st.dictionaries(names.filter(len), u64, max_size=4),
     }
 )
+
+
+def with_times(manifest):
+    """Tags are of times that have been."""
+    for table in manifest["tables"]:
+        table["tags"] = {name: min(seq, manifest["seq"]) for name, seq in table["tags"].items()}
+    return manifest
+
+
 manifests = st.fixed_dictionaries(
     {
         "number": u64,
@@ -156,8 +187,20 @@ manifests = st.fixed_dictionaries(
         "next_table": st.just(2**64 - 1),
         "next_segment": st.just(2**64 - 1),
         "tables": st.lists(tables, max_size=4),
+        "notes": st.dictionaries(names, st.binary(max_size=100), max_size=4),
     }
-)
+).map(with_times)
+
+
+def of_version_1(manifest):
+    """What a manifest of format version 1 can say, as it is read."""
+    tables = [
+        table
+        | {"frozen": False, "tags": {}}
+        | {"segments": [segment | {"gaps": b""} for segment in table["segments"]]}
+        for table in manifest["tables"]
+    ]
+    return manifest | {"tables": tables, "notes": {}}
 
 
 def code_of(call, *arguments) -> str | None:
@@ -267,12 +310,33 @@ def test_both_copies_damaged_are_refused():
 
 
 def test_a_format_version_of_the_future_is_refused_by_number_if_it_is_whole():
-    future = with_header(b"what is to come", version=2)
-    with pytest.raises(native.StatusError, match=r"format version 2, .* reads only 1") as caught:
+    future = with_header(b"what is to come", version=3)
+    with pytest.raises(native.StatusError, match=r"format version 3, .* reads 1 to 2") as caught:
         decode(whole_file(future))
     assert caught.value.code == "Format"
     assert refusal(whole_file(future)[:20] + b"\xff" + whole_file(future)[21:]) == "Format"
     assert refusal(future[:-1] + b"?") == "Corruption"
+
+
+@given(manifests)
+def test_a_manifest_of_format_version_1_is_read(manifest):
+    old = whole_file(with_header(body(manifest, version=1), version=1))
+    assert decode(old) == of_version_1(manifest)
+    assert damage(old) is None
+
+
+def test_damage_to_a_manifest_of_format_version_1_is_noticed_and_costs_nothing():
+    manifest = make_manifest()
+    old = whole_file(with_header(body(manifest, version=1), version=1))
+    for at in range(len(old)):
+        hurt = old[:at] + bytes([old[at] ^ 0x10]) + old[at + 1 :]
+        assert decode(hurt) == of_version_1(manifest)
+        assert damage(hurt) == "Corruption"
+
+
+def test_a_body_of_one_version_is_refused_under_the_number_of_the_other():
+    assert refusal(with_header(body(make_manifest(), version=1), version=2)) == "Corruption"
+    assert refusal(with_header(body(make_manifest(), version=2), version=1)) == "Corruption"
 
 
 # With a good checksum, so that it is the body which is judged.
@@ -321,19 +385,23 @@ HUGE = [2**64 - 1, 2**62, 2**40, 2**32, 2**31, 2**24 + 1, 1000]
 
 
 def huge_counts():
-    """Bodies in which one count or length is far more than there are bytes for."""
-    empty = make_manifest(tables=[])
-    one_bare = make_table(partitions=[], segments=[])
-    bare = table_bytes(one_bare)
-    table = body(make_manifest(tables=[one_bare]))
+    """Bodies that end with a count or length far above the bytes that are there."""
+    before = numbers_bytes(make_manifest())
+    table = table_bytes(make_table(partitions=[], segments=[], tags={}))
+    to_partitions = before + b"\1" + table[: -len(b"psft")]
     segment = segment_bytes(make_segment(deaths=b""))
     for count in map(varint, HUGE):
-        yield body(empty)[:-1] + count
-        yield body(empty)[:-1] + count + bare
-        yield table[:-2] + count + b"\0"  # partitions
-        yield table[:-1] + count  # segments
-        yield table[:-1] + b"\1" + segment[:-1] + count  # deaths
-        yield body(empty)[:-1] + b"\1\1" + count + b"name"  # the name of a space
+        yield before + count
+        yield before + count + table
+        yield before + b"\1\1" + count + b"name"  # the name of a space
+        yield to_partitions + count + b"\0\0\0\0"
+        yield to_partitions + b"\0" + count  # segments
+        yield to_partitions + b"\0\1" + segment[:-2] + count  # deaths
+        yield to_partitions + b"\0\1" + segment[:-1] + count  # gaps
+        yield to_partitions + b"\0\0\0" + count + b"\1t\1"  # tags
+        yield to_partitions + b"\0\0\0\1" + count + b"t"  # the name of a tag
+        yield before + b"\0" + count + b"\1n\1t"  # notes
+        yield before + b"\0\1\1n" + count + b"t"  # the text of a note
 
 
 def test_counts_beyond_the_bytes_that_are_there_are_refused_before_memory_is_taken():
@@ -341,8 +409,8 @@ def test_counts_beyond_the_bytes_that_are_there_are_refused_before_memory_is_tak
 
 
 def test_more_partitions_than_a_table_can_have_are_refused():
-    table = table_bytes(make_table(partitions=[], segments=[]))
-    content = body(make_manifest(tables=[]))[:-1] + b"\1" + table[:-2]
+    table = table_bytes(make_table(partitions=[], segments=[], tags={}))
+    content = numbers_bytes(make_manifest()) + b"\1" + table[: -len(b"psft")]
     too_many = 2**24 + 1
     assert refusal(with_header(content + varint(too_many) + bytes(too_many + 1))) == "Corruption"
 
@@ -359,6 +427,7 @@ LIMITS = [
     (make_table, "space", [b"", b"x" * 255], [b"x" * 256]),
     (make_table, "version", [b"", b"x" * 255], [b"x" * 256]),
     (make_table, "partitions", [[], [b"x" * 255]], [[b"x" * 256], [b"ok", b"x" * 1000]]),
+    (make_table, "tags", [{}, {b"x" * 255: 300}], [{b"x" * 256: 1}, {b"": 1}, {b"t": 301}]),
     (make_segment, "rows", [0, 2**30], [2**30 + 1, 2**32, 2**32 + 1, 2**64 - 1]),
     (make_segment, "id", [1, 8], [0, 9, 2**64 - 1]),
     (make_segment, "seq_min", [0, 9], [10, 2**64 - 1]),

@@ -16,6 +16,7 @@ from segment_contents import (
     Contents,
     code_of,
     failures,
+    integer_key,
     questions,
     random_contents,
     reopen,
@@ -98,6 +99,14 @@ def test_numpy_maps_the_vector_file_as_it_is(tmp_path):
     assert wrong_answers(segment, list(questions(contents))) == []
 
 
+def rows_of(segment, keys):
+    """The row of each key: looked up alone, and together before and after blocks were checked."""
+    together = segment.find_many(keys)
+    alone = [segment.find(key) for key in keys]
+    assert together == alone == segment.find_many(keys)
+    return alone
+
+
 def test_keys_of_all_lengths_and_bytes_come_back(fs):
     keys = [
         b"",
@@ -110,8 +119,8 @@ def test_keys_of_all_lengths_and_bytes_come_back(fs):
     contents = Contents(1, False, [(key, 1, 0) for key in keys])
     contents.vectors = np.zeros((len(keys), 1), np.float32)
     segment = reopen(fs, contents, seal(fs, contents))
-    assert [segment.find(key) for key in keys] == list(range(len(keys)))
-    assert [segment.find(key) for key in (b"\0\0\0", b"a" * 1023, b"ab", b"b" * 1024)] == [None] * 4
+    assert rows_of(segment, keys) == list(range(len(keys)))
+    assert rows_of(segment, [b"\0\0\0", b"a" * 1023, b"ab", b"b" * 1024]) == [None] * 4
 
 
 def test_a_key_written_often_leads_back_through_all_its_rows(fs):
@@ -135,6 +144,20 @@ def test_rows_at_counts_the_rows_born_by_then(fs):
         assert segment.rows_at(seq) == contents.rows_at(seq)
 
 
+@pytest.mark.parametrize("integer_keys", [True, False])
+def test_many_keys_are_found_together(fs, integer_keys):
+    contents = random_contents(
+        random.Random(6), 700, 1, integer_keys=integer_keys, keys=400, partitions=0
+    )
+    segment = reopen(fs, contents, seal(fs, contents))
+    youngest = {key: row for row, (key, _, _) in enumerate(contents.rows)}
+    absent = [integer_key(-n) if integer_keys else b"absent %d" % n for n in range(1, 400)]
+    keys = [*youngest, *absent, *youngest]
+    random.Random(7).shuffle(keys)
+    assert rows_of(segment, keys) == [youngest.get(key) for key in keys]
+    assert segment.find_many([]) == []
+
+
 def test_a_full_last_bucket_overflows_into_the_first(fs):
     candidates = [b"%d" % number for number in range(200)]
     upper = [key for key in candidates if native.hash_key(SEED, key) >> 63 == 1]
@@ -144,8 +167,8 @@ def test_a_full_last_bucket_overflows_into_the_first(fs):
     contents.vectors = np.zeros((11, 1), np.float32)
     segment = reopen(fs, contents, seal(fs, contents))
     segment.verify()
-    assert [segment.find(key) for key in present] == list(range(11))
-    assert [segment.find(key) for key in absent] == [None] * len(absent)
+    assert rows_of(segment, present) == list(range(11))
+    assert rows_of(segment, absent) == [None] * len(absent)
 
 
 def test_keys_with_equal_fingerprints_are_told_apart(fs):
@@ -161,10 +184,10 @@ def test_keys_with_equal_fingerprints_are_told_apart(fs):
         contents = Contents(1, False, [(first, 1, 0), (second, 1, 0)])
         contents.vectors = np.zeros((2, 1), np.float32)
         segment = reopen(fs, contents, seal(fs, contents))
-        assert (segment.find(first), segment.find(second)) == (0, 1)
+        assert rows_of(segment, [first, second]) == [0, 1]
         contents = Contents(1, False, [(first, 1, 0)], contents.vectors[:1])
         segment = reopen(fs, contents, seal(fs, contents))
-        assert (segment.find(first), segment.find(second)) == (0, None)
+        assert rows_of(segment, [first, second]) == [0, None]
 
 
 def test_keys_with_equal_hashes_are_told_apart(fs):
@@ -174,7 +197,7 @@ def test_keys_with_equal_hashes_are_told_apart(fs):
     contents = Contents(1, False, [(key, 1, 0) for key in keys[:15]], np.zeros((15, 1), np.float32))
     segment = reopen(fs, contents, seal(fs, contents))
     segment.verify()
-    assert [segment.find(key) for key in keys] == [*range(15), *[None] * 5]
+    assert rows_of(segment, keys) == [*range(15), *[None] * 5]
 
 
 # Damage.

@@ -1,0 +1,16 @@
+"""tests/test_aliases.py over a server."""
+
+from __future__ import annotations
+
+import test_aliases
+from adopted import DISK, LOOP, adopt
+
+EMBEDDED_ONLY = {
+    "test_a_readers_space_follows_the_alias_after_refresh": DISK,
+}
+NOT_AIO = {
+    "test_a_stream_goes_to_one_version_whatever_is_promoted_meanwhile": LOOP,
+    "test_a_call_reads_the_version_that_it_began_with": LOOP,
+}
+
+adopt(globals(), test_aliases, EMBEDDED_ONLY, NOT_AIO)

@@ -1,0 +1,568 @@
+"""A server's life: where it listens, how it is trusted, what it limits, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import grpc
+import numpy as np
+import pytest
+import trustme
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
+from served import client_of, serving
+
+import ehub
+import ehub.aio
+from ehub.client.remote_hub import RemoteHub
+from ehub.client.remote_space import RemoteSpace
+from ehub.client.remote_version import RemoteVersion
+from ehub.client.transport import METHODS, ClientTls, Transport
+from ehub.server import reading
+from ehub.server.config import Limits, ServerConfig, Tls, read_config
+from ehub.server.metrics.metrics import Metrics
+from ehub.server.serve import Server
+from ehub.server.service import Embeddinghub, service
+from ehub.wire import ehub_pb2 as pb
+from ehub.wire.searches import Searches
+
+
+def filled(hub, rows=500, dims=8):
+    items = hub.create_space("items", dims=dims, metric="l2")
+    vectors = np.random.default_rng(1).standard_normal((rows, dims), np.float32)
+    items.multiset([f"k{i}" for i in range(rows)], vectors)
+    return items, vectors
+
+
+# --- the same API ---
+
+
+@pytest.mark.parametrize(
+    ("remote", "embedded"),
+    [(RemoteHub, ehub.Hub), (RemoteSpace, ehub.Space), (RemoteVersion, ehub.Version)],
+)
+def test_remote_classes_have_the_signatures_of_embedded_ones(remote, embedded):
+    for name, member in inspect.getmembers(embedded, inspect.isfunction):
+        if not name.startswith("_"):
+            ours = inspect.signature(getattr(remote, name))
+            assert parameters(ours) == parameters(inspect.signature(member)), name
+
+
+def parameters(signature):
+    return [(one.name, one.kind, one.default) for one in signature.parameters.values()]
+
+
+def test_the_asyncio_client_has_every_public_method_or_says_why_not():
+    for embedded, mirror in ehub.aio.MIRRORS:
+        public = {name for name in dir(embedded) if not name.startswith("_")}
+        assert public - set(dir(mirror)) <= ehub.aio.LEFT_OUT
+        for name, member in inspect.getmembers(embedded, inspect.isfunction):
+            if name in public - ehub.aio.LEFT_OUT:
+                ours = inspect.signature(getattr(mirror, name))
+                assert parameters(ours) == parameters(inspect.signature(member)), name
+
+
+# --- connecting ---
+
+
+def test_a_connection_that_fails_says_what_to_check():
+    with pytest.raises(ehub.UnavailableError, match=r"check: is a server running.*TLS"):
+        ehub.connect("127.0.0.1:1", retry_seconds=0.1)
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """The names of the calls that were tried, once it is cleared."""
+    names, tried = [], Transport._tried
+
+    def noted(transport, name, request):
+        names.append(name)
+        return tried(transport, name, request)
+
+    monkeypatch.setattr(Transport, "_tried", noted)
+    return names
+
+
+@pytest.mark.parametrize("kind", ["grpc", "aio"])
+def test_a_call_waits_for_a_server_that_is_gone_and_is_sent_once_it_is_back(tmp_path, kind, tried):
+    with serving(tmp_path) as first:
+        port = first.port
+        with client_of(first, kind, retry_seconds=60) as hub, ThreadPoolExecutor(1) as threads:
+            tried.clear()
+            first.stop()
+            spaces = threads.submit(hub.spaces)
+            time.sleep(1)
+            first.hub.close()
+            with serving(tmp_path, port=port):
+                assert spaces.result(30) == []
+    assert tried == ["ListSpaces"] * 2
+
+
+def test_a_hub_that_is_closed_while_a_call_waits_for_a_server_ends_the_call(tmp_path):
+    with serving(tmp_path) as server, ThreadPoolExecutor(1) as threads:
+        hub = ehub.connect(server.address, retry_seconds=60)
+        server.stop()
+        spaces = threads.submit(hub.spaces)
+        time.sleep(0.5)
+        hub.close()
+        with pytest.raises(ehub.ClosedError):
+            spaces.result(30)
+
+
+@pytest.mark.parametrize("kind", ["grpc", "aio"])
+def test_what_can_be_done_in_one_call_is_one(tmp_path, kind, tried):
+    with serving(tmp_path) as server, client_of(server, kind) as hub:
+        _, vectors = filled(server.hub)
+        items = hub.get_space("items")
+        for call in (
+            lambda: items.nearest_neighbors(3, vector=vectors[0]),
+            lambda: items.nearest_neighbors(3, key="k0", filter=["k1", "k2"]),
+            lambda: items.multi_nearest_neighbors(3, vectors=vectors[:9]),
+            lambda: items.multiget(["k0", "k1"]),
+            lambda: items.average(["k0", "k1"]),
+            lambda: items.multidelete(["k0", "k1"]),
+        ):
+            tried.clear()
+            call()
+            assert len(tried) == 1, tried
+        tried.clear()
+        items.nearest_neighbors(3, vector=vectors[0], filter=lambda key: key.endswith("7"))
+        assert tried == ["Describe", "Search"]  # and a scan, which is a stream
+
+
+def test_old_names_connect_too(tmp_path):
+    with serving(tmp_path) as server, ehub.connect(ehub.Config("127.0.0.1", server.port)) as hub:
+        assert hub.spaces() == []
+
+
+def test_health_and_reflection_are_there(tmp_path):
+    with serving(tmp_path) as server, grpc.insecure_channel(server.address) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        asked = health_pb2.HealthCheckRequest(service="ehub.v1.Embeddinghub")
+        assert check(asked).status == health_pb2.HealthCheckResponse.SERVING
+        names = ProtoReflectionDescriptorDatabase(channel).get_services()
+        assert "ehub.v1.Embeddinghub" in names
+
+
+@pytest.mark.parametrize("kind", ["grpc", "aio"])
+@pytest.mark.parametrize("mutual", [False, True])
+def test_tls_and_mutual_tls(tmp_path, kind, mutual):
+    tls, trust = certificates(tmp_path, mutual)
+    with serving(tmp_path / "hub", tls=tls) as server:
+        with client_of(server, kind, tls=trust) as hub:
+            assert hub.spaces() == []
+        wrong = [None, replace(trust, certificate=None, key=None)] if mutual else [None]
+        for given in wrong:
+            with (
+                pytest.raises(ehub.UnavailableError),
+                client_of(server, kind, tls=given, retry_seconds=0.1),
+            ):
+                pass
+
+
+def certificates(path, mutual):
+    authority = trustme.CA()
+    ours, theirs = authority.issue_cert("127.0.0.1"), authority.issue_cert("client@example.com")
+    ca = path / "ca.pem"
+    authority.cert_pem.write_to_path(ca)
+    files = {}
+    for name, made in (("server", ours), ("client", theirs)):
+        made.private_key_pem.write_to_path(path / f"{name}.key")
+        made.cert_chain_pems[0].write_to_path(path / f"{name}.pem")
+        files[name] = path / f"{name}.pem", path / f"{name}.key"
+    trust = ClientTls(ca, *(files["client"] if mutual else ()))
+    return Tls(*files["server"], ca if mutual else None), trust
+
+
+def test_listening_beyond_this_machine_needs_tls_and_authentication(tmp_path):
+    class Authenticates(grpc.ServerInterceptor):
+        authenticates = True
+
+        def intercept_service(self, continuation, details):
+            return continuation(details)
+
+    tls, _ = certificates(tmp_path, False)
+    with ehub.open(tmp_path / "hub") as hub:
+        for told in ({}, {"tls": tls}):
+            with pytest.raises(ehub.InvalidArgumentError, match="authentication"):
+                Server(hub, ServerConfig(host="0.0.0.0", port=0, **told))
+        with pytest.raises(ehub.InvalidArgumentError, match="TLS"):
+            Server(hub, ServerConfig(host="0.0.0.0", port=0), (), [Authenticates()])
+        for told, interceptors in (({"insecure": True}, []), ({"tls": tls}, [Authenticates()])):
+            Server(hub, ServerConfig(host="0.0.0.0", port=0, **told), (), interceptors).stop(0)
+
+
+def test_a_port_that_is_taken_is_an_error_that_says_so(tmp_path):
+    with (
+        serving(tmp_path / "a") as server,
+        ehub.open(tmp_path / "b") as hub,
+        pytest.raises(ehub.UnavailableError, match="another process may have the port"),
+    ):
+        Server(hub, ServerConfig(port=server.port))
+
+
+# --- limits and time ---
+
+
+def test_what_is_beyond_a_limit_is_refused_by_name(tmp_path):
+    limits = Limits(rows=100, k=50, batch_bytes=4096, message_bytes=1 << 20, snapshots=2)
+    with serving(tmp_path, limits=limits) as server, ehub.connect(server.address) as hub:
+        items, vectors = filled(hub, 60)
+        with pytest.raises(ehub.InvalidArgumentError, match="its limit `k`"):
+            items.nearest_neighbors(51, vector=vectors[0])
+        with pytest.raises(ehub.InvalidArgumentError, match="its limit `rows`"):
+            items.multi_nearest_neighbors(50, vectors=vectors)
+        with pytest.raises(ehub.InvalidArgumentError, match="larger than max"):
+            items.multiset(range_keys(40_000), np.zeros((40_000, 8), np.float32))
+        with pytest.raises(ehub.InvalidArgumentError, match="the server's limit `batch_bytes`"):
+            items.multiset((f"n{i}", vectors[0]) for i in range(5_000))
+        held = [items.snapshot() for _ in range(2)]
+        with pytest.raises(ehub.UnavailableError, match="its limit `snapshots`"):
+            items.snapshot()
+        held[0].close()
+        items.snapshot().close()
+        assert len(items) == 60
+
+
+def range_keys(count):
+    return [f"n{i}" for i in range(count)]
+
+
+def test_snapshots_that_nobody_uses_are_let_go(tmp_path):
+    limits = Limits(snapshot_idle_seconds=0.2)
+    with serving(tmp_path, limits=limits) as server, ehub.connect(server.address) as hub:
+        items, _ = filled(hub)
+        held = items.snapshot()
+        time.sleep(1)
+        with pytest.raises(ehub.NotFoundError, match=r"not used for 0.2 seconds"):
+            len(held)
+
+
+def test_too_many_streams_are_refused_and_one_reader_costs_others_nothing(tmp_path):
+    limits = Limits(streams=1, calls=4)
+    with serving(tmp_path, limits=limits) as server, ehub.connect(server.address) as hub:
+        items, vectors = filled(hub, 60_000, 64)
+        slow = items.scan(1000)
+        next(slow)
+        with (
+            ehub.connect(server.address, retry_seconds=0) as other,
+            pytest.raises(ehub.UnavailableError, match="its limit `streams`"),
+        ):
+            list(other.get_space("items").scan())
+        assert len(items.nearest_neighbors(3, vector=vectors[0])) == 3
+        assert sum(len(keys) for keys, _ in slow) == 59_000
+
+
+def test_a_deadline_is_kept(tmp_path):
+    with serving(tmp_path) as server, ehub.connect(server.address) as hub:
+        items, vectors = filled(hub, 20_000, 64)
+        hub._link.transport.options = replace(hub.transport.options, timeout_seconds=1e-4)
+        with pytest.raises(ehub.DeadlineError):
+            items.multi_nearest_neighbors(10, vectors=vectors[:1000], exact=True)
+
+
+@pytest.mark.parametrize("leaves", ["cancelled", "late"])
+def test_a_search_that_nobody_waits_for_ends(tmp_path, caplog, monkeypatch, leaves):
+    begun, vectors = threading.Event(), np.ones((60_000, 64), np.float32)
+    make = reading.stop_of
+    monkeypatch.setattr(reading, "stop_of", lambda context: begun.set() or make(context))
+    whole = [("grpc.max_send_message_length", -1)]
+    with (
+        serving(tmp_path) as server,
+        caplog.at_level(logging.DEBUG, "ehub.server.calls"),
+        grpc.insecure_channel(server.address, whole) as channel,
+    ):
+        items = server.hub.create_space("items", dims=64, metric="l2", key_type="int")
+        items.multiset(np.arange(len(vectors)), vectors)
+        request = search_of(pb.Target(space="items"), vectors[:50_000].tobytes(), 64)
+        request.options.exact = True
+        late = 1 if leaves == "late" else None
+        call = METHODS["Search"].call(channel).future(request, timeout=late)
+        assert begun.wait(10)
+        if leaves == "cancelled":
+            call.cancel()
+        with pytest.raises((grpc.RpcError, grpc.FutureCancelledError)):
+            call.result()
+        while not (ends := [one.status for one in caplog.records if one.msg == "call"]):
+            time.sleep(0.01)
+        assert ends == ["DEADLINE_EXCEEDED"]
+
+
+def test_kmeans_ends_when_its_caller_has_left(tmp_path):
+    with serving(tmp_path) as server, ehub.connect(server.address) as hub:
+        items, _ = filled(server.hub)
+        steps = []
+
+        class Context:
+            def time_remaining(self):
+                steps.append("asked")
+                return None if len(steps) < 3 else 0.0
+
+            def is_active(self):
+                return True
+
+        request = pb.KMeansRequest(target=pb.Target(space=items.name), k=8, iterations=100)
+        embeddinghub = Embeddinghub(server.hub, Limits(), Metrics(server.hub))
+        with pytest.raises(ehub.DeadlineError):
+            embeddinghub.KMeans(request, Context())
+        assert len(steps) == 3
+        assert hub.get_space("items").kmeans(8, iterations=2).iterations <= 2
+
+
+def test_a_gathered_search_ends_when_the_last_who_asked_has_left():
+    leaves, searching, go_on = [], threading.Event(), threading.Event()
+
+    class Rows:
+        def nearest_one(self, query, k, distance_max, ef, exact, stop):
+            searching.set()
+            assert go_on.wait(10)
+            return self.nearest(query[np.newaxis], k, distance_max, None, ef, exact, stop)[:2]
+
+        def nearest(self, queries, k, distance_max, filter, ef, exact, stop):
+            for leave in leaves[1:] if len(queries) == 3 else []:
+                assert not stop.is_set()
+                leave()
+            if stop.is_set():
+                raise ehub.DeadlineError("stopped")
+            return np.zeros(len(queries)), queries[:, 0], list(range(len(queries) + 1))
+
+    searches, rows = Searches(threading.Event), Rows()
+
+    def ask(_):
+        query = np.zeros(1, np.float32)
+        return searches.nearest("all", lambda: rows, query, (1, 1.0, 0, False), leaves.append)
+
+    with ThreadPoolExecutor(4) as threads:
+        first = threads.submit(ask, 0)
+        assert searching.wait(10)
+        others = [threads.submit(ask, i) for i in (1, 2, 3)]
+        while len(searches._waiting["all"]) < 3:
+            time.sleep(0.001)
+        go_on.set()
+        for other in others:
+            with pytest.raises(ehub.DeadlineError):
+                other.result(10)
+        assert len(first.result(10)) == 1
+
+
+def test_a_reader_that_leaves_ends_the_scan(tmp_path):
+    with serving(tmp_path) as server, ehub.connect(server.address) as hub:
+        items, _ = filled(hub, 60_000, 64)
+        scan = items.scan(1000)
+        next(scan)
+        del scan
+        assert len(items) == 60_000
+
+
+def test_bad_messages_are_typed_errors(tmp_path):
+    target = pb.Target(space="items")
+    torn = pb.Keys(utf8="é".encode(), lengths=b"\x01\x00\x01\x00")
+    lies = pb.Keys(utf8=b"abc", lengths=b"\x09\x00")
+    with serving(tmp_path) as server, ehub.connect(server.address) as hub:
+        filled(hub)
+        bad = [
+            ("Get", pb.GetRequest(target=target, keys=torn)),
+            ("Get", pb.GetRequest(target=target, keys=lies)),
+            ("Get", pb.GetRequest(target=target, keys=pb.Keys(integers=b"\0" * 8))),
+            ("Search", search_of(target, b"\0\0\0", 8)),
+            ("Search", search_of(target, b"\0" * 32, 0)),
+            ("Write", pb.WriteRequest()),
+            ("Write", pb.WriteRequest(parts=[pb.Part(target=target)])),
+            ("Average", pb.AverageRequest(target=target, begins=b"\1" * 16)),
+        ]
+        for name, request in bad:
+            with pytest.raises(ValueError, match=r"\w"):
+                hub.transport.call(name, request)
+        with (
+            grpc.insecure_channel(server.address) as channel,
+            pytest.raises(grpc.RpcError) as failed,
+        ):
+            channel.unary_unary(METHODS["Get"].path)(b"\xff\xff\xff")
+        assert failed.value.code() is not grpc.StatusCode.OK
+        assert len(hub.get_space("items")) == 500
+
+
+def search_of(target, values, dims):
+    return pb.SearchRequest(
+        target=target, vectors=pb.Vectors(dims=dims, values=values), options=pb.SearchOptions(k=1)
+    )
+
+
+def test_a_task_that_is_cancelled_cancels_its_call(tmp_path):
+    async def search(address):
+        async with await ehub.aio.connect(address) as hub:
+            items = await hub.get_space("items")
+            vectors = np.ones((2_000, 64), np.float32)
+            task = asyncio.create_task(
+                items.multi_nearest_neighbors(10, vectors=vectors, exact=True)
+            )
+            await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return await items.count()
+
+    with serving(tmp_path) as server:
+        with ehub.connect(server.address) as hub:
+            filled(hub, 20_000, 64)
+        assert asyncio.run(search(server.address)) == 20_000
+
+
+# --- searches of many ---
+
+
+def test_concurrent_searches_answer_each_its_own(tmp_path):
+    with serving(tmp_path) as server, ehub.connect(server.address) as hub:
+        items, vectors = filled(hub)
+        wrong = []
+
+        def search(first):
+            for row in range(first, 500, 16):
+                found = items.nearest_neighbors(1, vector=vectors[row])
+                if found.keys.tolist() != [f"k{row}"]:
+                    wrong.append(row)
+
+        threads = [threading.Thread(target=search, args=(i,)) for i in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+
+
+def test_waiting_searches_are_gathered_and_a_bad_one_spoils_no_other(tmp_path):
+    with ehub.open(tmp_path) as hub:
+        items, vectors = filled(hub)
+        searches, sizes, started = Searches(), [], threading.Event()
+        answers = {}
+
+        def rows():
+            sizes.append(len(sizes))
+            if len(sizes) == 1:
+                started.set()
+                while len(searches._waiting["all"]) < 8:
+                    time.sleep(0.001)
+            return items._now()
+
+        def ask(i):
+            query = vectors[i] if i != 5 else np.full(8, np.nan, np.float32)
+            try:
+                answers[i] = searches.nearest("all", rows, query, (1, np.inf, 0, False))
+            except ehub.InvalidVectorError as error:
+                answers[i] = error
+
+        first = threading.Thread(target=ask, args=(0,))
+        first.start()
+        assert started.wait(10)
+        others = [threading.Thread(target=ask, args=(i,)) for i in range(1, 9)]
+        for thread in [*others]:
+            thread.start()
+        for thread in [first, *others]:
+            thread.join()
+        assert isinstance(answers.pop(5), ehub.InvalidVectorError)
+        assert {i: one.keys.tolist() for i, one in answers.items()} == {
+            i: [f"k{i}"] for i in range(9) if i != 5
+        }
+        assert searches._waiting == {}
+
+
+# --- the command ---
+
+
+def started(path, *arguments, **environment):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ehub.server", str(path), *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    lines = []
+    for line in process.stderr:
+        lines.append(json.loads(line))
+        if lines[-1]["event"] == "listening":
+            return process, lines[-1]["address"], lines
+    raise AssertionError(lines)
+
+
+def test_a_server_told_to_stop_ends_its_calls_and_closes_the_hub(tmp_path):
+    process, address, _ = started(tmp_path / "hub", EMBEDDINGHUB_PORT="0")
+    with process, ehub.connect(address) as hub:
+        filled(hub)
+        process.send_signal(signal.SIGTERM)
+        events = [json.loads(line)["event"] for line in process.stderr]
+        assert process.wait(30) == 0
+        assert events[-1] == "closed"
+        assert {"told to stop", "stopped"} <= set(events)
+    with ehub.open(tmp_path / "hub") as hub:
+        assert len(hub.get_space("items")) == 500
+
+
+def test_a_config_file_says_what_flags_do_not(tmp_path):
+    file = tmp_path / "server.toml"
+    file.write_text(
+        'port = 0\nlog_level = "debug"\n[limits]\nk = 7\n[auth]\nanonymous = ["admin on hub"]\n'
+    )
+    config = read_config(file)
+    assert (config.port, config.limits.k, config.extra) == (
+        0,
+        7,
+        {"auth": {"anonymous": ["admin on hub"]}},
+    )
+    process, address, _ = started(tmp_path / "hub", "--config", str(file))
+    with process, ehub.connect(address) as hub:
+        items, vectors = filled(hub)
+        with pytest.raises(ehub.InvalidArgumentError, match="at most 7"):
+            items.nearest_neighbors(8, vector=vectors[0])
+        process.send_signal(signal.SIGINT)
+        logged = process.stderr.read()
+        assert process.wait(30) == 0
+    assert re.search(r'"method": "Search".*"status": "INVALID_ARGUMENT"', logged)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("port = ", "no TOML"),
+        ("prot = 1", "'prot', which nothing is called"),
+        ('port = "a"', "expected int"),
+        ("[limits]\nk = -1", "above 0"),
+        ('[tls]\nkey = "x"', "expected certificate, key"),
+    ],
+)
+def test_a_wrong_config_file_is_refused_with_the_reason(tmp_path, text, says):
+    file = tmp_path / "server.toml"
+    file.write_text(text)
+    with pytest.raises(ehub.InvalidArgumentError, match=re.escape(says)):
+        read_config(file)
+    with pytest.raises(ehub.NotFoundError):
+        read_config(tmp_path / "none.toml")
+
+
+def test_a_mistake_of_ours_tells_the_caller_nothing_but_a_number(tmp_path, caplog, monkeypatch):
+    def mistaken(space):
+        raise RuntimeError("secret")
+
+    with ehub.open(tmp_path) as hub:
+        config = ServerConfig(port=0)
+        made = service(hub, config.limits)
+        with Server(hub, config, [made]) as server, ehub.connect(server.address) as client:
+            client.create_space("items", dims=2)
+            monkeypatch.setattr(ehub.Space, "versions", mistaken)
+            with pytest.raises(ehub.EhubError, match=r"^an internal error, [0-9a-f]{12}") as failed:
+                client.get_space("items").versions()
+        assert "secret" not in str(failed.value)
+    assert any(record.message == "internal error" for record in caplog.records)
