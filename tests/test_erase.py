@@ -460,3 +460,18 @@ def test_a_sub_index_loses_an_erased_key_and_goes_on(tmp_path):
         assert hub.verify().findings == ()
     with ehub.open(tmp_path / "hub") as hub:
         assert sorted(hub.get_space("items").subindex("some").members()) == ["b"]
+
+
+def test_a_sub_index_of_a_reader_loses_an_erased_key_too(tmp_path):
+    with ehub.open(tmp_path / "hub") as hub:
+        space = hub.create_space("people", DIMS, metric="l2")
+        space.multiset(rows(0, 4))
+        space.create_subindex("few", keys=["key1", "key2"])
+        with ehub.open(tmp_path / "hub", read_only=True) as reader:
+            few = reader.get_space("people").subindex("few")
+            assert sorted(few.keys()) == ["key1", "key2"]
+            space.erase(["key1"])
+            space.set("key1", vector(1))
+            reader.refresh()
+            assert sorted(few.keys()) == ["key2"]
+            assert few.nearest_neighbors(5, vector=vector(1)).keys == ["key2"]

@@ -82,13 +82,7 @@ Result<StoredRows> look_up(const Table& table, const std::vector<Key>& keys,
   return stored;
 }
 
-// What sub-indices hold of their keys is made again when they are next asked.
-void forget_subindices(const Table& table) {
-  for (const std::shared_ptr<SubIndex>& subindex : table.subindices()) subindex->forget();
-}
-
 Status refuse_snapshots(const std::vector<Erasure>& parts) {
-  for (const Erasure& part : parts) forget_subindices(*part.table);
   for (const Erasure& part : parts) {
     if (part.table->dropped()) return not_found("space '" + part.table->space + "' was deleted");
     const size_t count = part.table->pins().lease_count();
@@ -212,6 +206,7 @@ Status Store::Impl::finish_erasure(CheckpointPlan& plan) {
   change_notes(mark, plan.notes);
   std::vector<TableBefore> before = tables_before(plan);
   const uint64_t fresh_rows_before = fresh_rows;
+  forget_subindices();
   Status status = refuse_snapshots(plan.request.erasure->parts);
   if (status.ok()) {
     status = guarded([&] {
@@ -230,6 +225,7 @@ Status Store::Impl::finish_erasure(CheckpointPlan& plan) {
       if (!undone.ok()) status = poison_with(undone);
     }
   }
+  forget_subindices();  // somebody may have asked one meanwhile
   if (!status.ok()) {
     if (!poisoned) give_up_erasure(plan);
     return status;
@@ -251,6 +247,11 @@ void Store::Impl::record_written(const CheckpointPlan& plan) {
     plan.request.erasure->report.written.push_back(record.ok() ? std::move(record.value())
                                                                : FileRecord{path.substr(root.size() + 1)});
   }
+}
+
+void Store::Impl::forget_subindices() const {
+  const std::lock_guard lock(catalog_mutex);
+  for (const auto& [id, table] : tables) table->forget_subindices();
 }
 
 void Store::Impl::read_erasure_mark() {
@@ -287,7 +288,7 @@ Result<StoredRows> Store::stored_rows(const Table& table, const std::vector<std:
   std::shared_lock<std::shared_mutex> lock;
   if (impl_->options.read_only) lock = std::shared_lock(impl_->refresh_mutex);
   if (table.dropped()) return not_found("space '" + table.space + "' was deleted");
-  forget_subindices(table);
+  impl_->forget_subindices();
   return look_up(table, hashed(keys, impl_->hash_seed), nullptr);
 }
 

@@ -213,6 +213,7 @@ Status Store::Impl::load(Manifest loaded) {
     notes = std::move(loaded.notes);
     ++names_changes;
   }
+  forget_subindices();
   fresh_rows = 0;
   loaded.tables.clear();
   manifest = std::move(loaded);

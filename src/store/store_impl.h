@@ -337,6 +337,8 @@ struct Store::Impl {
   Status finish_erasure(CheckpointPlan& plan);
   void give_up_erasure(const CheckpointPlan& plan);
   void record_written(const CheckpointPlan& plan);
+  // Sub-indices notice changes by their seq, and an erasure has none. Allocates nothing.
+  void forget_subindices() const;
   // What the mark says, if it is there.
   void read_erasure_mark();
   // After the removing: whether it is over, and then the mark goes, too.

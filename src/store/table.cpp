@@ -67,6 +67,11 @@ std::vector<std::shared_ptr<SubIndex>> Table::subindices() const {
   return found;
 }
 
+void Table::forget_subindices() const {
+  const std::lock_guard lock(subindices_mutex_);
+  for (const auto& [keys, subindex] : subindices_) subindex->forget();
+}
+
 uint32_t Table::partition_number(std::string_view name) {
   const std::lock_guard lock(partitions_mutex_);
   const auto found = partition_numbers_.find(name);

@@ -86,6 +86,8 @@ class Table {
   std::shared_ptr<SubIndex> subindex(const std::shared_ptr<const Table>& keys, uint64_t hash_seed) const;
   // Those that were asked for and not dropped.
   std::vector<std::shared_ptr<SubIndex>> subindices() const;
+  // What they hold of their keys is made again when they are next asked.
+  void forget_subindices() const;
   // Part of the table in use, not of its value.
   Pins& pins() const { return pins_; }
   // The number of a partition, 0 if no row ever had it.

@@ -229,7 +229,7 @@ class RandomWalk {
     } else if (const Status status = reader->refresh(); !status.ok()) {
       return "cannot refresh: " + status.message();
     }
-    const std::string wrong = compare(*reader, history_.now());
+    const std::string wrong = compare_all(*reader, history_.now());
     if (random_.below(3) == 0) reader.reset();
     return wrong;
   }

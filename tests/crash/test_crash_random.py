@@ -30,6 +30,12 @@ def test_a_hub_survives_a_long_life_of_crashes(part, survive):
     survive(total, "reproduce with _testing.crash_random(seed, operations)")
 
 
+# A reader's sub-index kept keys that the writer had erased.
+@pytest.mark.parametrize("seed", [429])
+def test_walks_that_found_something_once(seed, survive):
+    survive(_testing.crash_random(seed, 1000), "")
+
+
 @pytest.mark.parametrize("part", range(PARTS // 4))
 def test_threads_that_write_together_lose_nothing_in_a_crash(part, survive):
     seeds = SEEDS // PARTS * 4
