@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from ehub.hub import open as open_hub
@@ -65,29 +64,42 @@ def run(
         if config.metrics.port is not None:
             ending.callback(MetricsPort(metrics, guard, config).close)
         page = None if config.ui_port is None else Page(guard, own, config)
-        told: list[int] = []
-        # A handler does no more than note it: the lock of a log may be held where it interrupts.
-        read, write = os.pipe()
-
-        def note(number: int, frame: FrameType | None) -> None:
-            told.append(number)
-            os.write(write, b"!")
-
-        previous = {one: signal.signal(one, note) for one in (signal.SIGTERM, signal.SIGINT)}
-        try:
+        with stop_signals() as stop_signal:
             server.start()
             if page is not None:
                 page.start()
                 ending.callback(page.stop)
-            os.read(read, 1)
-            log.info("told to stop", extra={"signal": signal.Signals(told[0]).name})
+            log.info("told to stop", extra={"signal": stop_signal().name})
             if page is not None:
                 page.stop()
             server.stop()
             hub.checkpoint()
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-            os.close(read)
-            os.close(write)
     log.info("closed", extra={"hub": str(directory)})
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], signal.Signals]]:
+    """Within it, SIGTERM and SIGINT end nothing; the function given waits for one of them.
+
+    The interpreter's own handler writes them down: a function in Python would not be called for a
+    signal that comes just before the wait, and the wait would have no end.
+    """
+    stopping = (signal.SIGTERM, signal.SIGINT)
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    previous = {one: signal.signal(one, lambda number, frame: None) for one in stopping}
+    wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+
+    def wait() -> signal.Signals:
+        while (number := os.read(read, 1)[0]) not in stopping:
+            pass
+        return signal.Signals(number)
+
+    try:
+        yield wait
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        os.close(read)
+        os.close(write)

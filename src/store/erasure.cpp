@@ -82,18 +82,6 @@ Result<StoredRows> look_up(const Table& table, const std::vector<Key>& keys,
   return stored;
 }
 
-Status refuse_snapshots(const std::vector<Erasure>& parts) {
-  for (const Erasure& part : parts) {
-    if (part.table->dropped()) return not_found("space '" + part.table->space + "' was deleted");
-    const size_t count = part.table->pins().lease_count();
-    if (count == 0) continue;
-    return {Code::kConflict, "version '" + part.table->version + "' of space '" + part.table->space + "' has " +
-                                 std::to_string(count) +
-                                 " open snapshots, which would go on showing what is to be erased; close them first"};
-  }
-  return {};
-}
-
 // How a table was before a turn that may be undone within it.
 struct TableBefore {
   std::shared_ptr<Table> table;
@@ -137,6 +125,19 @@ const Erasure* PendingErasure::of(const Table& table) const {
   const auto is_of_table = [&](const Erasure& part) { return part.table.get() == &table; };
   const auto found = std::find_if(parts.begin(), parts.end(), is_of_table);
   return found == parts.end() ? nullptr : &*found;
+}
+
+Status Store::Impl::refuse_snapshots(const std::vector<Erasure>& parts) const {
+  forget_subindices();
+  for (const Erasure& part : parts) {
+    if (part.table->dropped()) return not_found("space '" + part.table->space + "' was deleted");
+    const size_t count = part.table->pins().lease_count();
+    if (count == 0) continue;
+    return {Code::kConflict, "version '" + part.table->version + "' of space '" + part.table->space + "' has " +
+                                 std::to_string(count) +
+                                 " open snapshots, which would go on showing what is to be erased; close them first"};
+  }
+  return {};
 }
 
 Status Store::Impl::begin_erasure(CheckpointPlan& plan) {
@@ -206,7 +207,6 @@ Status Store::Impl::finish_erasure(CheckpointPlan& plan) {
   change_notes(mark, plan.notes);
   std::vector<TableBefore> before = tables_before(plan);
   const uint64_t fresh_rows_before = fresh_rows;
-  forget_subindices();
   Status status = refuse_snapshots(plan.request.erasure->parts);
   if (status.ok()) {
     status = guarded([&] {

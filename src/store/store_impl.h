@@ -337,6 +337,8 @@ struct Store::Impl {
   Status finish_erasure(CheckpointPlan& plan);
   void give_up_erasure(const CheckpointPlan& plan);
   void record_written(const CheckpointPlan& plan);
+  // kConflict if somebody holds a snapshot of one of the tables; sub-indices let go of theirs.
+  Status refuse_snapshots(const std::vector<Erasure>& parts) const;
   // Sub-indices notice changes by their seq, and an erasure has none. Allocates nothing.
   void forget_subindices() const;
   // What the mark says, if it is there.

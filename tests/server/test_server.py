@@ -35,6 +35,7 @@ from ehub.client.transport import METHODS, ClientTls, Transport
 from ehub.server import reading
 from ehub.server.config import Limits, ServerConfig, Tls, read_config
 from ehub.server.metrics.metrics import Metrics
+from ehub.server.run import stop_signals
 from ehub.server.serve import Server
 from ehub.server.service import Embeddinghub, service
 from ehub.wire import ehub_pb2 as pb
@@ -509,6 +510,20 @@ def test_a_server_told_to_stop_ends_its_calls_and_closes_the_hub(tmp_path):
         assert {"told to stop", "stopped"} <= set(events)
     with ehub.open(tmp_path / "hub") as hub:
         assert len(hub.get_space("items")) == 500
+
+
+def test_a_signal_that_no_call_in_python_answers_ends_the_wait():
+    """As one that comes just before the wait: what is blocked is not interrupted by it."""
+
+    def signal_another_thread(number):
+        time.sleep(0.2)
+        signal.pthread_kill(threading.get_ident(), number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with stop_signals() as stop_signal, ThreadPoolExecutor(1) as other:
+            other.submit(signal_another_thread, number)
+            assert stop_signal() is number
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_config_file_says_what_flags_do_not(tmp_path):
