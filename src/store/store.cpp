@@ -302,7 +302,9 @@ Result<std::shared_ptr<const View>> Store::view_of(const Table& table, SubIndex&
   if (impl_->options.read_only) lock = std::shared_lock(impl_->refresh_mutex);
   const auto view = impl_->view_now(table);
   if (!view.ok()) return view.status();
-  return subindex.over(*view.value(), [this] { return visible_seq(); }, impl_->options.read_only);
+  auto rows = subindex.over(*view.value(), [this] { return visible_seq(); }, impl_->options.read_only);
+  if (table.dropped()) subindex.forget();  // it may have been dropped meanwhile, which makes sub-indices forget once
+  return rows;
 }
 
 Result<uint64_t> Store::row_count(const Table& table) const {

@@ -67,6 +67,11 @@ std::vector<std::shared_ptr<SubIndex>> Table::subindices() const {
   return found;
 }
 
+void Table::set_dropped() {
+  dropped_.store(true, std::memory_order_release);
+  forget_subindices();
+}
+
 void Table::forget_subindices() const {
   const std::lock_guard lock(subindices_mutex_);
   for (const auto& [keys, subindex] : subindices_) subindex->forget();

@@ -129,7 +129,8 @@ class Table {
   void add_rows(int64_t delta) { row_count_.fetch_add(static_cast<uint64_t>(delta), std::memory_order_acq_rel); }
   void set_row_count(uint64_t rows) { row_count_.store(rows, std::memory_order_release); }
   void note_change(Seq seq) { last_change_.store(std::max(last_change(), seq), std::memory_order_release); }
-  void set_dropped() { dropped_.store(true, std::memory_order_release); }
+  // Whoever still has the table keeps no time of another one by it.
+  void set_dropped();
   void set_frozen(bool frozen) { frozen_.store(frozen, std::memory_order_release); }
 
   // The fresh segment for small batches, made on first use.
