@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -31,6 +32,8 @@ or, to edit and test in place:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Find the package under test, or say how to build it."""
+    # Ignored where a shell has begun this in the background, and then by every child process too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     prefer_installed_package()
     if tested_module() is None:
         raise pytest.UsageError(NOT_BUILT)

@@ -394,8 +394,6 @@ def test_a_real_signal_while_building_ends_it_all(tmp_path):
         env=env,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell starts what runs in the background with the signal ignored, which is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as run:
         said = [run.stderr.readline(), run.stderr.readline()]
         run.send_signal(signal.SIGINT)

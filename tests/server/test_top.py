@@ -223,7 +223,7 @@ def screen(command, enough, seconds=60.0):
             if select.select([master], [], [], 0.1)[0]:
                 shown += os.read(master, 1 << 16).decode(errors="replace")
         process.send_signal(signal.SIGINT)
-        while select.select([master], [], [], 5)[0]:
+        while select.select([master], [], [], 5)[0] and time.monotonic() < deadline + 30:
             try:
                 shown += os.read(master, 1 << 16).decode(errors="replace")
             except OSError:  # so Linux says that nobody has the other end any more
