@@ -179,6 +179,9 @@ cdef extern from "store/group_average.h" namespace "ehub" nogil:
         const double* weights
         const uint64_t* begins
         size_t count
+        const string_view* keys
+        cbool needs_all
+    uint64_t kNoMember
 
     enum class MeanState "ehub::MeanState":
         kOk
@@ -195,6 +198,7 @@ cdef extern from "store/group_average.h" namespace "ehub" nogil:
         float* out,
         int64_t* found,
         MeanState* states,
+        uint64_t* missing,
     ) except +
     Status average_partitions(
         const CView& view,

@@ -101,6 +101,7 @@ cdef class View:
 
     cdef int locate(self, Keys keys, vector[Ordinal]& rows) except -1
     cdef int require_all(self, Keys keys, vector[Ordinal]& rows) except -1
+    cdef int missing(self, Keys keys, size_t position) except -1
     cdef object gather(self, const vector[Ordinal]& rows)
     cdef object keys_of(self, const vector[Ordinal]& rows)
     cdef object search(
@@ -129,7 +130,7 @@ cdef class View:
     ) except -1
     cdef object answers(self, const vector[vector[Neighbor]]& found)
     cdef const Selection* selection_of(self, Filter filter) except? NULL
-    cdef tuple means(self, size_t count, const Groups* groups, cbool normalize)
+    cdef tuple means(self, size_t count, Keys keys, const Groups* groups, cbool normalize)
 
 
 # A k-means that is being computed.

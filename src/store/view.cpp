@@ -150,7 +150,6 @@ Result<Ordinal> View::find(const Key& key) const {
   return kNoOrdinal;
 }
 
-// A key has one visible row at most, so segments may be asked in any order: that with most living rows first.
 std::vector<size_t> View::probing_order() const {
   std::vector<std::pair<uint64_t, size_t>> sizes;
   for (size_t s = 0; s < state_->segments.size(); ++s) {
