@@ -440,6 +440,10 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
     uint32_t find_partition(const CTable& table, string_view name) except +
 
 cdef extern from *:
+cdef extern from "<memory_resource>" namespace "std::pmr" nogil:
+    cppclass monotonic_buffer_resource:
+        void* allocate(size_t bytes, size_t alignment) except +
+
     """
     #include <memory>
     #include <mutex>

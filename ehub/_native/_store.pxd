@@ -21,6 +21,7 @@ from ehub._native._engine cimport (
     ScanCursor,
     Selection,
     WriteBatch,
+    monotonic_buffer_resource,
     mutex,
     string_view,
 )
@@ -78,18 +79,17 @@ cdef class Stop:
     cdef atomic[cbool] wanted
 
 
-# The keys of one call, as the engine reads them. Their bytes are in `integers` or `utf8`, or in the
-# strings that `owner` holds.
+# The keys of one call, as the engine reads them. Their bytes are in `integers` or `utf8`.
 cdef class Keys:
     cdef vector[string_view] views
     cdef vector[int64_t] integers
-    cdef vector[uint8_t] utf8
+    cdef monotonic_buffer_resource utf8
     cdef cbool integer
 
     cdef int pack(self, PyObject** objects, Py_ssize_t n, str key_type, str space) except -1
     cdef int pack_str(self, PyObject** objects, Py_ssize_t n, str space) except -1
     cdef int pack_int(self, PyObject** objects, Py_ssize_t n, str space) except -1
-    cdef void point_at_utf8(self) noexcept
+    cdef string_view copied(self, const void* text, size_t size) except *
     cdef object key_at(self, Py_ssize_t position)
 
 
