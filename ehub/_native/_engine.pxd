@@ -266,6 +266,7 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
         cbool is_bound
         vector[uint32_t] bounds
         NoteChanges notes
+        cbool is_derived
 
     cppclass WriteResult:
         uint64_t rows_deleted
@@ -439,11 +440,11 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
     vector[string] partition_names(const CTable& table) except +
     uint32_t find_partition(const CTable& table, string_view name) except +
 
-cdef extern from *:
 cdef extern from "<memory_resource>" namespace "std::pmr" nogil:
     cppclass monotonic_buffer_resource:
         void* allocate(size_t bytes, size_t alignment) except +
 
+cdef extern from *:
     """
     #include <memory>
     #include <mutex>

@@ -307,16 +307,16 @@ Result<Selection> View::visible() const {
 }
 
 Status View::births(const Ordinal* rows, size_t n, Seq* out) const {
-  for (size_t i = 0; i < n; ++i) {
-    if (rows[i] == kNoOrdinal) {
-      out[i] = 0;
-      continue;
+  return run_ranges(n, kKeysAtATime, threads_worth(n, kKeysPerThread), [&](size_t i, size_t end, unsigned) -> Status {
+    for (; i < end; ++i) {
+      const Ordinal row = rows[i];
+      const Result<Seq> born =
+          row == kNoOrdinal ? Seq{0} : state_->segments[row >> 32].segment->born(static_cast<Row>(row));
+      if (!born.ok()) return born.status();
+      out[i] = born.value();
     }
-    const Result<Seq> born = state_->segments[rows[i] >> 32].segment->born(static_cast<Row>(rows[i]));
-    if (!born.ok()) return born.status();
-    out[i] = born.value();
-  }
-  return {};
+    return {};
+  });
 }
 
 std::shared_ptr<const View> View::over(std::shared_ptr<const TableState> state) const {
