@@ -128,7 +128,7 @@ def as_groups(groups: Any, weights: Any, offsets: Any, key_type: KeyType, space:
 def mapped_groups(groups: Mapping[Any, Any], weights: Any, key_type: KeyType, space: str) -> Groups:
     """The groups of a mapping, in its order."""
     names = list(groups)
-    members = [groups[name] for name in names]
+    members = list(groups.values()) if type(groups) is dict else [groups[name] for name in names]
     if set(map(type, members)) <= {list, tuple}:
         keys, begins = _store.Keys.of_groups(members, key_type, space)
     else:

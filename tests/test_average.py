@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from cores import one_core
@@ -315,6 +317,42 @@ def test_the_first_missing_of_very_many_keys_is_named(large):
             call(keys)
     _, found = items.multiget(keys, default=None)
     assert np.flatnonzero(~found).tolist() == [60_000, 60_001, 77_777]
+    offsets = np.append(np.arange(0, len(keys), 7), len(keys))
+    for _ in range(20):
+        with pytest.raises(ehub.NotFoundError, match=r"has no key -1 \(key 60000 of 79998\)"):
+            items.multi_average(keys, offsets=offsets)
+    _, found = items.multi_average(keys, offsets=offsets, default=None)
+    np.testing.assert_array_equal(found, np.add.reduceat(keys >= 0, offsets[:-1], dtype=np.int64))
+
+
+def test_a_group_has_the_same_bits_wherever_its_rows_lie_and_whatever_is_beside_it(tmp_path):
+    rng = np.random.default_rng(5)
+    vectors = rng.standard_normal((30_000, 48), dtype=np.float32)
+    keys = [f"key {i}" + "é" * (i % 3) for i in range(len(vectors))]
+    sizes = rng.integers(0, 60, 1500)
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    chosen = rng.integers(0, len(keys) + 300, offsets[-1])  # some are not there
+    members = [keys[i] if i < len(keys) else f"none {i}" for i in chosen.tolist()]
+    weights = rng.random(len(members)) + 0.1
+    expected = None
+    with ehub.open(tmp_path, durability="off") as hub:
+        for name, pieces in (("whole", 1), ("many", 5)):
+            items = hub.create_space(name, dims=48, metric="l2")
+            for part in np.array_split(np.arange(len(keys)), pieces):
+                items.multiset([keys[i] for i in part.tolist()], vectors[part])
+                hub.checkpoint()
+            items.multiset(keys[:2000], vectors[:2000])  # in memory, and dead where they were
+            means, found = items.multi_average(members, weights, offsets=offsets, default=None)
+            assert found.tolist() == [
+                int((chosen[begin:end] < len(keys)).sum())
+                for begin, end in itertools.pairwise(offsets)
+            ]
+            for g in np.flatnonzero(found)[::97].tolist():
+                one = slice(offsets[g], offsets[g + 1])
+                alone, _ = items.multi_average({g: members[one]}, {g: weights[one]}, default=None)
+                assert alone[0].tobytes() == means[g].tobytes()
+            assert expected in (None, means.tobytes())
+            expected = means.tobytes()
 
 
 # --- partitions ---

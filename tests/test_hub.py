@@ -452,3 +452,20 @@ def test_repair_keeps_all_that_is_sound(tmp_path):
 def test_a_hub_in_use_is_not_repaired(tmp_path):
     with ehub.open(tmp_path), pytest.raises(ehub.LockedError):
         ehub.repair(tmp_path)
+
+
+def test_nobody_waits_for_the_disk_where_means_are_made_again(tmp_path):
+    with ehub.open(tmp_path) as hub:
+        items = hub.create_space("items", 2, metric="l2")
+        items.multiset(list("abcd"), np.eye(4, 2))
+        average = items.create_average("p", {"g": ["a", "b"], "h": ["c"]})
+        average.refresh()
+        items["a"] = [3, 4]
+        items.multidelete(["c"])
+        synced = hub._store.write_stats()["syncs"]
+        average.refresh()
+        assert hub._store.write_stats()["syncs"] == synced
+        items["b"] = [3, 4]
+        assert hub._store.write_stats()["syncs"] != synced
+        assert np.array_equal(average["g"], items.average(["a", "b"]))
+        assert average.keys().tolist() == ["g"]

@@ -349,3 +349,26 @@ def test_packed_keys_are_a_copy_that_holds_no_reference(given):
     packed = ehub._arrays.as_keys(given, key_type, "items")
     assert len(packed) == len(given)
     assert [sys.getrefcount(given), *map(sys.getrefcount, given)] == before
+
+
+def mixed_texts(count: int) -> list[str]:
+    """Very many keys: short and long, ASCII and not, one behind the other."""
+    endings = ("", "é", "日本", "x" * 300, "😀")
+    return [f"{i}{endings[i * i % 7 % 5]}" for i in range(count)]
+
+
+def test_very_many_strings_of_all_kinds_are_packed_as_they_are(strings):
+    keys = mixed_texts(100_000)
+    strings.multiset(keys, numbers(len(keys)))
+    assert sorted(strings.keys().tolist()) == sorted(keys)
+    shuffled = np.random.default_rng(0).permutation(len(keys))
+    found = strings.multiget([keys[i] for i in shuffled.tolist()])
+    np.testing.assert_array_equal(found.ravel(), shuffled)
+
+
+@pytest.mark.parametrize("wrong", [7, "", "x" * 1025, "\ud800", None, "é" * 600])
+def test_the_first_wrong_of_very_many_keys_is_named(strings, wrong):
+    keys = mixed_texts(100_000)
+    keys[90_000] = keys[70_003] = wrong
+    with pytest.raises(ehub.InvalidKeyError, match="key 70003 "):
+        strings.multiget(keys)

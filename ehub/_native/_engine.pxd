@@ -179,6 +179,9 @@ cdef extern from "store/group_average.h" namespace "ehub" nogil:
         const double* weights
         const uint64_t* begins
         size_t count
+        const string_view* keys
+        cbool needs_all
+    uint64_t kNoMember
 
     enum class MeanState "ehub::MeanState":
         kOk
@@ -195,6 +198,7 @@ cdef extern from "store/group_average.h" namespace "ehub" nogil:
         float* out,
         int64_t* found,
         MeanState* states,
+        uint64_t* missing,
     ) except +
     Status average_partitions(
         const CView& view,
@@ -262,6 +266,7 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
         cbool is_bound
         vector[uint32_t] bounds
         NoteChanges notes
+        cbool is_derived
 
     cppclass WriteResult:
         uint64_t rows_deleted
@@ -434,6 +439,10 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
     const Schema& table_schema(const CTable& table)
     vector[string] partition_names(const CTable& table) except +
     uint32_t find_partition(const CTable& table, string_view name) except +
+
+cdef extern from "<memory_resource>" namespace "std::pmr" nogil:
+    cppclass monotonic_buffer_resource:
+        void* allocate(size_t bytes, size_t alignment) except +
 
 cdef extern from *:
     """

@@ -1,6 +1,63 @@
 # Keys and vectors on their way in: packed for the engine, with errors that name the culprit. A part
 # of _store.pyx.
 
+cdef extern from *:
+    """
+    #include <cstring>
+    #include <memory_resource>
+    #include <mutex>
+    #include <string_view>
+
+    #include "base/limits.h"
+    #include "store/threads.h"
+
+    // The text of a str that is ASCII, in place; nothing of other objects, nor of what is no key. It reads the object
+    // and asks nothing of the interpreter: while one thread has the GIL and waits, others may call it.
+    inline std::string_view ascii_of(PyObject* key) {
+      if (!PyUnicode_Check(key) || !PyUnicode_IS_COMPACT_ASCII(key)) return {};
+      const auto size = static_cast<size_t>(PyUnicode_GET_LENGTH(key));
+      if (size > ehub::kKeyBytesMax) return {};
+      return {reinterpret_cast<const char*>(PyUnicode_1BYTE_DATA(key)), size};
+    }
+
+    // Copies such texts, on as many threads as they are worth, and has views of the copies; empty ones of other keys.
+    inline ehub::Status copy_ascii(PyObject* const* keys, size_t n, std::pmr::memory_resource& memory,
+                                   std::string_view* out) {
+      constexpr size_t kKeysPerThread = 32'768;
+      constexpr size_t kKeysAtATime = 2048;
+      constexpr size_t kKeysAhead = 16;  // objects lie anywhere: so many are asked for ahead
+      std::mutex mutex;
+      return ehub::run_ranges(n, kKeysAtATime, ehub::threads_worth(n, kKeysPerThread),
+                              [&](size_t begin, size_t end, unsigned) -> ehub::Status {
+        size_t bytes = 0;
+        for (size_t i = begin; i < end; ++i) {
+          if (i + kKeysAhead < end) {
+            __builtin_prefetch(keys[i + kKeysAhead]);
+            __builtin_prefetch(reinterpret_cast<const char*>(keys[i + kKeysAhead]) + 63);  // the text of a short str
+          }
+          out[i] = ascii_of(keys[i]);
+          bytes += out[i].size();
+        }
+        char* copy = nullptr;
+        {
+          const std::lock_guard lock(mutex);
+          copy = static_cast<char*>(memory.allocate(bytes, 1));
+        }
+        for (size_t i = begin; i < end; ++i) {
+          if (out[i].empty()) continue;
+          std::memcpy(copy, out[i].data(), out[i].size());
+          out[i] = {copy, out[i].size()};
+          copy += out[i].size();
+        }
+        return {};
+      });
+    }
+    """
+    Status copy_ascii(
+        PyObject** keys, size_t n, monotonic_buffer_resource& memory, string_view* out
+    ) except +
+
+
 cdef object which(Py_ssize_t position):
     return "the key" if position < 0 else f"key {position}"
 
@@ -71,11 +128,6 @@ cdef inline string_view int64_bytes(const int64_t* integer) noexcept nogil:
 cdef enum: kObjectsAhead = 16
 
 
-cdef inline void prefetch_object(const PyObject* key) noexcept nogil:
-    prefetch(key)
-    prefetch(<const char*>key + 63)  # the text of a short str
-
-
 # References of its own to some objects.
 cdef tuple held(PyObject** objects, Py_ssize_t n):
     cdef tuple holder = PyTuple_New(n)
@@ -104,14 +156,17 @@ cdef class Keys:
     def of_groups(list groups not None, str key_type not None, str space not None):
         cdef Keys packed = Keys.__new__(Keys)
         cdef vector[pyobject] objects
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, members = 0
         begins = _empty(len(groups) + 1, _uint64)
         cdef uint64_t* begin = <uint64_t*>data_of(begins)
         begin[0] = 0
-        for i in range(len(groups)):
-            group = groups[i]
+        for group in groups:
             if not isinstance(group, (list, tuple)):
                 raise TypeError("expected groups that are lists or tuples")
+            members += PySequence_Fast_GET_SIZE(group)
+        objects.reserve(<size_t>members)
+        for i in range(len(groups)):
+            group = groups[i]
             objects.insert(
                 objects.end(),
                 PySequence_Fast_ITEMS(group),
@@ -125,42 +180,38 @@ cdef class Keys:
     # the GIL is released. It is not as long as no code in Python runs.
     cdef int pack(self, PyObject** objects, Py_ssize_t n, str key_type, str space) except -1:
         self.integer = key_type == "int"
-        self.views.resize(<size_t>n)
         return self.pack_int(objects, n, space) if self.integer else self.pack_str(objects, n, space)
 
     cdef int pack_str(self, PyObject** objects, Py_ssize_t n, str space) except -1:
         cdef string_view text
         cdef Py_ssize_t i
-        self.utf8.reserve(<size_t>n * 16)
+        self.views.resize(<size_t>n)
+        check(copy_ascii(objects, <size_t>n, self.utf8, self.views.data()))
         for i in range(n):
-            if i + kObjectsAhead < n:
-                prefetch_object(objects[i + kObjectsAhead])
-            utf8_of(<object>objects[i], i, space, &text)
-            self.utf8.insert(self.utf8.end(), text.data(), text.data() + text.size())
-            self.views[i] = string_view(NULL, text.size())
-        self.point_at_utf8()
+            if self.views[i].size() == 0:
+                utf8_of(<object>objects[i], i, space, &text)
+                self.views[i] = self.copied(text.data(), text.size())
         return 0
+
+    cdef string_view copied(self, const void* text, size_t size) except *:
+        cdef char* copy = <char*>self.utf8.allocate(size, 1)
+        memcpy(copy, text, size)
+        return string_view(copy, size)
 
     cdef int pack_int(self, PyObject** objects, Py_ssize_t n, str space) except -1:
         cdef Py_ssize_t i
         cdef tuple holder = None  # once a key may run code in Python
         self.integers.resize(<size_t>n)
+        self.views.reserve(<size_t>n)
         for i in range(n):
             if i + kObjectsAhead < n:
-                prefetch_object(objects[i + kObjectsAhead])
+                prefetch(objects[i + kObjectsAhead])
             if holder is None and not PyLong_CheckExact(<object>objects[i]):
                 holder = held(objects, n)
                 objects = PySequence_Fast_ITEMS(holder)
             int64_of(<object>objects[i], i, space, &self.integers[i])
-            self.views[i] = int64_bytes(&self.integers[i])
+            self.views.push_back(int64_bytes(&self.integers[i]))
         return 0
-
-    cdef void point_at_utf8(self) noexcept:
-        cdef const char* text = <const char*>self.utf8.data()
-        cdef size_t i
-        for i in range(self.views.size()):
-            self.views[i] = string_view(text, self.views[i].size())
-            text += self.views[i].size()
 
     @staticmethod
     def of_integers(const int64_t[::1] keys not None):
@@ -168,11 +219,11 @@ cdef class Keys:
         cdef Keys packed = Keys.__new__(Keys)
         cdef Py_ssize_t i
         packed.integer = True
-        packed.views.resize(<size_t>keys.shape[0])
+        packed.views.reserve(<size_t>keys.shape[0])
         packed.integers.resize(<size_t>keys.shape[0])
         for i in range(keys.shape[0]):
             packed.integers[i] = keys[i]
-            packed.views[i] = int64_bytes(&packed.integers[i])
+            packed.views.push_back(int64_bytes(&packed.integers[i]))
         return packed
 
     @staticmethod
@@ -181,7 +232,7 @@ cdef class Keys:
         cdef Keys packed = Keys.__new__(Keys)
         cdef Py_ssize_t i, end, size
         cdef Py_ssize_t begin = offsets[0]
-        packed.views.resize(<size_t>(offsets.shape[0] - 1))
+        packed.views.reserve(<size_t>(offsets.shape[0] - 1))
         for i in range(offsets.shape[0] - 1):
             end = offsets[i + 1]
             size = end - begin
@@ -189,10 +240,8 @@ cdef class Keys:
                 wrong_size(size, i)
             if begin < 0 or end > data.shape[0]:
                 raise InvalidKeyError(f"key {i} lies outside its buffer")
-            packed.utf8.insert(packed.utf8.end(), &data[begin], &data[begin] + size)
-            packed.views[i] = string_view(NULL, <size_t>size)
+            packed.views.push_back(packed.copied(&data[begin], <size_t>size))
             begin = end
-        packed.point_at_utf8()
         return packed
 
     def packed(self):

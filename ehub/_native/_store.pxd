@@ -21,6 +21,7 @@ from ehub._native._engine cimport (
     ScanCursor,
     Selection,
     WriteBatch,
+    monotonic_buffer_resource,
     mutex,
     string_view,
 )
@@ -78,18 +79,17 @@ cdef class Stop:
     cdef atomic[cbool] wanted
 
 
-# The keys of one call, as the engine reads them. Their bytes are in `integers` or `utf8`, or in the
-# strings that `owner` holds.
+# The keys of one call, as the engine reads them. Their bytes are in `integers` or `utf8`.
 cdef class Keys:
     cdef vector[string_view] views
     cdef vector[int64_t] integers
-    cdef vector[uint8_t] utf8
+    cdef monotonic_buffer_resource utf8
     cdef cbool integer
 
     cdef int pack(self, PyObject** objects, Py_ssize_t n, str key_type, str space) except -1
     cdef int pack_str(self, PyObject** objects, Py_ssize_t n, str space) except -1
     cdef int pack_int(self, PyObject** objects, Py_ssize_t n, str space) except -1
-    cdef void point_at_utf8(self) noexcept
+    cdef string_view copied(self, const void* text, size_t size) except *
     cdef object key_at(self, Py_ssize_t position)
 
 
@@ -101,6 +101,7 @@ cdef class View:
 
     cdef int locate(self, Keys keys, vector[Ordinal]& rows) except -1
     cdef int require_all(self, Keys keys, vector[Ordinal]& rows) except -1
+    cdef int missing(self, Keys keys, size_t position) except -1
     cdef object gather(self, const vector[Ordinal]& rows)
     cdef object keys_of(self, const vector[Ordinal]& rows)
     cdef object search(
@@ -129,7 +130,7 @@ cdef class View:
     ) except -1
     cdef object answers(self, const vector[vector[Neighbor]]& found)
     cdef const Selection* selection_of(self, Filter filter) except? NULL
-    cdef tuple means(self, size_t count, const Groups* groups, cbool normalize)
+    cdef tuple means(self, size_t count, Keys keys, const Groups* groups, cbool normalize)
 
 
 # A k-means that is being computed.

@@ -148,7 +148,7 @@ class Table:
     def delete(self, key: Any, /) -> None: ...
     # `vectors`: float32[len(keys), dims]. `row_partitions`: per row an index into `partitions`, or
     # _arrays.NO_PARTITION; None: all the first one. `gone`: other keys, which the same batch
-    # deletes.
+    # deletes. `derived`: can be made again from other rows, so nobody waits until it is durable.
     def multiset(
         self,
         keys: Keys,
@@ -157,6 +157,7 @@ class Table:
         row_partitions: NDArray[np.uint32] | None = None,
         notes: _Notes | None = None,
         gone: Keys | None = None,
+        derived: bool = False,
     ) -> None: ...
     # Different keys, and links among them: those of row i are targets[begins[i]:begins[i + 1]], as
     # numbers of rows. One batch. True if they became the graph of the space, which then was not
@@ -169,7 +170,9 @@ class Table:
         targets: NDArray[np.uint32],
     ) -> bool: ...
     # How many rows there were.
-    def multidelete(self, keys: Keys, notes: _Notes | None = None) -> int: ...
+    def multidelete(
+        self, keys: Keys, notes: _Notes | None = None, *, derived: bool = False
+    ) -> int: ...
     def delete_all(self, notes: _Notes | None = None) -> int: ...
     # The same of what is in these partitions then.
     def multidelete_within(

@@ -86,6 +86,7 @@ from ehub._native._engine cimport (
     given_links,
     kernels,
     kKeyBytesMax,
+    kNoMember,
     kNoOrdinal,
     next_batch,
     partition_names,

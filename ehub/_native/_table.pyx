@@ -75,6 +75,7 @@ cdef class Table:
         const uint32_t[::1] row_partitions=None,
         notes=None,
         Keys gone=None,
+        bint derived=False,
     ):
         cdef WriteBatch batch
         self.require_fit(keys)
@@ -91,6 +92,7 @@ cdef class Table:
             batch.row_partitions = &row_partitions[0] if len(keys) else NULL
         batch.vectors = &vectors[0, 0] if len(keys) else NULL
         batch.notes = changes_of(notes)
+        batch.is_derived = derived
         batch.keys.swap(keys.views)
         try:
             if gone is None:
@@ -154,10 +156,11 @@ cdef class Table:
         if not self.contains(key) or self.write(batch) == 0:
             raise NotFoundError(f"space {self.space!r} has no key {key!r}")
 
-    def multidelete(self, Keys keys not None, notes=None):
+    def multidelete(self, Keys keys not None, notes=None, *, bint derived=False):
         cdef WriteBatch batch
         self.require_fit(keys)
         batch.notes = changes_of(notes)
+        batch.is_derived = derived
         batch.kind = WriteKind.kDelete
         batch.keys.swap(keys.views)
         try:

@@ -33,10 +33,13 @@ cdef class View:
         self.locate(keys, rows)
         for i in range(rows.size()):
             if rows[i] == kNoOrdinal:
-                raise NotFoundError(
-                    f"{self.place} has no key {keys.key_at(i)!r} (key {i} of {rows.size()})"
-                )
+                self.missing(keys, i)
         return 0
+
+    cdef int missing(self, Keys keys, size_t position) except -1:
+        raise NotFoundError(
+            f"{self.place} has no key {keys.key_at(position)!r} (key {position} of {len(keys)})"
+        )
 
     # Rows of kNoOrdinal become zeros.
     cdef object gather(self, const vector[Ordinal]& rows):
@@ -333,32 +336,29 @@ cdef class View:
         bint normalize=False,
         bint skips_missing=False,
     ):
-        cdef vector[Ordinal] rows
         cdef Groups groups
         cdef size_t count = begins.shape[0] - 1
+        self.table.require_fit(keys)
         if weights is not None and weights.shape[0] != len(keys):
             raise ValueError("expected a weight for each key")
         if begins[0] != 0 or begins[count] != <size_t>len(keys):
             raise ValueError("expected groups of all keys")
-        if skips_missing:
-            self.locate(keys, rows)
-        else:
-            self.require_all(keys, rows)
-        groups.rows = rows.data()
-        groups.weights = NULL
-        if weights is not None and not rows.empty():
-            groups.weights = &weights[0]
+        groups.rows = NULL
+        groups.keys = keys.views.data()
+        groups.needs_all = not skips_missing
+        groups.weights = &weights[0] if weights is not None and len(keys) != 0 else NULL
         groups.begins = &begins[0]
         groups.count = count
-        return self.means(count, &groups, normalize)
+        return self.means(count, keys, &groups, normalize)
 
     def partition_averages(self, bint normalize=False):
         cdef list names = self.table.partition_names()
-        return (names, *self.means(len(names), NULL, normalize))
+        return (names, *self.means(len(names), None, NULL, normalize))
 
-    # Of groups or, without, of that many partitions.
-    cdef tuple means(self, size_t count, const Groups* groups, cbool normalize):
+    # Of groups of these keys or, without, of that many partitions.
+    cdef tuple means(self, size_t count, Keys keys, const Groups* groups, cbool normalize):
         cdef Status status
+        cdef uint64_t missing = kNoMember
         means = _empty((count, self.table.dims), _float32)
         found = _empty(count, _int64)
         states = _empty(count, _uint8)
@@ -368,12 +368,21 @@ cdef class View:
         with nogil:
             if groups != NULL:
                 status = average_groups(
-                    deref(self.view), deref(groups), normalize, 0, out, found_out, states_out
+                    deref(self.view),
+                    deref(groups),
+                    normalize,
+                    0,
+                    out,
+                    found_out,
+                    states_out,
+                    &missing,
                 )
             else:
                 status = average_partitions(
                     deref(self.view), <uint32_t>count, normalize, out, found_out, states_out
                 )
+        if missing != kNoMember:
+            self.missing(keys, missing)
         check(status)
         return means, found, states
 

@@ -285,7 +285,8 @@ Status Store::Impl::log_and_apply(const std::vector<PendingBatch*>& batches) {
   // and memory is exhausted. Either ends all writing.
   Seq seq = last_seq - batches.size();
   for (PendingBatch* pending : batches) apply(*pending, ++seq);
-  EHUB_RETURN_IF_ERROR(acknowledge());
+  EHUB_RETURN_IF_ERROR(acknowledge(
+      std::all_of(batches.begin(), batches.end(), [](const PendingBatch* each) { return each->batch->is_derived; })));
   for (PendingBatch* part : parts) {
     const int64_t killed = static_cast<int64_t>(part->rows_killed);
     part->batch->table->add_rows(static_cast<int64_t>(part->result.rows_set) - killed);
@@ -398,8 +399,8 @@ Status Store::Impl::sync_files() {
   return {};
 }
 
-Status Store::Impl::acknowledge() {
-  if (options.durability == Durability::kFull) EHUB_RETURN_IF_ERROR(sync_files());
+Status Store::Impl::acknowledge(bool is_derived) {
+  if (options.durability == Durability::kFull && !is_derived) EHUB_RETURN_IF_ERROR(sync_files());
   publish();
   return {};
 }

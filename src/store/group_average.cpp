@@ -1,8 +1,8 @@
 #include "store/group_average.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
-#include <memory>
 #include <vector>
 
 #include "kernels/dispatch.h"
@@ -13,7 +13,7 @@ namespace {
 
 // Members that a thread takes at a time: a part of a large group, or several small groups.
 constexpr uint64_t kPartMembers = 4096;
-constexpr uint64_t kTaskMembers = 1024;
+constexpr uint64_t kTaskMembers = 4096;
 
 // Bytes summed that a thread is worth.
 constexpr uint64_t kBytesPerThread = 1 << 20;
@@ -38,11 +38,12 @@ struct Task {
   Weight weight = {};      // of that part
 };
 
-// Some members that there are: their rows, and behind these so many null ones as may be asked for ahead; what they
-// weigh.
+// The members of a task that there are: their rows, and behind these so many null ones as may be asked for ahead; what
+// they weigh; and how many of them are before each member.
 struct Members {
   std::vector<const float*> rows;
   std::vector<double> weights;
+  std::vector<uint32_t> found_before;
 };
 
 class Averaging {
@@ -55,7 +56,8 @@ class Averaging {
         normalize_(normalize),
         out_(out),
         found_(found),
-        states_(states) {}
+        states_(states),
+        order_(view.probing_order()) {}
 
   Status run(unsigned threads) {
     plan();
@@ -67,6 +69,9 @@ class Averaging {
     join_parts();
     return {};
   }
+
+  // The first member that must be there and is not; kNoMember if it was not for that.
+  uint64_t missing() const { return missing_; }
 
  private:
   uint64_t size(size_t group) const { return groups_.begins[group + 1] - groups_.begins[group]; }
@@ -97,50 +102,66 @@ class Averaging {
     return g;
   }
 
-  // Those of the members [begin, end) that there are, instead of what `members` had.
-  Status collect(uint64_t begin, uint64_t end, Members& members) const {
-    members.rows.clear();
-    members.weights.clear();
-    for (uint64_t i = begin; i < end; ++i) {
-      if (groups_.rows[i] == kNoOrdinal) continue;
-      const Result<const float*> at = view_.vector(groups_.rows[i]);
-      if (!at.ok()) return at.status();
-      members.rows.push_back(at.value());
-      members.weights.push_back(groups_.weights == nullptr ? 1.0 : groups_.weights[i]);
+  // Keys are looked up here and not for all tasks at once, so that what is found stays in the cache until it is used.
+  Status locate(const Task& task, std::vector<Ordinal>& rows) const {
+    rows.resize(task.end - task.begin);
+    if (groups_.keys != nullptr) return view_.locate_range(groups_.keys + task.begin, rows.size(), order_, rows.data());
+    std::copy(groups_.rows + task.begin, groups_.rows + task.end, rows.begin());
+    return {};
+  }
+  Status collect(const Task& task, Members& members) {
+    std::vector<Ordinal> rows;
+    EHUB_RETURN_IF_ERROR(locate(task, rows));
+    members.found_before.push_back(0);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      if (rows[i] != kNoOrdinal) {
+        const Result<const float*> at = view_.vector(rows[i]);
+        if (!at.ok()) return at.status();
+        members.rows.push_back(at.value());
+        members.weights.push_back(groups_.weights == nullptr ? 1.0 : groups_.weights[task.begin + i]);
+      } else if (groups_.needs_all) {
+        return lacks(task.begin + i);
+      }
+      members.found_before.push_back(static_cast<uint32_t>(members.rows.size()));
     }
     members.rows.resize(members.rows.size() + together_, nullptr);
     return {};
   }
-  // Adds `n` of them, from `first` on.
-  Weight add(const Members& members, size_t first, size_t n, double* sum) const {
-    Weight weight{static_cast<int64_t>(n), 0};
-    for (size_t i = first; i < first + n; ++i) weight.total += members.weights[i];
-    for (size_t done = 0; done < n; done += together_) {
-      const float* const* rows = members.rows.data() + first + done;
-      const size_t count = std::min(together_, n - done);
-      kernels().accumulate(rows, members.weights.data() + first + done, count, dims_, rows + together_, sum);
+  Status lacks(uint64_t member) {
+    uint64_t first = missing_.load();
+    while (member < first && !missing_.compare_exchange_weak(first, member)) {
+    }
+    return {Code::kNotFound, "a member of a group is missing"};
+  }
+
+  // Adds those that there are, the `first` of them to before the `end`.
+  Weight add(const Members& members, size_t first, size_t end, double* sum) const {
+    Weight weight{static_cast<int64_t>(end - first), 0};
+    for (size_t i = first; i < end; ++i) weight.total += members.weights[i];
+    for (; first < end; first += together_) {
+      const float* const* rows = members.rows.data() + first;
+      const size_t count = std::min(together_, end - first);
+      kernels().accumulate(rows, members.weights.data() + first, count, dims_, rows + together_, sum);
     }
     return weight;
   }
 
-  Status sum_groups(const Task& task) const {
+  Status sum_groups(const Task& task) {
     Members members;
-    EHUB_RETURN_IF_ERROR(collect(task.begin, task.end, members));
+    EHUB_RETURN_IF_ERROR(collect(task, members));
     std::vector<double> sum(dims_);
-    size_t first = 0;
+    const auto found_before = [&](uint64_t member) { return members.found_before[member - task.begin]; };
     for (size_t g = task.first_group; g < task.end_group; ++g) {
-      const Ordinal* rows = groups_.rows + groups_.begins[g];
-      const size_t n = size(g) - static_cast<size_t>(std::count(rows, rows + size(g), kNoOrdinal));
       std::fill(sum.begin(), sum.end(), 0.0);
-      const Weight weight = add(members, first, n, sum.data());
+      const Weight weight =
+          add(members, found_before(groups_.begins[g]), found_before(groups_.begins[g + 1]), sum.data());
       finish(g, weight, sum.data());
-      first += n;
     }
     return {};
   }
-  Status sum_part(Task& task) const {
+  Status sum_part(Task& task) {
     Members members;
-    EHUB_RETURN_IF_ERROR(collect(task.begin, task.end, members));
+    EHUB_RETURN_IF_ERROR(collect(task, members));
     task.weight = add(members, 0, members.weights.size(), task.part);
     return {};
   }
@@ -200,6 +221,8 @@ class Averaging {
   float* out_;
   int64_t* found_;
   MeanState* states_;
+  const std::vector<size_t> order_;  // in which the segments are asked for keys
+  std::atomic<uint64_t> missing_ = kNoMember;
   std::vector<Task> tasks_;
   std::vector<double> parts_;
 };
@@ -207,8 +230,11 @@ class Averaging {
 }  // namespace
 
 Status average_groups(const View& view, const Groups& groups, bool normalize, unsigned threads, float* out,
-                      int64_t* found, MeanState* states) {
-  return Averaging(view, groups, normalize, out, found, states).run(threads);
+                      int64_t* found, MeanState* states, uint64_t* missing) {
+  Averaging averaging(view, groups, normalize, out, found, states);
+  Status status = averaging.run(threads);
+  if (missing != nullptr) *missing = averaging.missing();
+  return status;
 }
 
 Status average_partitions(const View& view, uint32_t partitions, bool normalize, float* out, int64_t* found,

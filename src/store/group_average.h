@@ -4,12 +4,13 @@
 // parts in their order. So a mean does not depend on how many threads there are. Rows are asked for ahead of the sum.
 //
 // Thread-safety: pure functions over a view.
-// Failure: kCorruption where a damaged block is touched.
+// Failure: kCorruption where a damaged block is touched; kNotFound where a member must be there and is not.
 
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 #include "base/status.h"
 #include "store/view.h"
@@ -18,11 +19,15 @@ namespace ehub {
 
 // Members of group g: those from begins[g] to before begins[g + 1].
 struct Groups {
-  const Ordinal* rows;     // kNoOrdinal: left out, with its weight
+  const Ordinal* rows;     // kNoOrdinal: left out, with its weight; null: the rows of `keys`
   const double* weights;   // one per member, or null: all 1
   const uint64_t* begins;  // count + 1 of them, ascending from 0
   size_t count;
+  const std::string_view* keys = nullptr;
+  bool needs_all = false;  // instead of leaving out what is not there
 };
+
+inline constexpr uint64_t kNoMember = ~uint64_t{0};
 
 // Why a group has a mean, or none.
 enum class MeanState : uint8_t {
@@ -34,9 +39,10 @@ enum class MeanState : uint8_t {
 };
 
 // The weighted mean of each group to out[count][dims], of unit length if `normalize`; zeros where there is none.
-// `found`: how many members of each group are not kNoOrdinal. On at most `threads` threads (0: the cores).
+// `found`: how many members of each group there are. `missing`, if it is not null: the first member that must be there
+// and is not, or kNoMember. On at most `threads` threads (0: the cores).
 Status average_groups(const View& view, const Groups& groups, bool normalize, unsigned threads, float* out,
-                      int64_t* found, MeanState* states);
+                      int64_t* found, MeanState* states, uint64_t* missing = nullptr);
 
 // The mean of the visible rows of each partition 1 to `partitions`, to out[partitions][dims], as above.
 Status average_partitions(const View& view, uint32_t partitions, bool normalize, float* out, int64_t* found,

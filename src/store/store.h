@@ -83,6 +83,9 @@ struct WriteBatch {
   bool is_bound = false;
   std::vector<uint32_t> bounds;
   NoteChanges notes;  // of the same batch, even if no row is set or deleted
+  // What can be made again from other rows: acknowledged before it is on the disk, which is not before the next batch
+  // that is not derived, checkpoint or close.
+  bool is_derived = false;
 };
 
 struct WriteResult {

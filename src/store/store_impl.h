@@ -279,8 +279,9 @@ struct Store::Impl {
   Status write_group(const std::function<void()>& add);
   void apply(PendingBatch& pending, Seq seq);
   uint64_t apply_part(PendingBatch& pending, Seq seq);
-  // Syncs if the durability asks for it, then lets readers see everything up to last_seq.
-  Status acknowledge();
+  // Syncs if the durability asks for it, unless all of the group is derived, then lets readers see everything up to
+  // last_seq.
+  Status acknowledge(bool is_derived);
   Status ensure_log();
   Status sync_files();
   void publish();

@@ -150,7 +150,6 @@ Result<Ordinal> View::find(const Key& key) const {
   return kNoOrdinal;
 }
 
-// A key has one visible row at most, so segments may be asked in any order: that with most living rows first.
 std::vector<size_t> View::probing_order() const {
   std::vector<std::pair<uint64_t, size_t>> sizes;
   for (size_t s = 0; s < state_->segments.size(); ++s) {
@@ -308,16 +307,16 @@ Result<Selection> View::visible() const {
 }
 
 Status View::births(const Ordinal* rows, size_t n, Seq* out) const {
-  for (size_t i = 0; i < n; ++i) {
-    if (rows[i] == kNoOrdinal) {
-      out[i] = 0;
-      continue;
+  return run_ranges(n, kKeysAtATime, threads_worth(n, kKeysPerThread), [&](size_t i, size_t end, unsigned) -> Status {
+    for (; i < end; ++i) {
+      const Ordinal row = rows[i];
+      const Result<Seq> born =
+          row == kNoOrdinal ? Seq{0} : state_->segments[row >> 32].segment->born(static_cast<Row>(row));
+      if (!born.ok()) return born.status();
+      out[i] = born.value();
     }
-    const Result<Seq> born = state_->segments[rows[i] >> 32].segment->born(static_cast<Row>(rows[i]));
-    if (!born.ok()) return born.status();
-    out[i] = born.value();
-  }
-  return {};
+    return {};
+  });
 }
 
 std::shared_ptr<const View> View::over(std::shared_ptr<const TableState> state) const {

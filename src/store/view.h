@@ -79,6 +79,11 @@ class View {
 
   // The visible row of each of `n` keys, or kNoOrdinal; on all cores where there are many.
   Status locate(const std::string_view* keys, size_t n, Ordinal* out) const;
+  // The same in the caller's thread, for callers that share the keys out among theirs. `order`: of probing_order().
+  Status locate_range(const std::string_view* keys, size_t n, const std::vector<size_t>& order, Ordinal* out) const;
+  // In which order lookups ask the segments. A key has one visible row at most, so it may be any: that with most living
+  // rows first.
+  std::vector<size_t> probing_order() const;
   // Copies the vector of one key to out[dims]; false if there is none.
   Result<bool> get(std::string_view key, float* out) const;
   // Copies the vectors of `n` located rows to out[n][dims]; rows of kNoOrdinal become zeros. On as many threads as it
@@ -126,8 +131,6 @@ class View {
   // The visible row of segment `s` with the key of `youngest`, its youngest row with it; or kNoRow.
   Result<Row> visible_of(size_t s, Row youngest) const;
   Result<Ordinal> find(const Key& key) const;
-  std::vector<size_t> probing_order() const;
-  Status locate_range(const std::string_view* keys, size_t n, const std::vector<size_t>& order, Ordinal* out) const;
   Status gather_range(const Ordinal* rows, size_t n, float* out) const;
   // Whether it has the rows of some partitions or of a sub-index alone.
   bool selects() const { return partitions_ != nullptr || members_ != nullptr; }

@@ -2,6 +2,7 @@
 //
 // A History is the models after each step so far. The hub may come back as any of them from the last one that had to be
 // durable up to the one that was under way; a killed process, at any durability, with at least what it acknowledged.
+// What is derived has to be durable when a batch is that follows and is not.
 //
 // Thread-safety: one thread.
 
@@ -29,13 +30,19 @@ class History {
   // The step that began has returned success.
   void acknowledge(const Step& step) {
     acknowledged_ = models_.size() - 1;
-    if (durability_ == Durability::kFull || step.settles()) settled_ = acknowledged_;
+    if (step.is_derived) {
+      follows_derived_ = true;
+    } else if (step.kind == Step::Kind::kSet || step.settles()) {
+      follows_derived_ = false;  // of the others some write nothing
+    }
+    if ((durability_ == Durability::kFull && !follows_derived_) || step.settles()) settled_ = acknowledged_;
     forget_before(settled_);
   }
   // The step that began has failed and so must not have happened.
   void refuse() { models_.pop_back(); }
   // All that is acknowledged has become durable.
   void settle() {
+    follows_derived_ = false;
     settled_ = acknowledged_;
     forget_before(settled_);
   }
@@ -48,8 +55,8 @@ class History {
   void come_back(size_t i, CrashModel crash) {
     models_.resize(i + 1);
     acknowledged_ = i;
-    const bool synced = crash != CrashModel::kKillProcess || durability_ == Durability::kFull;
-    if (synced) settled_ = i;
+    const bool was_synced = durability_ == Durability::kFull && !follows_derived_;
+    if (crash != CrashModel::kKillProcess || was_synced) settle();
     forget_before(settled_);
   }
 
@@ -64,6 +71,7 @@ class History {
   std::vector<ModelHub> models_;
   size_t acknowledged_ = 0;
   size_t settled_ = 0;
+  bool follows_derived_ = false;  // and nothing since must have made it durable
 };
 
 // The youngest of the models [first, last] that the hub equals, or none: then how it differs from the model `first`.

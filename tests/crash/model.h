@@ -99,6 +99,7 @@ struct Step {
   std::shared_ptr<const Snapshot> held;      // kTag, kRestore, kFork
   std::shared_ptr<const ModelSpace> showed;  // ... and what it shows
   NoteChanges notes;                         // of the same batch
+  bool is_derived = false;                   // kSet, kDelete: need not be durable when it is acknowledged
 
   // Whether the step is over with all that was before it durable, at any durability.
   bool settles() const {
@@ -300,6 +301,7 @@ inline Status write_step(Store& store, const Step& step, const std::shared_ptr<T
   } else {
     batch.kind = step.kind == Step::Kind::kDelete ? WriteBatch::Kind::kDelete : WriteBatch::Kind::kDeleteAll;
   }
+  batch.is_derived = step.is_derived;
   if (step.gone.empty()) return store.write(batch).status();
   return store.replace(batch, {step.gone.begin(), step.gone.end()}).status();
 }

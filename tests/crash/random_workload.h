@@ -35,7 +35,7 @@ inline const std::vector<RandomSpace>& random_spaces() {
 
 class RandomSteps {
  public:
-  explicit RandomSteps(uint64_t seed) : random_(seed) {}
+  explicit RandomSteps(uint64_t seed) : random_(seed), derives_(~seed) {}
 
   // A step that is possible in the hub `now`.
   Step next(const ModelHub& now) {
@@ -51,9 +51,10 @@ class RandomSteps {
     if (dice < 24 || now.at(table)->frozen) return past_step(now, space, table);
     if (dice < 25) return plain_step(Step::Kind::kDeleteAll, table);
     if (dice < 27) return drop_partition_step(table, some_partition());
-    if (dice < 43) return delete_step(table, some_keys(space, 1 + random_.below(6)));
     const size_t rows = dice < 68 ? 1 : 1 + random_.below(space.batch_rows_max);
-    return random_set(space, table, rows);
+    Step step = dice < 43 ? delete_step(table, some_keys(space, 1 + random_.below(6))) : random_set(space, table, rows);
+    step.is_derived = step.gone.empty() && derives_.below(4) == 0;
+    return step;
   }
 
   static AbsentKeys all_keys() {
@@ -135,6 +136,7 @@ class RandomSteps {
   }
 
   FaultRandom random_;
+  FaultRandom derives_;  // of its own, so that walks that found something stay what they are
 };
 
 // Limits that some step meets; each from a few sizes.
