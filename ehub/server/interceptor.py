@@ -87,6 +87,7 @@ class AccessInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
         self._saver.join()
         self._notebook.close()
         self._save()
+        self._access.close()
 
     def _save_often(self) -> None:
         while not self._closed.wait(SAVE_SECONDS):
