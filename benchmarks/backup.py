@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import ehub
@@ -89,11 +90,11 @@ def time_claims(directory: Path) -> list[Claim]:
     with ehub.open(path, read_only=True) as hub:
         for number in range(ROUNDS):
             place, new = directory / f"place {number}", directory / f"new {number}"
-            backups.append(rate(lambda place=place: hub.backup(place), size))  # type: ignore[misc]
-            restores.append(rate(lambda place=place, new=new: ehub.restore(place, new), size))  # type: ignore[misc]
+            backups.append(rate(partial(hub.backup, place), size))
+            restores.append(rate(partial(ehub.restore, place, new), size))
             shutil.rmtree(place)
             shutil.rmtree(new)
-            copies.append(rate(lambda new=new: shutil.copytree(path, new), size))  # type: ignore[misc]
+            copies.append(rate(partial(shutil.copytree, path, new), size))
             shutil.rmtree(new)
     ready = [seconds_to_index(directory, name) for name in ("backups", "without graphs")]
     return [

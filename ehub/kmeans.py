@@ -12,6 +12,7 @@ from ehub import _arrays
 from ehub._native import _store
 from ehub._progress import bar
 from ehub.errors import InvalidArgumentError
+from ehub.interrupts import interruptible
 from ehub.types import Vectors
 
 __all__ = ["KMeans", "kmeans"]
@@ -65,10 +66,10 @@ def kmeans(
     done = 0
     changed = 1
     with bar(progress, iterations, "iteration", "kmeans") as shown:
-        state = view.kmeans(k, seed, 0 if sample is None else sample)
+        state = interruptible(view.kmeans, k, seed, 0 if sample is None else sample)
         while changed and done < iterations:
             before_step()
-            changed = state.step()
+            changed = interruptible(state.step)
             done += 1
             shown.update(1)
     converged = done > 0 and changed == 0

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
 import numpy as np
 
 from ehub._native import _store
+from ehub.closing import Closing
 from ehub.errors import ConflictError, NotFoundError, ReadOnlyError
 from ehub.model import model_of
 from ehub.names import DEFAULT
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["LocalCopy", "copy_of"]
 
 
-class LocalCopy(Space):
+class LocalCopy(Closing, Space):
     """A space's rows as they were when it was made, in a hub of its own: yours to change.
 
     It comes from `Space.download_snapshot()`, or from that of a version or a snapshot. Writes stay
@@ -114,17 +114,6 @@ class LocalCopy(Space):
             self._pool.shutdown()
         self._forget()
         self._ends()
-
-    def __enter__(self) -> LocalCopy:
-        return self
-
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _fetch(self) -> None:
         """Fill a new version, and make it the one that is read."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from ehub._native import _store
+from ehub.closing import Closing
 from ehub.view import View
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Tag:
         return not self.name.startswith(UNNAMED)
 
 
-class Snapshot(View):
+class Snapshot(Closing, View):
     """A version as it was at one time; it never changes, and is searched with the index.
 
     It comes from `snapshot()` or `at()`, and holds what it shows until it is closed: the rows stay
@@ -107,17 +107,6 @@ class Snapshot(View):
     def close(self) -> None:
         """Let go of the rows. Closing twice is fine."""
         self._held.close()
-
-    def __enter__(self) -> Snapshot:
-        return self
-
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"seq={self.seq}"

@@ -20,6 +20,7 @@ from ehub.errors import (
 )
 from ehub.history import History
 from ehub.index import IndexStats, RecallReport, measure_recall
+from ehub.interrupts import interruptible
 from ehub.model import Lineage, Model, model_of
 from ehub.named_average import NamedAverages
 from ehub.partition import Partition
@@ -251,17 +252,17 @@ class Version(NamedAverages, SubIndices, History):
 
     def compact(self) -> None:
         """Rewrite segments without their dead rows, and small ones together."""
-        self._table.compact()
+        interruptible(self._table.compact)
 
     # --- the index ---
 
     def wait_indexed(self) -> None:
         """Return when the index covers all rows but the few in the log; it follows by itself."""
-        self._table.wait_indexed()
+        interruptible(self._table.wait_indexed)
 
     def optimize(self) -> None:
         """Settle the space now, on all cores: as few segments as can be, each with its graph."""
-        self._table.optimize()
+        interruptible(self._table.optimize)
 
     def index_stats(self) -> IndexStats:
         """How far the index is, and how large."""

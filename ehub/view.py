@@ -20,6 +20,7 @@ from ehub._native import _store
 from ehub._progress import bar
 from ehub.alignment import Alignment
 from ehub.errors import InvalidArgumentError, InvalidKeyError
+from ehub.interrupts import searched
 from ehub.kmeans import KMeans, kmeans
 from ehub.model import Model, model_of, require_same_model
 from ehub.neighbors import Neighbors, split
@@ -454,10 +455,10 @@ class View(ABC):
         packed = None if keys is None else self._pack(keys)
         view = self._within(partition)
         chosen = None if filter is None else self._choose(view, filter)
+        more = (k, distance_max, chosen, width, exact)
         if packed is None:
-            rows = cast("Vectors", vectors)
-            return split(*view.nearest(rows, k, distance_max, chosen, width, exact))
-        return split(*view.nearest_to(packed, k, distance_max, chosen, width, exact))
+            return split(*searched(view.nearest, cast("Vectors", vectors), *more))
+        return split(*searched(view.nearest_to, packed, *more))
 
     def _alignment(self, via: Any, key: Any) -> Alignment:
         """The map of a search by vectors, which leads to this view."""

@@ -6,12 +6,17 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from commands import Outcome
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -63,6 +68,18 @@ def away_from_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
     yield
     os.chdir(before)
+
+
+@pytest.fixture
+def cli(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
+    """Runs a command of `ehub`; gives its exit code and what it wrote."""
+    from commands import outcome_of  # not before the package under test is found
+
+    for name in ("EMBEDDINGHUB_DATA", "EMBEDDINGHUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    return partial(outcome_of, capsys)
 
 
 def tested_module() -> str | None:

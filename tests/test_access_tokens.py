@@ -265,7 +265,7 @@ def test_a_key_is_used_for_the_algorithm_it_is_for(tmp_path):
 
 
 def test_keys_rotate_while_the_server_runs_and_old_tokens_end_with_theirs(tmp_path, monkeypatch):
-    monkeypatch.setattr("ehub.access.tokens.FILE_SECONDS", 0)
+    monkeypatch.setattr("ehub.access.jwt_keys.FILE_SECONDS", 0)
     path = tmp_path / "key.pem"
     path.write_bytes(pem(RSA))
     verifier = JwtVerifier(JwtSettings(ISSUER, AUDIENCE, path))
@@ -281,7 +281,7 @@ def test_keys_rotate_while_the_server_runs_and_old_tokens_end_with_theirs(tmp_pa
 
 def test_a_verdict_by_keys_that_have_just_gone_is_not_kept(tmp_path, monkeypatch):
     """The file changes after one thread has taken its keys and before it has judged by them."""
-    monkeypatch.setattr("ehub.access.tokens.FILE_SECONDS", 0)
+    monkeypatch.setattr("ehub.access.jwt_keys.FILE_SECONDS", 0)
     path = tmp_path / "key.pem"
     path.write_bytes(pem(RSA))
     verifier = JwtVerifier(JwtSettings(ISSUER, AUDIENCE, path))
@@ -290,7 +290,7 @@ def test_a_verdict_by_keys_that_have_just_gone_is_not_kept(tmp_path, monkeypatch
 
     def judge_late(token, keys):
         monkeypatch.undo()
-        monkeypatch.setattr("ehub.access.tokens.FILE_SECONDS", 0)
+        monkeypatch.setattr("ehub.access.jwt_keys.FILE_SECONDS", 0)
         path.write_bytes(pem(OTHER_RSA) + b"\n")
         assert verifier.verify(new)
         return judge(token, keys)

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import os
 import pty
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ehub
-from ehub.cli import output, run
+from ehub.cli import output
 
 PACKAGE_PARENT = Path(ehub.__file__).parent.parent
 COMMANDS = [
@@ -65,30 +63,6 @@ COMMANDS = [
     "auth",
     "audit",
 ]
-
-
-@dataclass
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def cli(capsys, monkeypatch):
-    """Runs a command; gives its exit code and what it printed."""
-    monkeypatch.delenv("EMBEDDINGHUB_DATA", raising=False)
-
-    def call(*arguments):
-        code = run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Outcome(code, captured.out, captured.err)
-
-    return call
 
 
 def process(*arguments, **options):

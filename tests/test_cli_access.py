@@ -7,35 +7,12 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import ehub
 from ehub.access import Access, Grant, Resource, entries
-from ehub.cli import run
-
-
-@dataclass
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def cli(capsys, monkeypatch):
-    """Runs a command; gives its exit code and what it printed."""
-    for name in ("EMBEDDINGHUB_DATA", "EMBEDDINGHUB_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-
-    def call(*arguments):
-        code = run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Outcome(code, captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture

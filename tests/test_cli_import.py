@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import ehub
-from ehub.cli import importing, run
+from ehub.cli import importing
 from ehub.formats import Selection, open_source
 
 ROWS = 257
@@ -35,18 +35,6 @@ FORMATS = [".npy", ".npz", ".h5", ".hdf5", ".parquet", ".pq", ".csv", ".tsv"]
 @pytest.fixture
 def hub(tmp_path):
     return tmp_path / "hub"
-
-
-@pytest.fixture
-def cli(capsys):
-    """Runs a command; gives its exit code, standard output and standard error."""
-
-    def call(*arguments):
-        code = run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def contents(hub, space="s"):

@@ -42,6 +42,7 @@ NATIVE_USERS = {
         "history",
         "hub",
         "ingest",
+        "interrupts",
         "kept_average",
         "kmeans",
         "local_copy",

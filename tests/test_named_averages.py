@@ -10,7 +10,6 @@ import pytest
 
 import ehub
 from ehub import memberships
-from ehub.cli import run
 
 DIMS = 4
 RNG = np.random.default_rng(7)
@@ -559,16 +558,6 @@ def test_verify_lets_the_last_bit_differ_for_sums_depend_on_their_order(hub, ite
 
 
 # --- the command line ---
-
-
-@pytest.fixture
-def cli(capsys):
-    def call(*arguments):
-        code = run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def test_the_command_prints_averages_of_keys_and_named_ones(cli, tmp_path):

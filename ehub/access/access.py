@@ -107,6 +107,11 @@ class Access:
         self._lock = threading.Lock()
         self._state = self._read(None)
 
+    def close(self) -> None:
+        """Look after nothing any more; what is in the hub stays."""
+        if self._jwt is not None:
+            self._jwt.close()
+
     # --- what there is ---
 
     @property

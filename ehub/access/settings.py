@@ -8,7 +8,8 @@ certificates = true                        # a client certificate names the prin
 [auth.jwt]
 issuer = "https://login.example.com"
 audience = "ehub"
-keys = "jwks.json"                         # or one public key in PEM; beside the config
+keys = "jwks.json"                         # or one public key in PEM; beside the config; or the
+                                           # https:// URL of the provider's JSON web key set
 algorithms = ["RS256"]
 """
 
@@ -82,7 +83,8 @@ def as_jwt(table: Any, beside: Path) -> JwtSettings:
     if missing:
         raise InvalidArgumentError(f"[auth.jwt] has no {missing[0]!r}, which it needs")
     values = dict(table)
-    values["keys"] = beside / str(values["keys"])
+    keys = str(values["keys"])
+    values["keys"] = keys if "://" in keys else beside / keys
     algorithms, leeway = values.get("algorithms", []), values.get("leeway_seconds", 0)
     if not isinstance(algorithms, list) or type(leeway) not in (int, float):
         raise InvalidArgumentError(

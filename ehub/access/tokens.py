@@ -9,27 +9,20 @@ as if it were a secret. Issuer, audience, subject and end of validity must be th
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
+from ehub.access.jwt_keys import ALGORITHMS, PublicKeys, require_trusted, source_of
 from ehub.access.principals import Principal
-from ehub.errors import InvalidArgumentError, NotFoundError, PermissionDeniedError, UnavailableError
+from ehub.errors import InvalidArgumentError, PermissionDeniedError, UnavailableError
 from ehub.names import HIDDEN, NAME_BYTES_MAX
 
-__all__ = ["ALGORITHMS", "JwtSettings", "JwtVerifier", "NotAuthenticated"]
-
-ALGORITHMS = (
-    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
-    *("ES256", "ES384", "ES512", "EdDSA"),
-)
-# By their ids, None for one that has none; each with the only algorithm it is for, if that is said.
-PublicKeys: TypeAlias = "dict[str | None, tuple[Any, str | None]]"
+__all__ = ["JwtSettings", "JwtVerifier", "NotAuthenticated"]
 
 TOKEN_CHARS_MAX = 8_192
 GROUPS_MAX = 1_000
@@ -37,8 +30,6 @@ GROUPS_MAX = 1_000
 # What is known of tokens, good ones and bad ones: so many of each, so long.
 MEMORY_MAX = 4_096
 MEMORY_SECONDS = 300.0
-# How often the file of keys is looked at for a change, which is how a provider's keys rotate.
-FILE_SECONDS = 5.0
 
 
 class NotAuthenticated(PermissionDeniedError):
@@ -52,8 +43,8 @@ class JwtSettings:
     Args:
         issuer: The claim `iss` must be this.
         audience: The claim `aud` must be this, or have it.
-        keys: A file: a JSON web key set, or one public key in PEM. It may change while the server
-            runs.
+        keys: A file: a JSON web key set, or one public key in PEM; it may change while the server
+            runs. As text it is the URL of a key set, which is fetched now and then.
         algorithms: Of `ALGORITHMS`.
         leeway_seconds: How far the provider's clock may be off.
         principal_claim: The claim that names the user: `user:<claim>` is the principal.
@@ -62,7 +53,7 @@ class JwtSettings:
 
     issuer: str
     audience: str
-    keys: Path
+    keys: Path | str
     algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
     leeway_seconds: float = 30.0
     principal_claim: str = "sub"
@@ -73,6 +64,8 @@ class JwtSettings:
             value = getattr(self, name)
             if not isinstance(value, str) or not value:
                 raise InvalidArgumentError(f"{name} of JWTs is {value!r:.100}; expected a text")
+        if isinstance(self.keys, str):
+            require_trusted(self.keys)
         unknown = [one for one in self.algorithms if one not in ALGORITHMS]
         if unknown or not self.algorithms:
             raise InvalidArgumentError(
@@ -135,10 +128,8 @@ class JwtVerifier:
         # Apart, so that made-up tokens do not push out what is known of good ones.
         self._good, self._bad = Memory(), Memory()
         self._lock = threading.Lock()
-        self._read: tuple[int, int] | None = None
-        self._looked = 0.0
-        self._keys: PublicKeys = {}
-        self._public_keys()
+        self._source = source_of(jwt, settings.keys)
+        self._keys = self._source.keys()
 
     def verify(self, token: str) -> Principal:
         """Whom a token proves; a NotAuthenticated says why it is not believed."""
@@ -177,9 +168,12 @@ class JwtVerifier:
         if algorithm not in wanted.algorithms:
             raise NotAuthenticated(f"its algorithm is not one of {', '.join(wanted.algorithms)}")
         found = keys.get(key_id) if isinstance(key_id, str) else None
+        if not keys:
+            raise NotAuthenticated("there are no keys of its issuer at present")
         if found is None:
             # A file with one key needs no name for it; with several, a guess would be no check.
             if len(keys) != 1 or (key_id is not None and None not in keys):
+                self._source.look_again()
                 raise NotAuthenticated("its key is not one that this server knows")
             found = next(iter(keys.values()))
         key, meant_for = found
@@ -208,68 +202,19 @@ class JwtVerifier:
         return Principal(f"user:{subject}", named, "jwt")
 
     def _public_keys(self) -> PublicKeys:
-        """The keys of the file, as it is now, or was when it could last be read."""
+        """The keys as of now; what was found with others before is forgotten."""
+        keys = self._source.keys()
         with self._lock:
-            now = time.monotonic()
-            if self._keys and now - self._looked < FILE_SECONDS:
-                return self._keys
-            self._looked = now
-            try:
-                state = self._settings.keys.stat()
-                version = (state.st_mtime_ns, state.st_size)
-                if version != self._read:
-                    self._keys = read_keys(self._jwt, self._settings.keys)
-                    self._read = version
-                    # What was signed by a key that is gone must not be believed any more.
-                    self._good.clear()
-                    self._bad.clear()
-            except (OSError, InvalidArgumentError) as error:
-                if not self._keys:
-                    raise unreadable(self._settings.keys, error) from error
-            return self._keys
+            if keys is not self._keys:
+                # What was signed by a key that is gone must not be believed any more.
+                self._good.clear()
+                self._bad.clear()
+                self._keys = keys
+        return keys
 
-
-def unreadable(path: Path, error: Exception) -> Exception:
-    """What to say of a file of keys that cannot be read."""
-    if isinstance(error, FileNotFoundError):
-        return NotFoundError(f"there is no file of keys for JWTs: {str(path)!r}")
-    return InvalidArgumentError(f"the keys for JWTs in {str(path)!r} cannot be read: {error}")
-
-
-def read_keys(library: Any, path: Path) -> PublicKeys:
-    """The public keys of a file, by their ids: a JSON web key set, or one key in PEM without."""
-    text = path.read_text(encoding="utf-8")
-    if text.lstrip().startswith("{"):
-        return key_set(library, text)
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    try:
-        return {None: (load_pem_public_key(text.encode()), None)}
-    except (ValueError, TypeError) as error:
-        raise InvalidArgumentError(
-            "expected a JSON web key set, or a public key in PEM (BEGIN PUBLIC KEY)"
-        ) from error
-
-
-def key_set(library: Any, text: str) -> PublicKeys:
-    """A JSON web key set; secrets that both sides know (kty "oct") are refused."""
-    try:
-        document = json.loads(text)
-        entries = document.get("keys", [document])
-        if any(one.get("kty") == "oct" or "d" in one for one in entries):
-            raise InvalidArgumentError("it has secret or private keys; expected public ones alone")
-        ids = [one.get("kid") for one in entries]
-        found = [library.PyJWK(one) for one in entries]
-    except InvalidArgumentError:
-        raise
-    except (ValueError, AttributeError, TypeError, KeyError, library.PyJWTError) as error:
-        raise InvalidArgumentError(f"it is no JSON web key set: {error}") from error
-    if not ids or len(set(ids)) < len(ids) or (len(ids) > 1 and None in ids):
-        raise InvalidArgumentError("it has no keys, or keys that no `kid` tells apart")
-    algorithms = [one.get("alg") for one in entries]
-    return {
-        id: (key.key, algorithm) for id, key, algorithm in zip(ids, found, algorithms, strict=True)
-    }
+    def close(self) -> None:
+        """Look after the keys no more."""
+        self._source.close()
 
 
 def is_name(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""What every call goes through in the server: errors become statuses, ends are noted, streams few.
+"""What every call goes through in the server: errors become statuses, and ends are noted.
 
 A mistake of ours is INTERNAL with a number that the log has, too, and tells the caller nothing.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,7 +18,6 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from ehub.errors import CorruptionError, DeadlineError, StorageError, UnavailableError
 from ehub.server import scope
-from ehub.server.config import Limits
 from ehub.wire.failures import DETAIL, code_of, detail_of
 from ehub.wire.methods import Method, methods_of, readable
 
@@ -32,14 +30,11 @@ class Guard:
     """Wraps the methods of a servicer. Any thread may use it.
 
     Args:
-        limits: How many streams there may be.
         hub: The hub's directory, which callers are not told.
     """
 
-    def __init__(self, limits: Limits, hub: str) -> None:
-        self._limits = limits
+    def __init__(self, hub: str) -> None:
         self._root = hub.rstrip("/") + "/"
-        self._streams = threading.BoundedSemaphore(limits.streams)
 
     def wrap(self, method: Method, behaviour: Callable[[Any, Any], Any]) -> Callable[..., Any]:
         """The method as gRPC is to run it."""
@@ -59,8 +54,6 @@ class Guard:
         @functools.wraps(behaviour)
         def run(request: Any, context: grpc.ServicerContext) -> Any:
             began = time.perf_counter()
-            if method.request_streams:
-                self._take_place(method, context, began)
             try:
                 require_active(context)
                 answer = behaviour(read(request), context)
@@ -69,9 +62,6 @@ class Guard:
                 context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
             except Exception as error:
                 self._fail(method, context, error, began)
-            finally:
-                if method.request_streams:
-                    self._streams.release()
             note(method, began, "OK")
             return answer
 
@@ -83,7 +73,6 @@ class Guard:
         @functools.wraps(behaviour)
         def run(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             began = time.perf_counter()
-            self._take_place(method, context, began)
             try:
                 for answer in behaviour(read(request), context):
                     yield answer
@@ -93,20 +82,9 @@ class Guard:
                 return
             except Exception as error:
                 self._fail(method, context, error, began)
-            finally:
-                self._streams.release()
             note(method, began, "OK")
 
         return run
-
-    def _take_place(self, method: Method, context: grpc.ServicerContext, began: float) -> None:
-        """Count one stream more, or end the call if there are too many."""
-        if not self._streams.acquire(blocking=False):
-            too_many = UnavailableError(
-                f"the server has {self._limits.streams} streams in progress, its limit `streams`; "
-                "try again later"
-            )
-            self._fail(method, context, too_many, began)
 
     def _fail(
         self, method: Method, context: grpc.ServicerContext, error: Exception, began: float

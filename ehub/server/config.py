@@ -34,6 +34,7 @@ LIMITS_MAX = {
     "connection_streams": (1 << 31) - 1,
     "keepalive_seconds": 86_400,
     "deadline_seconds": 31_536_000,
+    "idle_seconds": 86_400,
 }
 
 # Tables of a config file that other parts of the server read (`ServerConfig.extra`).
@@ -52,9 +53,12 @@ class Limits:
         batches_bytes: Of all such batches at once; more are refused (UNAVAILABLE), so that they
             come back later.
         calls: Calls in progress at once, those of streams among them; more are refused
-            (UNAVAILABLE), so that they come back later.
+            (UNAVAILABLE), so that they come back later. Of this and the next one caller, who shows
+            one token or comes from one address, has three quarters at most.
         streams: Long calls at once: scans, ingests, snapshots' differences. Less than `calls`, so
             that slow readers of streams leave room for others.
+        idle_seconds: How long a call may wait for its caller: for its request, for the next message
+            of a stream, for an answer to be read. Then it is cancelled.
         deadline_seconds: What clients give a call that is answered in one message, if their user
             says nothing else. A search or k-means that is not done by then ends early, as when the
             caller leaves; what else runs in the engine runs to its end.
@@ -63,7 +67,7 @@ class Limits:
         clients: Whose last writes are remembered, so that one that is sent again applies once.
         keepalive_seconds: A connection on which nothing comes is asked after so long whether it
             lives.
-        connection_streams: Calls in progress on one connection.
+        connection_streams: Calls in progress on one connection; more wait in the client.
     """
 
     message_bytes: int = 64 * MIB
@@ -73,12 +77,13 @@ class Limits:
     batches_bytes: int = 4096 * MIB
     calls: int = 64
     streams: int = 32
+    idle_seconds: float = 300.0
     deadline_seconds: float = 600.0
     snapshots: int = 1_000
     snapshot_idle_seconds: float = 3_600.0
     clients: int = 1_024
     keepalive_seconds: float = 60.0
-    connection_streams: int = 100
+    connection_streams: int = 48
 
     def __post_init__(self) -> None:
         for part in fields(self):

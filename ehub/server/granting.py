@@ -10,7 +10,6 @@ from ehub.access import Administration, ApiKey, Grant, Principal
 from ehub.errors import InvalidArgumentError
 from ehub.server import scope
 from ehub.server.calls import Guard
-from ehub.server.config import Limits
 from ehub.server.interceptor import AccessInterceptor
 from ehub.server.serve import Service
 from ehub.wire import access_pb2 as pb
@@ -91,9 +90,9 @@ def key_message(key: ApiKey, last_used: str = "") -> pb.ApiKey:
     )
 
 
-def access_service(guard: AccessInterceptor, limits: Limits) -> Service:
+def access_service(guard: AccessInterceptor) -> Service:
     """The service, to be given to the server that the interceptor guards."""
-    servicer, wrapper = Granting(guard), Guard(limits, guard.hub.path)
+    servicer, wrapper = Granting(guard), Guard(guard.hub.path)
     wrapped = {
         name: staticmethod(wrapper.wrap(method, getattr(servicer, name)))
         for name, method in methods_of(ACCESS).items()

@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import grpc
 
-__all__ = ["Behaviour", "Codec", "around"]
+__all__ = ["Behaviour", "Codec", "around", "close", "refuses", "refusing"]
 
 # What runs a call, given its request or the stream of them, and the context.
 Behaviour = Callable[[Any, Any], Any]
 # A deserializer or a serializer; None: messages are bytes as they are.
 Codec = Callable[[Any], Any] | None
+
+# What grpcio asks a behaviour for: the threads that it runs in, if not in those of all calls.
+THREADS = "experimental_thread_pool"
+
+
+class Here(ThreadPoolExecutor):
+    """Runs what it is given at once, in the thread that gives it: for what never waits."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        """Run it."""
+        done: Future[Any] = Future()
+        done.set_result(fn(*args, **named))
+        return done
+
+
+HERE = Here(1)
+
+
+def behaviour_of(handler: grpc.RpcMethodHandler) -> Behaviour:
+    """What a handler runs."""
+    shape = shape_of(handler.request_streaming, handler.response_streaming)
+    behaviour: Behaviour = getattr(handler, shape)
+    return behaviour
+
+
+def shape_of(request_streams: bool, response_streams: bool) -> str:
+    """What gRPC calls handlers of a kind."""
+    kinds = {False: "unary", True: "stream"}
+    return f"{kinds[request_streams]}_{kinds[response_streams]}"
 
 
 def around(
@@ -20,22 +50,55 @@ def around(
     run: Callable[[Behaviour, Any, Any], Any],
     read: Codec = None,
     write: Codec = None,
+    *,
+    request_streams: bool | None = None,
+    threads: ThreadPoolExecutor | None = None,
 ) -> grpc.RpcMethodHandler:
-    """A handler of the same kind that runs `run(behaviour, given, context)`.
+    """A handler that runs `run(behaviour, given, context)` where the inner one would run.
 
     Args:
         inner: The handler that has the behaviour.
         run: Runs it.
         read: Reads requests; None: as the inner one does.
         write: Writes answers; None: as the inner one does.
+        request_streams: Whether `run` is given a stream of requests; None: as the inner one is.
+        threads: That it runs in; None: those of the inner one.
     """
-    kinds = {False: "unary", True: "stream"}
-    shape = f"{kinds[inner.request_streaming]}_{kinds[inner.response_streaming]}"
-    behaviour: Behaviour = getattr(inner, shape)
+    behaviour = behaviour_of(inner)
+    if request_streams is None:
+        request_streams = inner.request_streaming
 
     def call(given: Any, context: grpc.ServicerContext) -> Any:
         return run(behaviour, given, context)
 
-    return getattr(grpc, f"{shape}_rpc_method_handler")(
+    setattr(call, THREADS, threads or getattr(behaviour, THREADS, None))
+    make = f"{shape_of(request_streams, inner.response_streaming)}_rpc_method_handler"
+    return getattr(grpc, make)(
         call, read or inner.request_deserializer, write or inner.response_serializer
     )
+
+
+def refusing(refuse: Callable[[grpc.ServicerContext], None]) -> grpc.RpcMethodHandler:
+    """A handler that ends calls at once, without a thread of theirs, and reads no request.
+
+    Args:
+        refuse: Ends a call by `context.abort()`, and waits for nothing.
+    """
+
+    def run(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        refuse(context)
+        yield
+
+    setattr(run, THREADS, HERE)
+    return grpc.stream_stream_rpc_method_handler(run)
+
+
+def refuses(handler: grpc.RpcMethodHandler) -> bool:
+    """Whether a handler is one of `refusing()`."""
+    return getattr(behaviour_of(handler), THREADS, None) is HERE
+
+
+def close(answers: Any) -> None:
+    """End a call's answers, if they have an end."""
+    if hasattr(answers, "close"):
+        answers.close()

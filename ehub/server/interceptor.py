@@ -1,9 +1,10 @@
 """What guards a server: every call is somebody's, and does only what they may.
 
-A call without a believed token is refused before its request is read, which is what keeps a flood
-of them cheap: it costs no memory, no thread for long, and at most a few lines of the audit log a
-second. Guessing is hopeless in any case (a key has 256 random bits), so nobody is locked out
-for what others send from the same address.
+A call without a believed token is refused before its request is read, in the thread that takes
+calls in, which is what keeps a flood of them cheap: it costs no memory, no place among the calls
+(`admission.py`), and at most a few lines of the audit log a second. Guessing is hopeless in any
+case (a key has 256 random bits), so nobody is locked out for what others send from the same
+address.
 
 What a call may do is decided from its request by `rules.py`, for each message of a stream. The
 services get the rest through `scope.py`: which partitions to look into, what may be listed.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -24,6 +25,7 @@ from ehub.errors import EhubError, PermissionDeniedError
 from ehub.hub import Hub
 from ehub.server.checked_call import CheckedCall, abort
 from ehub.server.config import ServerConfig
+from ehub.server.handlers import refusing
 from ehub.server.notebook import Notebook
 from ehub.server.rules import OLD_SERVICE, RULES
 
@@ -87,6 +89,7 @@ class AccessInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
         self._saver.join()
         self._notebook.close()
         self._save()
+        self._access.close()
 
     def _save_often(self) -> None:
         while not self._closed.wait(SAVE_SECONDS):
@@ -134,14 +137,13 @@ class AccessInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
     def _refusing(
         self, method: str, error: PermissionDeniedError, principal: Principal | None = None
     ) -> grpc.RpcMethodHandler:
-        """A handler that ends the call at once. As one of streams it does not read the request."""
+        """A handler that ends the call at once."""
 
-        def refuse(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        def refuse(context: grpc.ServicerContext) -> None:
             self._notebook.denial(method, principal or NOBODY, context.peer(), (), error)
             abort(context, error)
-            yield
 
-        return grpc.stream_stream_rpc_method_handler(refuse)
+        return refusing(refuse)
 
 
 def token_of(metadata: Any) -> str | None:

@@ -144,7 +144,7 @@ class OldClients:
 
 def old_service(hub: Hub, limits: Limits) -> Service:
     """The service of a hub for old clients, to be given to a Server."""
-    return Service(OLD, Guard(limits, hub.path).around(OLD, OldClients(hub, limits)))
+    return Service(OLD, Guard(hub.path).around(OLD, OldClients(hub, limits)))
 
 
 def key_of(request: Any, version: Version) -> str:

@@ -56,11 +56,11 @@ def run(
         own = service(hub, limits, metrics)
         offered = (
             own,
-            access_service(guard, limits),
+            access_service(guard),
             old_service(hub, limits),
             *services,
         )
-        server = Server(hub, config, offered, (watching, guard, *interceptors))
+        server = Server(hub, config, offered, (guard, *interceptors), watching)
         if config.metrics.port is not None:
             ending.callback(MetricsPort(metrics, guard, config).close)
         page = None if config.ui_port is None else Page(guard, own, config)

@@ -1,7 +1,8 @@
 """The life of a server: from the hub's opening to its close, on one port, until it is told to stop.
 
 It runs on the synchronous server of grpcio: a call is a thread from a bounded pool, for as long as
-it runs, and idle connections cost none. The engine works without the GIL.
+it runs (`admission.py` bounds that), and idle connections cost none. The engine works without the
+GIL.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import logging
 import ssl
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -22,12 +22,16 @@ from grpc_reflection.v1alpha import reflection
 
 from ehub.errors import InvalidArgumentError, UnavailableError
 from ehub.hub import Hub
+from ehub.server.admission import Admission, threads_for
 from ehub.server.config import ServerConfig, Tls
 from ehub.wire.methods import handlers
 
 __all__ = ["Server", "Service"]
 
 log = logging.getLogger("ehub.server")
+
+# Calls beyond those that are let in: they wait for a moment to be refused.
+WAITING_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class Server:
         interceptors: What every call goes through, the first one outermost. One of them with the
             attribute `authenticates = True` is what makes it safe to listen beyond this machine. If
             it has a method `close()`, that is called when the server has stopped.
+        watching: What goes before these and sees all calls, those too for which there is no place.
 
     Raises:
         InvalidArgumentError: It would listen beyond this machine without TLS or authentication.
@@ -63,6 +68,7 @@ class Server:
         config: ServerConfig,
         services: Sequence[Service] = (),
         interceptors: Sequence[grpc.ServerInterceptor] = (),
+        watching: grpc.ServerInterceptor | None = None,
     ) -> None:
         config.require_guarded(
             authenticated=any(getattr(one, "authenticates", False) for one in interceptors)
@@ -70,18 +76,20 @@ class Server:
         self._hub = hub
         self._config = config
         self._stopped = threading.Event()
-        self._threads = ThreadPoolExecutor(config.limits.calls, thread_name_prefix="ehub-call")
-        self._health = health.HealthServicer(
-            experimental_non_blocking=True, experimental_thread_pool=ThreadPoolExecutor(1)
-        )
+        calls = config.limits.calls
+        self._threads = threads_for(calls, "ehub-call")
+        # Not its way to watch without threads: that sends while it holds its lock.
+        self._health = health.HealthServicer(experimental_non_blocking=False)
         self._services = tuple(services)
-        self._interceptors = tuple(interceptors)
+        outer = () if watching is None else (watching,)
+        self._interceptors = (*outer, Admission(config.limits), *interceptors)
         self._names = [service.descriptor.full_name for service in services]
         self._server = grpc.server(
             self._threads,
-            interceptors=tuple(interceptors),
+            interceptors=self._interceptors,
             options=channel_options(config),
-            maximum_concurrent_rpcs=config.limits.calls,
+            # What is beyond that gRPC refuses itself, and nobody counts it.
+            maximum_concurrent_rpcs=calls + WAITING_MAX,
         )
         self._server.add_generic_rpc_handlers(
             tuple(handlers(service.descriptor, service.servicer) for service in services)

@@ -52,4 +52,4 @@ def service(hub: Hub, limits: Limits, metrics: Metrics | None = None) -> Service
         metrics: The figures of the server, which stay the caller's to close; None: of the hub.
     """
     servicer = Embeddinghub(hub, limits, Metrics(hub) if metrics is None else metrics)
-    return Service(SERVICE, Guard(limits, hub.path).around(SERVICE, servicer), servicer.close)
+    return Service(SERVICE, Guard(hub.path).around(SERVICE, servicer), servicer.close)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from types import TracebackType
 
+from ehub.closing import Closing
 from ehub.errors import InvalidArgumentError, UnavailableError
 from ehub.server.config import Limits
 
@@ -34,7 +34,7 @@ class Unfinished:
             self._bytes += size
 
 
-class Room:
+class Room(Closing):
     """What one stream holds of that, for the thread that serves it."""
 
     def __init__(self, of: Unfinished) -> None:
@@ -56,18 +56,7 @@ class Room:
         self._of.change(size)
         self._bytes += size
 
-    def give_back(self) -> None:
+    def close(self) -> None:
         """Hold nothing any more."""
         self._of.change(-self._bytes)
         self._bytes = 0
-
-    def __enter__(self) -> Room:
-        return self
-
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.give_back()

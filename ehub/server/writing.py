@@ -54,7 +54,7 @@ class Writing:
                     continue
                 yield self._write(chunks, versions)
                 chunks = []
-                room.give_back()
+                room.close()
             if chunks:
                 raise InvalidArgumentError("the stream ends within a batch, which was not applied")
 

@@ -39,7 +39,7 @@ class Guarded:
         self.service = service(self.hub, limits)
         services = [
             self.service,
-            access_service(self.guard, limits),
+            access_service(self.guard),
             old_service(self.hub, limits),
         ]
         self.server = Server(self.hub, told, services, [self.guard])

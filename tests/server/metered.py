@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import ehub
 from ehub.access import Access
-from ehub.server.config import MetricsConfig, ServerConfig
+from ehub.server.config import Limits, MetricsConfig, ServerConfig
 from ehub.server.granting import access_service
 from ehub.server.interceptor import AccessInterceptor
 from ehub.server.metrics.metrics import Metrics
@@ -23,20 +23,22 @@ from ehub.server.watching import WatchInterceptor
 class Metered:
     """A server with figures: as `ehub serve` puts it together, in this process."""
 
-    def __init__(self, path, watchers=(), *, tls=None, **told):
+    def __init__(self, path, watchers=(), *, tls=None, limits=None, **told):
         self.hub = ehub.open(path, durability=told.pop("durability", "full"))
-        self.config = ServerConfig(port=0, tls=tls, metrics=MetricsConfig(**told))
+        self.config = ServerConfig(
+            port=0, tls=tls, limits=limits or Limits(), metrics=MetricsConfig(**told)
+        )
         self.metrics = Metrics(self.hub, self.config.metrics)
         self.access = Access(self.hub)
         self.guard = AccessInterceptor(self.hub, self.access)
         limits = self.config.limits
         services = [
             service(self.hub, limits, self.metrics),
-            access_service(self.guard, limits),
+            access_service(self.guard),
             old_service(self.hub, limits),
         ]
         watching = WatchInterceptor([*self.metrics.watchers, *watchers])
-        self.server = Server(self.hub, self.config, services, [watching, self.guard])
+        self.server = Server(self.hub, self.config, services, [self.guard], watching)
         self.port = None
         if self.config.metrics.port is not None:
             self.port = MetricsPort(self.metrics, self.guard, self.config)

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.protobuf.descriptor import FieldDescriptor
 from guarded import METHODS, Guarded, bearer, guarded
+from http2 import conversation
 
 import ehub
 from ehub.access import AuthSettings, Grant
@@ -191,32 +192,6 @@ def test_an_unreadable_request_is_the_callers_mistake(served):
 
 
 # --- bytes that are no HTTP/2, or end too soon ---
-
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
-
-def frame(kind, flags, stream, payload):
-    return (
-        len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
-    )
-
-
-def conversation(token, message, method="/ehub.v1.Embeddinghub/Count"):
-    """A whole call as a client sends it: `message` with its prefix, as gRPC frames it."""
-    told = {
-        ":method": "POST",
-        ":scheme": "http",
-        ":path": method,
-        ":authority": "x",
-        "te": "trailers",
-        "content-type": "application/grpc",
-        "authorization": f"Bearer {token}",
-    }
-    block = b"".join(
-        b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
-        for name, value in told.items()
-    )
-    return PREFACE + frame(4, 0, 0, b"") + frame(1, 4, 1, block) + frame(0, 1, 1, message)
 
 
 def sent(address, data):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import pty
 import re
@@ -12,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -21,38 +20,8 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 
 import ehub
 from ehub.access import Grant
-from ehub.cli import run
 from ehub.cli.top_view import duration, milliseconds, rate, view_of
 from ehub.figures import Figures, HubFigures, figures_of, look_at
-
-
-@dataclass
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-    @property
-    def lines(self):
-        return [line.split("\t") for line in self.out.splitlines()]
-
-
-@pytest.fixture
-def cli(capsys, monkeypatch):
-    """Runs a command; gives its exit code and what it printed."""
-    for name in ("EMBEDDINGHUB_DATA", "EMBEDDINGHUB_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-
-    def call(*arguments):
-        code = run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Outcome(code, captured.out, captured.err)
-
-    return call
 
 
 def filled(hub, rows=100):
@@ -73,14 +42,14 @@ def test_a_server_in_lines_for_programs(cli, tmp_path):
                 items.nearest_neighbors(3, vector=vector)
         outcome = cli("top", served.address, "--once")
     assert outcome.code == 0, outcome.err
-    assert {line[0] for line in outcome.lines} == {"hub", "method", "version"}
-    hub = {line[1]: line[2] for line in outcome.lines if line[0] == "hub"}
+    assert {line[0] for line in outcome.rows} == {"hub", "method", "version"}
+    hub = {line[1]: line[2] for line in outcome.rows if line[0] == "hub"}
     assert list(hub) == [field.name for field in fields(HubFigures)]
     assert hub["rows"] == "100"
     assert "-" not in hub.values()
-    methods = {line[2]: line for line in outcome.lines if line[0] == "method"}
+    methods = {line[2]: line for line in outcome.rows if line[0] == "method"}
     assert methods["Search"][3] == "10"
-    assert [line[1:4] for line in outcome.lines if line[0] == "version"] == [
+    assert [line[1:4] for line in outcome.rows if line[0] == "version"] == [
         ["items", "initial", "100"]
     ]
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import grpc
 import numpy as np
 import pytest
 from metered import messages, metered, until
 from opentelemetry import trace
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as collector
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -232,24 +241,138 @@ def test_an_exporter_that_is_not_installed_is_said_at_the_start(tmp_path):
     assert "pip install 'ehub[traces]'" in done.stderr
 
 
+@contextmanager
+def serving(path, **told):
+    """`ehub serve` in such an environment, until the end of the block: its process, its address."""
+    command = [sys.executable, "-m", "ehub.server", str(path), "--port", "0"]
+    environment = {name: value for name, value in os.environ.items() if name[:5] != "OTEL_"}
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment | told,
+    ) as process:
+        try:
+            line = next(line for line in process.stderr if '"address"' in line)
+            yield process, json.loads(line)["address"]
+        finally:
+            process.kill()
+
+
+def ended(process):
+    """What a server has written when it was told to stop and has done so."""
+    process.send_signal(signal.SIGTERM)
+    written = process.communicate(timeout=60)
+    assert process.returncode == 0
+    return written
+
+
 @pytest.mark.parametrize("exporter", ["console", ""])
 def test_serve_sends_spans_where_the_environment_says(tmp_path, exporter):
-    command = [sys.executable, "-m", "ehub.server", str(tmp_path / "hub"), "--port", "0"]
-    environment = {name: value for name, value in os.environ.items() if name[:5] != "OTEL_"}
-    if exporter:
-        environment["OTEL_TRACES_EXPORTER"] = exporter
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        address = next(line for line in process.stderr if '"address"' in line)
-        port = address.partition("127.0.0.1:")[2].partition('"')[0]
-        with ehub.connect(f"127.0.0.1:{port}") as hub:
+    told = {"OTEL_TRACES_EXPORTER": exporter} if exporter else {}
+    with serving(tmp_path / "hub", **told) as (process, address):
+        with ehub.connect(address) as hub:
             assert hub.spaces() == []
-        process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=60)
-        assert process.returncode == 0
+        out, _ = ended(process)
     if exporter:
         assert f'"name": "{SERVICE}/ListSpaces"' in out
         assert '"service.name": "ehub"' in out
     else:
         assert out == ""
+
+
+# --- a receiver of OTLP ---
+
+
+class Collector(TraceServiceServicer):
+    """Where spans go by OTLP, as a collector takes them; `refuses` so many times before it does."""
+
+    def __init__(self, refuses=0):
+        self.received = []
+        self._refuses = refuses
+        self._server = grpc.server(ThreadPoolExecutor(2))
+        add_TraceServiceServicer_to_server(self, self._server)
+        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        self._server.start()
+
+    def Export(self, request, context):
+        if self._refuses:
+            self._refuses -= 1
+            context.abort(grpc.StatusCode.UNAVAILABLE, "come back later")
+        self.received += request.resource_spans
+        return collector.ExportTraceServiceResponse()
+
+    @property
+    def environment(self):
+        """What tells a program to send its spans here."""
+        return {
+            "OTEL_TRACES_EXPORTER": "otlp",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.port}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+        }
+
+    def spans(self):
+        """All spans."""
+        return [
+            span for sent in self.received for scope in sent.scope_spans for span in scope.spans
+        ]
+
+    def services(self):
+        """The names of the services that sent them."""
+        return {
+            attribute.value.string_value
+            for sent in self.received
+            for attribute in sent.resource.attributes
+            if attribute.key == "service.name"
+        }
+
+    def close(self):
+        self._server.stop(0)
+
+
+def attributes_of(span):
+    return {one.key: one.value for one in span.attributes}
+
+
+@pytest.mark.parametrize("refuses", [0, 1])
+def test_a_collector_gets_each_call_as_a_span_before_the_server_has_ended(tmp_path, refuses):
+    received = Collector(refuses)
+    try:
+        with serving(tmp_path / "hub", **received.environment) as (process, address):
+            with ehub.connect(address) as hub:
+                items, vectors = filled(hub)
+                for vector in vectors[:5]:
+                    items.nearest_neighbors(3, vector=vector)
+                with pytest.raises(ehub.NotFoundError):
+                    items.get("nobody")
+            with grpc.insecure_channel(address) as channel:
+                call = channel.unary_unary(f"/{SERVICE}/ListSpaces")
+                call(b"", metadata=[("traceparent", f"00-{'ab' * 16}-{'cd' * 8}-01")], timeout=10)
+            ended(process)
+    finally:
+        received.close()
+    assert received.services() == {"ehub"}
+    spans = {span.name: span for span in received.spans()}
+    counts = Counter(span.name for span in received.spans())
+    assert counts[f"{SERVICE}/Search"] == 5
+    assert counts[f"{SERVICE}/CreateSpace"] == counts[f"{SERVICE}/ListSpaces"] == 1
+    listed, get = spans[f"{SERVICE}/ListSpaces"], spans[f"{SERVICE}/Get"]
+    assert (listed.trace_id.hex(), listed.parent_span_id.hex()) == ("ab" * 16, "cd" * 8)
+    assert attributes_of(get)["error.type"].string_value == "NOT_FOUND"
+    search = attributes_of(spans[f"{SERVICE}/Search"])
+    assert search["ehub.space"].string_value == "items"
+    assert search["ehub.k"].int_value == 3
+    for span in received.spans():
+        assert span.kind == span.SPAN_KIND_SERVER
+        assert span.start_time_unix_nano <= span.end_time_unix_nano
+
+
+def test_calls_go_on_while_there_is_no_collector(tmp_path):
+    received = Collector()
+    received.close()
+    with serving(tmp_path / "hub", **received.environment) as (process, address):
+        with ehub.connect(address) as hub:
+            items, vectors = filled(hub)
+            assert len(items.nearest_neighbors(3, vector=vectors[0])) == 3
+        ended(process)

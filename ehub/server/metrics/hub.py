@@ -7,7 +7,7 @@ right and ten thousand small spaces are no ten thousand series. Hidden versions 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -69,9 +69,7 @@ class HubCollector:
         """All families, as of now."""
         hub, store = self._hub, self._hub._store
         yield InfoMetricFamily("ehub", "The release.", {"release": ehub.__version__})
-        yield CounterMetricFamily(
-            "ehub_batches", "Batches of writes since the hub was made.", store.seq
-        )
+        yield counter("ehub_batches", "Batches of writes since the hub was made.", store.seq)
         yield gauge("ehub_hub_bytes", "What the hub takes on the disk.", disk_bytes(hub.path))
         room = shutil.disk_usage(hub.path).free
         yield gauge("ehub_disk_free_bytes", "What the disk of the hub has left.", room)
@@ -137,7 +135,7 @@ def of_indexer(all_figures: Iterable[Figures]) -> Iterator[Metric]:
     figures = next(iter(all_figures), None)
     if figures is None:
         return
-    yield CounterMetricFamily(
+    yield counter(
         "ehub_index_rebuilds", "Graphs that were damaged and built again.", figures["rebuilds"]
     )
     yield gauge(
@@ -152,34 +150,8 @@ def of_indexer(all_figures: Iterable[Figures]) -> Iterator[Metric]:
 
 def of_writing(stats: Figures) -> Iterator[Metric]:
     """The log and the disk."""
-    yield CounterMetricFamily(
-        "ehub_log_writes",
-        "Writes to the log, each of all batches that came at once.",
-        stats["log_writes"],
-    )
-    yield CounterMetricFamily("ehub_log_bytes", "Bytes written to the log.", stats["log_bytes"])
-    yield gauge(
-        "ehub_log_due_bytes",
-        "Bytes of the log that the next checkpoint folds into segments.",
-        stats["log_bytes_due"],
-    )
-    yield gauge("ehub_unsealed_rows", "Rows that the log holds.", stats["rows_unsealed"])
-    yield histogram(
-        "ehub_sync_duration_seconds",
-        "Syncs of the log, and of vectors beside it, that writes waited for.",
-        stats["syncs"],
-    )
-    yield histogram("ehub_checkpoint_duration_seconds", "Checkpoints.", stats["checkpoints"])
-    yield gauge(
-        "ehub_snapshots_open",
-        "Snapshots that are held, for clients or by named averages.",
-        stats["snapshots"],
-    )
-    yield gauge(
-        "ehub_write_failed",
-        "1 if a failed write or sync has ended all writing until the next start.",
-        stats["is_poisoned"],
-    )
+    for make, name, text, field in OF_WRITING:
+        yield make(f"ehub_{name}", text, stats[field])
 
 
 def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
@@ -196,3 +168,46 @@ def histogram(
     bounds = ("+Inf" if bound == float("inf") else repr(bound) for bound, _ in counts)
     buckets = list(zip(bounds, sums, strict=True))
     return HistogramMetricFamily(name, text, buckets=buckets, sum_value=seconds)
+
+
+def counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    """A family of one value that only grows."""
+    return CounterMetricFamily(name, text, value)
+
+
+# Of all writing: how it is told, the name, what it is, and where the store's figures have it.
+OF_WRITING: tuple[tuple[Callable[[str, str, Any], Metric], str, str, str], ...] = (
+    (
+        counter,
+        "log_writes",
+        "Writes to the log, each of all batches that came at once.",
+        "log_writes",
+    ),
+    (counter, "log_bytes", "Bytes written to the log.", "log_bytes"),
+    (
+        gauge,
+        "log_due_bytes",
+        "Bytes of the log that the next checkpoint folds into segments.",
+        "log_bytes_due",
+    ),
+    (gauge, "unsealed_rows", "Rows that the log holds.", "rows_unsealed"),
+    (
+        histogram,
+        "sync_duration_seconds",
+        "Syncs of the log, and of vectors beside it, that writes waited for.",
+        "syncs",
+    ),
+    (histogram, "checkpoint_duration_seconds", "Checkpoints.", "checkpoints"),
+    (
+        gauge,
+        "snapshots_open",
+        "Snapshots that are held, for clients or by named averages.",
+        "snapshots",
+    ),
+    (
+        gauge,
+        "write_failed",
+        "1 if a failed write or sync has ended all writing until the next start.",
+        "is_poisoned",
+    ),
+)

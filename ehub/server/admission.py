@@ -1,0 +1,254 @@
+"""Who is let in: how many calls are in progress, whose they are, and how long they may keep still.
+
+A call holds a thread while it waits for its caller: for its request, for the next message of a
+stream, for an answer to be read. Whoever opens calls and says nothing would hold them all. So a
+call ends (CANCELLED, which clients of ours take for a server to try again) when its caller has kept
+it waiting for too long, and nobody has more than three quarters of the places: others get in.
+
+A caller is who shows the same token; without one, whoever comes from the same address. Whom the
+guard refuses holds no place, and no thread (`handlers.refusing`). Health checks, which strangers
+may ask for, have places and threads of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+from ehub.errors import InvalidArgumentError, UnavailableError
+from ehub.server.checked_call import abort
+from ehub.server.config import Limits
+from ehub.server.handlers import Behaviour, around, close, refuses
+from ehub.server.rules import HEALTH
+
+__all__ = ["Admission", "threads_for"]
+
+log = logging.getLogger("ehub.server.admission")
+
+CHECK_SECONDS_MAX = 1.0
+# Threads beyond those of calls that are let in: they find out who calls, and tell the others that
+# there is no place.
+REFUSING = 8
+# Of health checks, those among them that watch.
+HEALTH_CALLS, HEALTH_SECONDS = 64, 5.0
+
+
+class Places:
+    """So many calls at once, of which one caller has three quarters at most. Any thread may use it.
+
+    Args:
+        what: The limit that says how many, for those who are refused.
+        count: So many.
+    """
+
+    def __init__(self, what: str, count: int) -> None:
+        self._what, self._count = what, count
+        self._share = count - count // 4
+        self._lock = threading.Lock()
+        self._held: Counter[str] = Counter()
+
+    def take(self, caller: str) -> None:
+        """Take a place; an UnavailableError if there is none for this caller."""
+        with self._lock:
+            if self._held.total() >= self._count:
+                held = f"the server has {self._count:,} {self._what} in progress"
+            elif self._held[caller] >= self._share:
+                held = (
+                    f"you have {self._share:,} {self._what} in progress, all that one caller gets"
+                )
+            else:
+                self._held[caller] += 1
+                return
+        raise UnavailableError(
+            f"{held}; its limit `{self._what}` is {self._count:,}: try again later"
+        )
+
+    def give_back(self, caller: str) -> None:
+        """Give one back."""
+        with self._lock:
+            self._held[caller] -= 1
+            if self._held[caller] == 0:
+                del self._held[caller]
+
+
+class Visit:
+    """One call from when it is let in to its end, for its thread and for who looks after all."""
+
+    __slots__ = ("caller", "context", "places", "seconds_max", "since")
+
+    def __init__(
+        self, caller: str, context: grpc.ServicerContext, places: list[Places], seconds_max: float
+    ) -> None:
+        self.caller, self.context, self.places = caller, context, places
+        self.seconds_max = seconds_max
+        self.since: float | None = None  # when it began to wait for its caller; None: it works
+
+    def wait(self) -> None:
+        """What comes next is the caller's to do."""
+        self.since = time.monotonic()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While the caller is waited for."""
+        self.wait()
+        try:
+            yield
+        finally:
+            self.since = None
+
+    def each(self, requests: Iterator[Any]) -> Iterator[Any]:
+        """The messages of the caller, waited for."""
+        while True:
+            with self.waiting():
+                request = next(requests, None)
+            if request is None:
+                return
+            yield request
+
+    def only(self, requests: Iterator[Any]) -> Any:
+        """The one message of a caller who sends one; without it the call ends."""
+        request = next(self.each(requests), None)
+        if request is None:
+            abort(self.context, InvalidArgumentError("the call has no request; expected one"))
+        return request
+
+
+class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Lets calls in, and ends those that wait in vain; outside of the guard, within what watches.
+
+    A request that comes alone is read as a stream of one: grpcio reads it in the call's thread, and
+    tells of the call only then.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._idle_seconds = limits.idle_seconds
+        self._calls = Places("calls", limits.calls)
+        self._streams = Places("streams", limits.streams)
+        self._health = Places("health checks", HEALTH_CALLS)
+        self._health_threads = threads_for(HEALTH_CALLS, "ehub-health")
+        self._visits: set[Visit] = set()
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._looker = threading.Thread(target=self._look, name="ehub-admission", daemon=True)
+        self._looker.start()
+
+    def close(self) -> None:
+        """Look after nobody any more; when the server has stopped."""
+        self._closed.set()
+        self._looker.join()
+        self._health_threads.shutdown()
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler | None],
+        details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler | None:
+        """The handler of a call, with a door before it."""
+        handler = continuation(details)
+        if handler is None or refuses(handler):
+            return handler
+        if details.method.startswith(f"/{HEALTH}/"):
+            seconds = min(HEALTH_SECONDS, self._idle_seconds)
+            return self._admitting(handler, [self._health], seconds, self._health_threads)
+        streams = handler.request_streaming or handler.response_streaming
+        places = [self._calls, self._streams] if streams else [self._calls]
+        return self._admitting(handler, places, self._idle_seconds)
+
+    def _admitting(
+        self,
+        inner: grpc.RpcMethodHandler,
+        places: list[Places],
+        seconds_max: float,
+        threads: ThreadPoolExecutor | None = None,
+    ) -> grpc.RpcMethodHandler:
+        """A handler that lets calls in if there are places, and then does as the inner one."""
+
+        def enter(requests: Any, context: grpc.ServicerContext) -> tuple[Visit, Any]:
+            visit = self._let_in(context, places, seconds_max)
+            return visit, (visit.each if inner.request_streaming else visit.only)(requests)
+
+        def at_once(behaviour: Behaviour, requests: Any, context: grpc.ServicerContext) -> Any:
+            visit, given = enter(requests, context)
+            answer = behaviour(given, context)
+            visit.wait()  # until it is read, which is when the call ends
+            return answer
+
+        def in_stream(
+            behaviour: Behaviour, requests: Any, context: grpc.ServicerContext
+        ) -> Iterator[Any]:
+            visit, given = enter(requests, context)
+            answers = behaviour(given, context)
+            try:
+                for answer in answers:
+                    with visit.waiting():
+                        yield answer
+            finally:
+                close(answers)
+
+        run = in_stream if inner.response_streaming else at_once
+        return around(inner, run, request_streams=True, threads=threads)
+
+    # --- in and out ---
+
+    def _let_in(
+        self, context: grpc.ServicerContext, places: list[Places], seconds_max: float
+    ) -> Visit:
+        caller, taken = caller_of(context), list[Places]()
+        try:
+            for one in places:
+                one.take(caller)
+                taken.append(one)
+        except UnavailableError as error:
+            for one in taken:
+                one.give_back(caller)
+            abort(context, error)
+        visit = Visit(caller, context, taken, seconds_max)
+        with self._lock:
+            self._visits.add(visit)
+        if not context.add_callback(lambda: self._let_out(visit)):  # it is over already
+            self._let_out(visit)
+        return visit
+
+    def _let_out(self, visit: Visit) -> None:
+        with self._lock:
+            self._visits.discard(visit)
+        for one in visit.places:
+            one.give_back(visit.caller)
+
+    def _look(self) -> None:
+        """End the calls whose callers keep still, as long as it is open."""
+        while not self._closed.wait(min(CHECK_SECONDS_MAX, self._idle_seconds / 4)):
+            now = time.monotonic()
+            with self._lock:
+                visits = list(self._visits)
+            for visit in visits:
+                since = visit.since
+                if since is not None and now - since > visit.seconds_max:
+                    log.info("ended a call that waited for its caller", extra=described(visit))
+                    visit.context.cancel()
+
+
+def threads_for(calls: int, name: str) -> ThreadPoolExecutor:
+    """Threads for so many calls, and to refuse others."""
+    return ThreadPoolExecutor(calls + REFUSING, thread_name_prefix=name)
+
+
+def described(visit: Visit) -> dict[str, Any]:
+    """A call that is ended, for the log."""
+    return {"peer": visit.context.peer(), "limit_seconds": visit.seconds_max}
+
+
+def caller_of(context: grpc.ServicerContext) -> str:
+    """Who calls: the token, or the address without the port, which each connection has its own."""
+    for name, value in context.invocation_metadata():
+        if name == "authorization":
+            return str(value)
+    return str(context.peer().rpartition(":")[0])

@@ -1,0 +1,232 @@
+"""Callers who open calls and keep still: they get so many places for so long, and others go on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack
+
+import grpc
+import numpy as np
+import pytest
+from guarded import METHODS, bearer, guarded
+from http2 import Wire
+from metered import metered, until
+
+import ehub
+from ehub.server.admission import Places
+from ehub.server.config import Limits
+from ehub.wire import ehub_pb2 as pb
+from ehub.wire.methods import OLD, methods_of
+
+Code = grpc.StatusCode
+FEW = Limits(calls=8, streams=4, idle_seconds=1.0)
+PATIENT = Limits(calls=8, streams=4)
+HEALTH = "/grpc.health.v1.Health"
+OTHER = [("other", "admin on hub")]
+
+
+def spaces_of(served, name):
+    """What a caller is told of spaces, without trying again."""
+    address, token = served.server.address, served.tokens[name]
+    with ehub.connect(address, token=token, retry_seconds=0) as hub:
+        return hub.spaces()
+
+
+@pytest.fixture
+def patient(tmp_path):
+    with guarded(tmp_path / "hub", OTHER, limits=PATIENT) as served:
+        yield served
+
+
+@pytest.fixture
+def impatient(tmp_path):
+    with guarded(tmp_path / "hub", OTHER, limits=FEW) as served:
+        yield served
+
+
+# --- places ---
+
+
+def test_one_caller_gets_three_quarters_of_the_places():
+    places = Places("calls", 4)
+    for _ in range(3):
+        places.take("a")
+    with pytest.raises(ehub.UnavailableError, match="3 calls in progress, all that one caller"):
+        places.take("a")
+    places.take("b")
+    with pytest.raises(ehub.UnavailableError, match="the server has 4 calls"):
+        places.take("c")
+    places.give_back("a")
+    places.take("c")
+
+
+def test_a_single_place_is_for_anybody():
+    places = Places("streams", 1)
+    places.take("a")
+    places.give_back("a")
+    places.take("b")
+
+
+def test_half_open_calls_of_one_caller_leave_places_for_others(patient):
+    with ExitStack() as wires:
+        for _ in range(10):
+            wire = wires.enter_context(Wire(patient.server.address))
+            for _ in range(10):
+                wire.begin(patient.tokens["root"])
+
+        def refused():
+            try:
+                spaces_of(patient, "root")
+            except ehub.UnavailableError as error:
+                return str(error)
+
+        assert "all that one caller gets" in until(refused)
+        for _ in range(20):
+            assert spaces_of(patient, "other") == []
+
+
+def test_streams_count_together_whichever_service_has_them(patient):
+    patient.hub.create_space("items", dims=2)
+    wait, root = threading.Event(), bearer(patient.tokens["root"])
+    paths = [METHODS["Ingest"].path, methods_of(OLD)["MultiSet"].path] * 2
+    calls = [
+        patient.channel.stream_stream(path)(iter(wait.wait, True), metadata=root, timeout=60)
+        for path in paths
+    ]
+    # One caller gets three quarters of them.
+    refused = until(lambda: [one for one in calls if one.done()])
+    assert [(one.code(), "`streams` is 4" in one.details()) for one in refused] == [
+        (Code.UNAVAILABLE, True)
+    ]
+    assert spaces_of(patient, "root") == ["items"]
+    wait.set()
+
+
+# --- time ---
+
+
+def test_a_call_without_its_request_ends(impatient):
+    with Wire(impatient.server.address) as wire:
+        begun = [wire.begin(impatient.tokens["root"]) for _ in range(6)]
+        began = time.monotonic()
+        assert sorted(wire.ended() for _ in begun) == begun
+        assert 0.9 < time.monotonic() - began < 10
+    assert spaces_of(impatient, "root") == []
+
+
+def test_a_request_that_stops_in_its_middle_ends(impatient):
+    with Wire(impatient.server.address) as wire:
+        stream = wire.begin(impatient.tokens["root"])
+        wire.send(stream, b"\0\0\0\0\x64" + b"x" * 50)
+        assert wire.ended() == stream
+
+
+def test_a_call_of_one_request_that_closes_without_it_is_the_callers_mistake(patient):
+    call = patient.channel.stream_unary(METHODS["Count"].path)
+    with pytest.raises(grpc.RpcError, match="no request") as failed:
+        call(iter(()), metadata=bearer(patient.tokens["root"]), timeout=60)
+    assert failed.value.code() is Code.INVALID_ARGUMENT
+
+
+def test_a_stream_that_says_nothing_ends(impatient):
+    impatient.hub.create_space("items", dims=2)
+    wait, root = threading.Event(), bearer(impatient.tokens["root"])
+    answers = METHODS["Ingest"].call(impatient.channel)(iter(wait.wait, True), metadata=root)
+    with pytest.raises(grpc.RpcError) as failed:
+        next(answers)
+    wait.set()
+    assert failed.value.code() is Code.CANCELLED
+
+
+def test_a_client_that_pauses_in_an_ingest_goes_on_after_it(impatient):
+    items = impatient.connect().create_space("items", dims=2)
+
+    def rows():
+        for i in range(30_000):
+            if i % 10_000 == 1:  # the batch before is on its way
+                time.sleep(3)
+            yield f"k{i}", [1, i]
+
+    assert items.multiset(rows()) == 30_000
+    assert items.count() == 30_000
+
+
+def test_a_reader_who_stops_reading_is_left(impatient):
+    items = impatient.hub.create_space("items", dims=512)
+    items.multiset([f"k{i}" for i in range(40_000)], np.ones((40_000, 512), np.float32))
+    scan = impatient.connect().get_space("items").scan(1_000)
+    next(scan)
+    time.sleep(3)
+    with pytest.raises(ehub.UnavailableError):
+        list(scan)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_an_answer_that_is_never_taken_frees_its_place(impatient, streams):
+    items = impatient.hub.create_space("items", dims=512)
+    items.multiset(["a", "b"], np.ones((2, 512), np.float32))
+    target = pb.Target(space="items")
+    request = pb.ScanRequest(target=target) if streams else pb.CountRequest(target=target)
+    path = METHODS["Scan" if streams else "Count"].path
+    with Wire(impatient.server.address, window=0) as wire:
+        begun = [
+            wire.begin(impatient.tokens["root"], path, request.SerializeToString())
+            for _ in range(3)
+        ]
+        assert {wire.ended() for _ in begun} == set(begun)
+    assert spaces_of(impatient, "root") == ["items"]
+
+
+def test_a_call_that_works_is_not_ended(impatient, monkeypatch):
+    impatient.hub.create_space("items", dims=2)
+    versions = ehub.Space.versions
+    monkeypatch.setattr(ehub.Space, "versions", lambda space: time.sleep(2.5) or versions(space))
+    assert impatient.connect().get_space("items").versions() == ["initial"]
+
+
+# --- strangers ---
+
+
+def test_strangers_hold_health_checks_and_nothing_else(patient):
+    """What nobody needs a token for has places and threads of its own."""
+    began = time.monotonic()
+    with ExitStack() as wires:
+        for _ in range(10):
+            wire = wires.enter_context(Wire(patient.server.address, window=0))
+            for _ in range(40):
+                wire.begin(None, f"{HEALTH}/Check")
+                wire.begin(None, f"{HEALTH}/Watch", b"")
+        for _ in range(20):
+            assert spaces_of(patient, "other") == []
+        patient.server.stop(0)  # and the watchers do not keep it from stopping
+    assert time.monotonic() - began < 60
+
+
+def test_health_is_told_to_who_asks_and_who_watches(patient):
+    check = patient.channel.unary_unary(f"{HEALTH}/Check")
+    watch = patient.channel.unary_stream(f"{HEALTH}/Watch")(b"", timeout=60)
+    assert check(b"", timeout=60) == next(watch) == b"\x08\x01"  # SERVING
+    time.sleep(1)
+    patient.server.stop(1)
+    assert next(watch) == b"\x08\x02"
+
+
+def test_callers_who_are_nobody_hold_no_place(patient):
+    with Wire(patient.server.address) as wire:
+        begun = [wire.begin("ehub_made_up") for _ in range(40)]
+        assert {wire.ended() for _ in begun} == set(begun)
+    assert spaces_of(patient, "root") == []
+
+
+# --- figures ---
+
+
+def test_calls_for_which_there_is_no_place_are_counted(tmp_path):
+    with metered(tmp_path / "hub", limits=PATIENT) as served, Wire(served.address) as wire:
+        for _ in range(10):
+            wire.begin(None)
+        refused = lambda: served.value("ehub_calls_total", method="Count", code="UNAVAILABLE")  # noqa: E731
+        assert until(lambda: refused() == 4)
+        running = served.value("ehub_calls_in_progress", method="Count")
+        assert running == 6

@@ -1,0 +1,105 @@
+"""Ctrl-C in a long call of the engine: it comes within a second, and the hub is as it was."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import ehub
+
+ROWS, DIMS = 100_000, 64
+
+PROGRAM = """
+import sys, time
+import numpy as np
+import ehub
+
+hub = ehub.open(sys.argv[1])
+items = hub.get_space("items")
+queries = np.random.default_rng(2).standard_normal((200_000, items.dims), np.float32)
+keys = list(range(50_000))
+work = {
+    "search": lambda: items.multi_nearest_neighbors(10, vectors=queries, exact=True),
+    "search by keys": lambda: items.multi_nearest_neighbors(10, keys=keys, exact=True),
+    "kmeans": lambda: items.kmeans(5_000, iterations=50),
+    "optimize": items.optimize,
+    "wait_indexed": items.wait_indexed,
+    "compact": items.compact,
+}[sys.argv[2]]
+print("begins", flush=True)
+try:
+    work()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+else:
+    print("done", flush=True)
+print(items.count(), flush=True)
+hub.close()
+print("closed", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    place = tmp_path_factory.mktemp("interrupted") / "hub"
+    with ehub.open(place, durability="off") as hub:
+        items = hub.create_space("items", dims=DIMS, metric="l2", key_type="int")
+        vectors = np.random.default_rng(1).standard_normal((ROWS, DIMS), np.float32)
+        for begin in range(0, ROWS, 10_000):
+            items.multiset(np.arange(begin, begin + 10_000), vectors[begin : begin + 10_000])
+        items.multidelete(np.arange(0, ROWS, 10))
+    return place
+
+
+def interrupted(path, work):
+    """What a program says that is interrupted in its work, how long that took, and its end."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(path), work], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "begins\n"
+        time.sleep(0.4)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        said = process.stdout.readline().strip()
+        taken = time.monotonic() - began
+        rest = process.stdout.read().split()
+        return said, taken, rest, time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    "work", ["search", "search by keys", "kmeans", "optimize", "wait_indexed", "compact"]
+)
+def test_ctrl_c_comes_within_a_second_and_the_hub_closes_soon(path, work):
+    said, taken, rest, whole = interrupted(path, work)
+    if work == "compact" and said == "done":  # a quick disk
+        assert rest == ["90000", "closed"]
+        return
+    assert said == "interrupted"
+    assert taken < 1.5
+    assert rest == ["90000", "closed"]
+    assert whole < 15
+
+
+def test_the_hub_is_sound_after_all_of_it(path):
+    with ehub.open(path) as hub:
+        items = hub.get_space("items")
+        assert items.count() == 90_000
+        assert hub.verify().findings == ()
+        items.optimize()
+        assert items.index_stats().rows_scanned == 0
+
+
+def test_an_error_in_the_engine_is_raised_as_ever(tmp_path):
+    with ehub.open(tmp_path / "hub") as hub:
+        items = hub.create_space("items", dims=2, metric="l2", key_type="int")
+        items.multiset(range(300), np.ones((300, 2), np.float32))
+        with pytest.raises(ehub.NotFoundError, match="no key 300"):
+            items.multi_nearest_neighbors(1, keys=range(1, 301))
+        assert len(items.multi_nearest_neighbors(1, keys=range(300))) == 300
+    with pytest.raises(ehub.ClosedError):
+        items.optimize()
