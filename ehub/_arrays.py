@@ -244,6 +244,8 @@ def as_partition_names(partition: Any) -> tuple[bytes, ...]:
 
 def as_integer(number: Any, what: str, low: int, high: int) -> int:
     """An integer within limits. True is none."""
+    if type(number) is int and low <= number <= high:
+        return number
     try:
         value = operator.index(number)
     except TypeError:

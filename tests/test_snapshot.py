@@ -89,6 +89,16 @@ def test_a_closed_snapshot_is_an_error_and_closing_twice_is_fine(items):
     assert "closed" in repr(then)
 
 
+def test_a_key_that_a_snapshot_lacks_is_an_error_that_names_the_space(items):
+    with items.snapshot() as snapshot:
+        with pytest.raises(ehub.NotFoundError, match=r"^space 'items' has no key 'x'$"):
+            snapshot.get("x")
+        with pytest.raises(
+            ehub.NotFoundError, match=r"^space 'items' has no key 'x' \(key 1 of 2\)$"
+        ):
+            snapshot.multiget(["a", "x"])
+
+
 def test_a_snapshot_cannot_be_written_nor_pickled_without_a_tag(items):
     with items.snapshot() as then:
         assert not hasattr(then, "set")

@@ -50,6 +50,7 @@ cdef class Table:
     cdef readonly unsigned int ef_construction
     cdef shared_ptr[CTable] table
     cdef cbool integer
+    cdef str place  # for messages
 
     cdef int one_key(self, object key, int64_t* storage, string_view* out) except -1
     cdef uint64_t write(self, WriteBatch& batch) except? 0xFFFFFFFFFFFFFFFF

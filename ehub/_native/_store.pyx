@@ -214,6 +214,7 @@ cdef class Store:
         table.table = handle
         table.id = table_id(deref(handle))
         table.space = text_of(table_space(deref(handle)))
+        table.place = f"space {table.space!r}"
         table.version = text_of(table_version(deref(handle)))
         table.dims = schema.dims
         table.metric = name_of(<int>schema.metric, _METRICS)

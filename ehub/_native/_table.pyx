@@ -33,7 +33,7 @@ cdef class Table:
                 status = take(deref(view).get(encoded_key, out), &found)
         check(status)
         if not found:
-            raise NotFoundError(f"space {self.space!r} has no key {key!r}")
+            raise NotFoundError(f"{self.place} has no key {key!r}")
         return values
 
     def contains(self, key, /):
@@ -154,7 +154,7 @@ cdef class Table:
         batch.keys.push_back(encoded_key)
         # Looked up first, so that a key that is missing costs no write.
         if not self.contains(key) or self.write(batch) == 0:
-            raise NotFoundError(f"space {self.space!r} has no key {key!r}")
+            raise NotFoundError(f"{self.place} has no key {key!r}")
 
     def multidelete(self, Keys keys not None, notes=None, *, bint derived=False):
         cdef WriteBatch batch
@@ -361,7 +361,7 @@ cdef class Table:
         cdef View view = View.__new__(View)
         check(take_view(self.store.engine.get().view(deref(self.table)), &view.view))
         view.table = self
-        view.place = f"space {self.space!r}"
+        view.place = self.place
         return view
 
     def subindex(self, Table keys not None):
@@ -458,6 +458,7 @@ cdef class Snapshot:
         self.table.store.require_open()
         view.view = self.held().view()
         view.table = self.table
+        view.place = self.table.place
         return view
 
     def close(self):

@@ -287,10 +287,15 @@ void Encoder::encode_query(CodeWidth width, const float* residual, CodedQuery& o
     for (size_t d = 0; d < n; ++d) out.values[d] = static_cast<int16_t>(code[d]);
   } else {
     quantize(residual, n, magnitude_max(residual, n), 127, code);
+    // Of its own, because a byte that is stored might be any of `out`: with it, this is done one by one.
+    int8_t* bytes = out.bytes();
+    int32_t sum = 0;
     for (size_t d = 0; d < n; ++d) {
-      out.bytes()[d] = static_cast<int8_t>(code[d]);
-      out.sum += static_cast<int32_t>(code[d]);
+      const auto value = static_cast<int32_t>(code[d]);
+      bytes[d] = static_cast<int8_t>(value);
+      sum += value;
     }
+    out.sum = sum;
   }
   out.twice_scale = 2 * best_scale(residual, code, n);
 }

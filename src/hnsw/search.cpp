@@ -10,6 +10,10 @@ namespace {
 // Candidates whose rows are asked for together.
 constexpr size_t kRerankRows = 4;
 
+// Of longer codes, one candidate is expanded at a time: what a second one, chosen without having seen what the first
+// leads to, scores in vain costs more than the wait that it fills.
+constexpr size_t kShortCodeBytes = 256;
+
 class CodeDistances final : public Distances {
  public:
   CodeDistances(const KernelTable& kernels, const CodeSet& codes, const CodedQuery& query, const GraphGuard* guard)
@@ -17,6 +21,7 @@ class CodeDistances final : public Distances {
     memory = codes.codes;
     stride = codes.code_bytes;
     lines = stride / 64;
+    abreast = stride <= kShortCodeBytes ? 2 : 1;
     metas = codes.metas;
   }
   Status score(const uint32_t* rows, size_t n, float* out) override {

@@ -59,7 +59,7 @@ Status Walker::see_links(const GraphView& graph, uint32_t row, Distances& distan
 Status Walker::walk(const GraphView& graph, Distances& distances) {
   const GraphGuard* guard = graph.asked();
   for (Candidate first = pool_.expand(); first != Pool::kNoCandidate; first = pool_.expand()) {
-    const Candidate pair[2] = {first, pool_.expand()};
+    const Candidate pair[2] = {first, distances.candidates_abreast() == 2 ? pool_.expand() : Pool::kNoCandidate};
     const size_t before = visited_.count();
     for (const Candidate candidate : pair) {
       if (candidate == Pool::kNoCandidate) break;

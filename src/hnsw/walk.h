@@ -1,8 +1,9 @@
 // The walk over a graph: from a few rows to the rows nearest to a query, link by link.
 //
 // Time goes where memory is waited for, so the loop is arranged around that: the nearest two candidates are expanded
-// together, the neighbours that were not seen are collected first and their codes asked for all at once, and the links
-// of the two candidates that will be next are asked for before the codes are scored, and again when these are known.
+// together (of long codes one, whose neighbours are enough to keep memory busy), the neighbours that were not seen are
+// collected first and their codes asked for all at once, and the links of the two candidates that will be next are
+// asked for before the codes are scored, and again when these are known.
 //
 // Thread-safety: a Walker belongs to one thread; it keeps its memory, so that a walk allocates nothing.
 
@@ -33,6 +34,8 @@ class Distances {
     for (size_t line = 0; line < std::min(lines, kPrefetchLines); ++line) __builtin_prefetch(at + line * 64);
     if (metas != nullptr) __builtin_prefetch(metas + row);
   }
+  // How many candidates are worth expanding at a time.
+  size_t candidates_abreast() const { return abreast; }
 
  protected:
   // The processor follows by itself from there; to ask for all lines of a long row was 5 % slower.
@@ -41,6 +44,7 @@ class Distances {
   const uint8_t* memory = nullptr;
   size_t stride = 0;
   size_t lines = 0;
+  size_t abreast = 2;
   const RowMeta* metas = nullptr;
 };
 
