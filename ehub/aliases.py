@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ehub import names
 from ehub.errors import ConflictError, InvalidArgumentError, NotFoundError
 from ehub.names import DEFAULT
-from ehub.promotion import Check, PromotionBlocked, measure
+from ehub.promotion import Check, PromotionBlocked, as_required, measure
 
 if TYPE_CHECKING:
     from ehub.hub import Hub
@@ -115,6 +115,8 @@ class Aliases:
         """
         names.as_name(name, "an alias")
         names.as_text(why, "why")
+        if not (protect is None or isinstance(protect, bool)):
+            raise InvalidArgumentError(f"protect is {protect!r:.100}; expected True or False")
         if version is None and protect is None and expect is UNSAID:
             return self._find_alias(name)
         with self._hub._names_lock:
@@ -127,7 +129,7 @@ class Aliases:
             else:
                 alias = current.moved(version, (current.version, *current.previous), why)
             if protect is not None:
-                alias = replace(alias, protected=bool(protect))
+                alias = replace(alias, protected=protect)
             if alias != current:
                 self._write(alias)
         return alias
@@ -173,7 +175,7 @@ class Aliases:
         names.as_text(why, "why")
         target = self.version(version)
         current = self.version(self._find_alias(alias).version)
-        checks = measure(current, target, dict(require or {}), queries, sample, seed)
+        checks = measure(current, target, as_required(require), queries, sample, seed)
         if any(not check.passed for check in checks):
             raise PromotionBlocked(alias, target.name, checks)
         with self._hub._names_lock:
