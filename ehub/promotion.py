@@ -47,9 +47,9 @@ class Check:
         return self.value is not None and self.value >= self.least
 
     def __str__(self) -> str:
-        value = "no value" if self.value is None else f"{self.value:.4g}"
+        value = "has no value" if self.value is None else f"is {self.value:.4g}"
         note = f" ({self.note})" if self.note else ""
-        return f"{self.name} is {value}, at least {self.least:.4g} is required{note}"
+        return f"{self.name} {value}, at least {self.least:.4g} is required{note}"
 
 
 class PromotionBlocked(ConflictError):
@@ -71,7 +71,7 @@ def measure(
     seed: int,
 ) -> tuple[Check, ...]:
     """Every requirement against what the two versions show."""
-    wanted = [(name, *parsed(name), as_least(name, least)) for name, least in require.items()]
+    wanted = [(name, *parsed(name), least) for name, least in require.items()]
     comparisons: dict[int, Comparison] = {}
 
     def compared(k: int) -> Comparison:
@@ -112,14 +112,14 @@ def check_recall(target: Version, name: str, k: int, least: float, queries: Any)
 
 
 def as_required(require: object) -> dict[str, float]:
-    """What must hold, by name."""
+    """The bounds of requirements, by name."""
     if require is None:
         return {}
     if not isinstance(require, Mapping):
         raise InvalidArgumentError(
             f"require is {require!r:.100}; expected a mapping such as {{'coverage': 1.0}}"
         )
-    return dict(require)
+    return {str(name): as_least(name, least) for name, least in require.items()}
 
 
 def parsed(name: str) -> tuple[str, int]:

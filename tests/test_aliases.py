@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import ehub
+from ehub import aliases
+from ehub.promotion import measure
 
 
 @pytest.fixture
@@ -130,6 +132,25 @@ def test_a_promotion_that_passes_returns_what_it_measured(items):
     )
     assert [check.value for check in checks] == pytest.approx([1.0, 1.0, 1.0])
     assert items.current.name == "v3"
+
+
+def test_a_requirement_of_a_figure_that_has_no_value_blocks(items):
+    items.create_version("empty")
+    with pytest.raises(ehub.PromotionBlocked, match=r"cka has no value, at least 0 .*needs 5 keys"):
+        items.promote("empty", require={"cka": 0})
+    assert items.current.name == "initial"
+
+
+def test_a_promotion_is_refused_if_the_alias_was_moved_while_it_was_measured(items, monkeypatch):
+    def measure_and_move(*arguments):
+        checks = measure(*arguments)
+        items.alias("default", "v2")
+        return checks
+
+    monkeypatch.setattr(aliases, "measure", measure_and_move)
+    with pytest.raises(ehub.ConflictError, match=r"led to 'initial' .* leads to 'v2' now"):
+        items.promote("v3", require={"coverage": 1})
+    assert items.current.name == "v2"
 
 
 @pytest.mark.parametrize(
