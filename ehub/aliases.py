@@ -72,6 +72,15 @@ class Alias:
         move = Move(version, names.now(), names.user(), why)
         return Alias(self.name, version, self.protected, previous, (*self.history, move))
 
+    def without(self, version: str) -> Alias:
+        """The same alias when a version is deleted: no rollback leads to it, nor past it.
+
+        Else one would lead to the next version that is given its name.
+        """
+        if version not in self.previous:
+            return self
+        return replace(self, previous=self.previous[: self.previous.index(version)])
+
 
 class Aliases:
     """What a space can do with its aliases; `Space` has it all."""
@@ -202,7 +211,8 @@ class Aliases:
             if not current.previous:
                 raise NotFoundError(
                     f"the alias {alias!r} of space {self._name!r} has led to nothing but "
-                    f"{current.version!r}: there is nothing to roll back to"
+                    f"{current.version!r} (deleted versions do not count): there is nothing to "
+                    "roll back to"
                 )
             target, *earlier = current.previous
             self._require_version(target)
@@ -272,6 +282,14 @@ class Aliases:
         self._write_aliases(list(noted.values()))
 
     def _write_aliases(self, aliases: list[Alias]) -> None:
+        self._hub._store.set_notes(self._note_of(aliases))
+
+    def _note_of(self, aliases: list[Alias]) -> dict[str, str | None]:
         values = {"aliases": {alias.name: alias.written() for alias in aliases}}
-        note = {names.note_of_space(self._name): names.written(values)}
-        self._hub._store.set_notes(note)
+        return {names.note_of_space(self._name): names.written(values)}
+
+    def _without_version(self, version: str) -> dict[str, str | None]:
+        """What changes in the notes of the aliases when a version is deleted."""
+        noted = list(self._noted().values())
+        kept = [alias.without(version) for alias in noted]
+        return {} if kept == noted else self._note_of(kept)

@@ -187,7 +187,8 @@ class Space(Aliases, Version):
                     f"version {name!r} of space {self._name!r} has tags, which promise to keep it: "
                     f"{listed(tags)}; untag() them first"
                 )
-            table.drop(names.without_version(self._hub._store, table))
+            notes = names.without_version(self._hub._store, table) | self._without_version(name)
+            table.drop(notes)
             drop_unnamed(self._hub, self._name)
 
     # --- several versions at once ---

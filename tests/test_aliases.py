@@ -79,9 +79,24 @@ def test_rollbacks_go_back_one_move_after_the_other(items):
 def test_a_rollback_to_a_deleted_version_is_refused(items):
     items.promote("v2")
     items.delete_version("initial")
-    with pytest.raises(ehub.NotFoundError, match="initial"):
+    items.create_version("initial")  # another one of that name
+    with pytest.raises(ehub.NotFoundError, match="deleted versions do not count"):
         items.rollback()
     assert items.current.name == "v2"
+
+
+def test_rollbacks_lead_to_what_came_after_a_deleted_version_and_not_past_it(items):
+    for name in ("v2", "v3", "initial"):
+        items.promote(name)
+    items.alias("prod", "v2")
+    items.alias("prod", "v3")
+    items.alias("prod", "initial")
+    items.delete_version("v2")
+    for alias in ("default", "prod"):
+        assert items.rollback(alias).version == "v3"
+        with pytest.raises(ehub.NotFoundError, match="nothing to roll back"):
+            items.rollback(alias)
+        assert len(items.alias(alias).history) == 4
 
 
 def test_a_protected_alias_is_moved_by_promote_and_rollback_alone(items):
