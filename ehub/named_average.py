@@ -72,6 +72,9 @@ class Averages(View):
         """The mean of a group, float32[dims]; a NotFoundError if it has none."""
         try:
             return super().get(key)
+        except InvalidKeyError:
+            self._as_groups([key])
+            raise
         except NotFoundError:
             if not _store_is_there(self._kept):
                 raise

@@ -196,6 +196,7 @@ MISTAKES = {
         lambda s: s.multiset(["a"], {"initial": [[1, 2]], "other": [[1, 2]]}),
         "for version 'other': vectors have shape",
     ),
+    "a group that is read": (lambda s: s.averages("means").get(5), "'means' has str groups"),
     "a group": (lambda s: s.averages("means").update(5, ["a"]), "'means' has str groups"),
 }
 
