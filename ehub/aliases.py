@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ehub import names
 from ehub.errors import ConflictError, InvalidArgumentError, NotFoundError
 from ehub.names import DEFAULT
-from ehub.promotion import Check, PromotionBlocked, measure
+from ehub.promotion import Check, PromotionBlocked, as_required, measure
 
 if TYPE_CHECKING:
     from ehub.hub import Hub
@@ -72,6 +72,15 @@ class Alias:
         move = Move(version, names.now(), names.user(), why)
         return Alias(self.name, version, self.protected, previous, (*self.history, move))
 
+    def without(self, version: str) -> Alias:
+        """The same alias when a version is deleted: no rollback leads to it, nor past it.
+
+        Else one would lead to the next version that is given its name.
+        """
+        if version not in self.previous:
+            return self
+        return replace(self, previous=self.previous[: self.previous.index(version)])
+
 
 class Aliases:
     """What a space can do with its aliases; `Space` has it all."""
@@ -115,6 +124,8 @@ class Aliases:
         """
         names.as_name(name, "an alias")
         names.as_text(why, "why")
+        if not (protect is None or isinstance(protect, bool)):
+            raise InvalidArgumentError(f"protect is {protect!r:.100}; expected True or False")
         if version is None and protect is None and expect is UNSAID:
             return self._find_alias(name)
         with self._hub._names_lock:
@@ -127,7 +138,7 @@ class Aliases:
             else:
                 alias = current.moved(version, (current.version, *current.previous), why)
             if protect is not None:
-                alias = replace(alias, protected=bool(protect))
+                alias = replace(alias, protected=protect)
             if alias != current:
                 self._write(alias)
         return alias
@@ -173,7 +184,7 @@ class Aliases:
         names.as_text(why, "why")
         target = self.version(version)
         current = self.version(self._find_alias(alias).version)
-        checks = measure(current, target, dict(require or {}), queries, sample, seed)
+        checks = measure(current, target, as_required(require), queries, sample, seed)
         if any(not check.passed for check in checks):
             raise PromotionBlocked(alias, target.name, checks)
         with self._hub._names_lock:
@@ -200,7 +211,8 @@ class Aliases:
             if not current.previous:
                 raise NotFoundError(
                     f"the alias {alias!r} of space {self._name!r} has led to nothing but "
-                    f"{current.version!r}: there is nothing to roll back to"
+                    f"{current.version!r} (deleted versions do not count): there is nothing to "
+                    "roll back to"
                 )
             target, *earlier = current.previous
             self._require_version(target)
@@ -270,6 +282,14 @@ class Aliases:
         self._write_aliases(list(noted.values()))
 
     def _write_aliases(self, aliases: list[Alias]) -> None:
+        self._hub._store.set_notes(self._note_of(aliases))
+
+    def _note_of(self, aliases: list[Alias]) -> dict[str, str | None]:
         values = {"aliases": {alias.name: alias.written() for alias in aliases}}
-        note = {names.note_of_space(self._name): names.written(values)}
-        self._hub._store.set_notes(note)
+        return {names.note_of_space(self._name): names.written(values)}
+
+    def _without_version(self, version: str) -> dict[str, str | None]:
+        """What changes in the notes of the aliases when a version is deleted."""
+        noted = list(self._noted().values())
+        kept = [alias.without(version) for alias in noted]
+        return {} if kept == noted else self._note_of(kept)

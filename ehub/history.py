@@ -152,6 +152,8 @@ class History(View):
         No vector is copied and nothing is lost: tags and snapshots of any time show what they
         showed, and a tag that was made before the restore leads back.
         """
+        if at is None:
+            raise InvalidArgumentError("restore() was given None; expected a tag or a snapshot")
         version = self._as_version()
         with version._opened(at) as snapshot:
             version._table.restore(version._held(snapshot))
@@ -205,6 +207,8 @@ class History(View):
             until: The same; without it, this version as it is now.
             progress: Show a bar if standard error is a terminal.
         """
+        if since is None:
+            raise InvalidArgumentError("diff() was given None; expected a tag or a view")
         version = self._as_version()
         with version._readable(since) as before, version._readable(until) as after:
             return diff_of(before, after, progress)
@@ -254,7 +258,10 @@ class History(View):
 
     def _held(self, snapshot: Snapshot) -> _store.Snapshot:
         if not isinstance(snapshot, Snapshot):
-            raise InvalidArgumentError(f"{snapshot!r:.100} is not a snapshot of this version")
+            raise InvalidArgumentError(
+                f"the snapshot is {snapshot!r:.100}; expected one that is open, as snapshot() and "
+                "at() give"
+            )
         if snapshot._table.id != self._table.id:
             raise InvalidArgumentError(
                 f"{snapshot!r} is not of version {self._table.version!r} of space "

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ehub import _arrays
 from ehub._native import _hnsw
 from ehub.errors import EhubError, InvalidArgumentError, InvalidKeyError
-from ehub.space import DIMS_MAX
+from ehub.model import DIMS_MAX
 from ehub.types import Key, KeyArray, KeyType, Metric, Vectors
 from ehub.view import BATCH_ROWS_MAX, joined
 

@@ -21,7 +21,7 @@ from ehub.backup.record import Backup
 from ehub.erasure import finish_erasures
 from ehub.errors import InvalidArgumentError, NotFoundError, add_note
 from ehub.kept_average import KeptAverage
-from ehub.model import Lineage, Model
+from ehub.model import Lineage, Model, as_model
 from ehub.named_average import wrong_averages
 from ehub.space import Space, agreed, create
 from ehub.subindex import know_subindices
@@ -158,6 +158,7 @@ class Hub:
             target_recall: The share of the true 10 nearest that a search should find.
         """
         index = (M, ef_construction, ef, target_recall)
+        as_model(model)
         width = agreed("dims", dims, None if model is None else model.dims, None)
         distance = agreed("metric", metric, None if model is None else model.metric, "cosine")
         lineage = Lineage(created_by=names.user())

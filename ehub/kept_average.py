@@ -49,6 +49,9 @@ NORM2_MIN, NORM2_MAX = 1.2e-38, 3.4e38
 
 Numbers = NDArray[np.int64]
 
+# What a process that only reads has of a hub: two numbers that are the same as long as it is.
+Moment = tuple[int, int]
+
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
@@ -93,7 +96,7 @@ class KeptAverage:
         self._held: _store.Snapshot | None = None  # the base, as the means show it
         self._held_seq = -1
         self._members: Memberships | None = None
-        self._loaded = -1
+        self._loaded: Moment | None = None
         self._dirty: set[int] = set()
         self._stored: tuple[Numbers, NDArray[np.uint64]] | None = None
 
@@ -110,7 +113,7 @@ class KeptAverage:
         """Who is in which group, as stored. Requires: the lock is held."""
         store = self.base.store
         self.means.view()  # an error if the average was deleted, or the hub closed
-        if store.read_only and self._loaded != store.seq:
+        if store.read_only and self._loaded != moment_of(store):
             self._load()
         return self._known()
 
@@ -178,7 +181,7 @@ class KeptAverage:
             if self._held is not None:
                 self._held.close()
             self._held, self._held_seq = None, -1
-            self._members, self._stored, self._loaded = None, None, -1
+            self._members, self._stored, self._loaded = None, None, None
             self._dirty = set()
 
     def stored_pairs(self) -> list[str]:
@@ -307,7 +310,7 @@ class KeptAverage:
 
     def _load(self) -> None:
         """Read memberships and stamps."""
-        seq = self.base.store.seq
+        moment = moment_of(self.base.store)
         known = Memberships(self.means.key_type, self.base.key_type)
         void: list[str] = []
         parts = []
@@ -334,7 +337,7 @@ class KeptAverage:
         )
         if self._held is not None:
             self._held.close()
-        self._members, self._held, self._loaded = known, None, seq
+        self._members, self._held, self._loaded = known, None, moment
         self._dirty = set()  # by numbers that count no more; the stamps tell
 
     def _stored_stamps(self) -> NDArray[np.uint64]:
@@ -368,6 +371,11 @@ class KeptAverage:
 
     def _pack(self, keys: list[str]) -> _store.Keys:
         return _arrays.as_keys(keys, "str", self.base.space)
+
+
+def moment_of(store: _store.Store) -> Moment:
+    """What the store shows now. An erasure is no batch: `seq` stays, the manifest is another."""
+    return store.seq, store.names_changes
 
 
 def typed(pairs: list[tuple[str, str]], side: int, key_type: KeyType) -> list[Any]:

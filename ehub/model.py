@@ -10,14 +10,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, get_args
 
-from ehub import names
+from ehub import _arrays, names
 from ehub.errors import InvalidArgumentError, ModelMismatchError
 from ehub.types import Metric
 
-__all__ = ["Lineage", "Model", "model_of", "require_same_model"]
+__all__ = ["DIMS_MAX", "Lineage", "Model", "as_model", "model_of", "require_same_model"]
 
+DIMS_MAX = 65_535
 TEXT_FIELDS = ("provider", "name", "revision", "prefix", "task")
 
 
@@ -54,6 +55,17 @@ class Model:
                 raise InvalidArgumentError(f"a model's {part} is a str; {value!r:.100} was given")
         if not self.name:
             raise InvalidArgumentError("a model needs a name")
+        if self.dims is not None:
+            width = _arrays.as_integer(self.dims, "a model's dims", 1, DIMS_MAX)
+            object.__setattr__(self, "dims", width)
+        if self.metric not in (None, *get_args(Metric)):
+            raise InvalidArgumentError(
+                f"a model's metric is {self.metric!r:.100}; expected one of {get_args(Metric)}"
+            )
+        if not (self.normalized is None or isinstance(self.normalized, bool)):
+            raise InvalidArgumentError(
+                f"a model's normalized is {self.normalized!r:.100}; expected True, False or None"
+            )
         try:
             json.dumps(dict(self.extra), allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -135,10 +147,16 @@ def model_of(table: Any) -> Model | None:
     return names.understood(note, lambda: Model.from_dict(described["model"]))
 
 
+def as_model(model: object) -> Model | None:
+    """A model, or none."""
+    if not (model is None or isinstance(model, Model)):
+        raise InvalidArgumentError(f"model is {model!r:.100}; expected an ehub.Model")
+    return model
+
+
 def require_same_model(given: Model, stored: Model | None, where: str) -> None:
     """Refuse vectors that another model made than the one `where` is of."""
-    if not isinstance(given, Model):
-        raise InvalidArgumentError(f"model is {given!r:.100}; expected an ehub.Model")
+    as_model(given)
     if stored is not None and given.fingerprint == stored.fingerprint:
         return
     identity = "has no model identity" if stored is None else f"has vectors of {stored}"

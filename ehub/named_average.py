@@ -72,6 +72,9 @@ class Averages(View):
         """The mean of a group, float32[dims]; a NotFoundError if it has none."""
         try:
             return super().get(key)
+        except InvalidKeyError:
+            self._as_groups([key])
+            raise
         except NotFoundError:
             if not _store_is_there(self._kept):
                 raise
@@ -160,7 +163,7 @@ class Averages(View):
         else:
             flat = list(chain.from_iterable(average.as_list(keys) for keys in members))
         keys = as_plain(flat, self._kept.base.key_type, space)
-        owners = as_plain(list(groups), self.key_type, space)
+        owners = as_plain(self._as_groups(groups), self.key_type, space)
         sizes = [len(keys) for keys in members]
         if isinstance(weights, Mapping):
             weights = average.mapped_weights(weights, list(groups), members)
@@ -172,6 +175,18 @@ class Averages(View):
             raise InvalidArgumentError(f"the weight of member {row} is {shares[row]}")
         repeated = chain.from_iterable([o] * n for o, n in zip(owners, sizes, strict=True))
         return Pairs(list(repeated), keys), shares
+
+    def _as_groups(self, groups: Iterable[Any]) -> list[Any]:
+        """Names of groups, of the type that this average has."""
+        given = list(groups)
+        kind = str if self.key_type == "str" else (int, np.integer)
+        for group in given:
+            if not isinstance(group, kind):
+                raise InvalidKeyError(
+                    f"group {group!r:.100} is {type(group).__name__}; average {self._name!r} has "
+                    f"{self.key_type} groups"
+                )
+        return given
 
     # --- upkeep ---
 

@@ -17,7 +17,7 @@ from ehub.index import as_near
 if TYPE_CHECKING:
     from ehub.version import Version
 
-__all__ = ["Check", "PromotionBlocked"]
+__all__ = ["Check", "PromotionBlocked", "as_required", "measure"]
 
 # By the name of a requirement: the figure of a comparison that it is about.
 FIGURES = {
@@ -47,9 +47,9 @@ class Check:
         return self.value is not None and self.value >= self.least
 
     def __str__(self) -> str:
-        value = "no value" if self.value is None else f"{self.value:.4g}"
+        value = "has no value" if self.value is None else f"is {self.value:.4g}"
         note = f" ({self.note})" if self.note else ""
-        return f"{self.name} is {value}, at least {self.least:.4g} is required{note}"
+        return f"{self.name} {value}, at least {self.least:.4g} is required{note}"
 
 
 class PromotionBlocked(ConflictError):
@@ -71,7 +71,7 @@ def measure(
     seed: int,
 ) -> tuple[Check, ...]:
     """Every requirement against what the two versions show."""
-    wanted = [(name, *parsed(name), as_least(name, least)) for name, least in require.items()]
+    wanted = [(name, *parsed(name), least) for name, least in require.items()]
     comparisons: dict[int, Comparison] = {}
 
     def compared(k: int) -> Comparison:
@@ -111,6 +111,17 @@ def check_recall(target: Version, name: str, k: int, least: float, queries: Any)
     return Check(name, near / total if total else None, least, f"{len(rows)} queries")
 
 
+def as_required(require: object) -> dict[str, float]:
+    """The bounds of requirements, by name."""
+    if require is None:
+        return {}
+    if not isinstance(require, Mapping):
+        raise InvalidArgumentError(
+            f"require is {require!r:.100}; expected a mapping such as {{'coverage': 1.0}}"
+        )
+    return {str(name): as_least(name, least) for name, least in require.items()}
+
+
 def parsed(name: str) -> tuple[str, int]:
     """The figure and k of a requirement's name."""
     match = re.fullmatch(r"([a-z_]+?)(?:_at_([1-9][0-9]{0,3}))?", str(name))
@@ -128,5 +139,5 @@ def parsed(name: str) -> tuple[str, int]:
 def as_least(name: str, least: object) -> float:
     """The bound of a requirement."""
     if isinstance(least, bool) or not isinstance(least, (int, float)) or not np.isfinite(least):
-        raise InvalidArgumentError(f"{name} must be at least {least!r:.50}; expected a number")
+        raise InvalidArgumentError(f"{name} is to be at least {least!r:.50}; expected a number")
     return float(least)

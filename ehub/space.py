@@ -15,16 +15,14 @@ from ehub.erasure import ErasurePlan, ErasureReceipt, erase_keys, plan_erasure
 from ehub.errors import ConflictError, InvalidArgumentError, NotFoundError
 from ehub.hidden import drop_unnamed
 from ehub.migration import Migration
-from ehub.model import Lineage, Model, as_labels
+from ehub.model import DIMS_MAX, Lineage, Model, as_labels, as_model
 from ehub.types import KeyType, Metric
-from ehub.version import Version
+from ehub.version import LOCATED, Part, Version
 
 if TYPE_CHECKING:
     from ehub.hub import Hub
 
 __all__ = ["Space"]
-
-DIMS_MAX = 65_535
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -130,6 +128,7 @@ class Space(Aliases, Version):
             target_recall: The same.
         """
         base = self._table
+        as_model(model)
         if parent is not None:
             self.version(parent)
         lineage = Lineage(
@@ -188,7 +187,8 @@ class Space(Aliases, Version):
                     f"version {name!r} of space {self._name!r} has tags, which promise to keep it: "
                     f"{listed(tags)}; untag() them first"
                 )
-            table.drop(names.without_version(self._hub._store, table))
+            notes = names.without_version(self._hub._store, table) | self._without_version(name)
+            table.drop(notes)
             drop_unnamed(self._hub, self._name)
 
     # --- several versions at once ---
@@ -221,11 +221,18 @@ class Space(Aliases, Version):
             unknown = ["model"] if model is not None else sorted(options)
             raise InvalidArgumentError(f"multiset() of several versions takes no {unknown[0]!r}")
         _arrays.require_order(keys)
-        parts = [self.version(name)._part(keys, rows, partition) for name, rows in vectors.items()]
+        parts = [self._part_of(name, keys, rows, partition) for name, rows in vectors.items()]
         if not parts:
             raise InvalidArgumentError("multiset() of several versions was given none")
         _store.multiset_all(parts)
         return len(parts[0][1])
+
+    def _part_of(self, name: str, keys: Any, vectors: Any, partition: Any) -> Part:
+        version = self.version(name)
+        try:
+            return version._part(keys, vectors, partition)
+        except LOCATED as error:
+            raise type(error)(f"for version {name!r}: {error}") from error
 
     # What looks at the version more than once sees the same one, wherever the alias is moved
     # meanwhile.
@@ -350,8 +357,6 @@ def create(
         0 if ef is None else _arrays.as_integer(ef, "ef", 1, 1_000_000),
         _arrays.as_share(target_recall, "target_recall"),
     )
-    if not (model is None or isinstance(model, Model)):
-        raise InvalidArgumentError(f"model is {model!r:.100}; expected an ehub.Model")
     described: dict[str, Any] = {"created": names.now(), "lineage": lineage.to_dict()}
     if model is not None:
         described["model"] = model.to_dict()

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import ehub
+from ehub import aliases
+from ehub.promotion import measure
 
 
 @pytest.fixture
@@ -77,9 +79,24 @@ def test_rollbacks_go_back_one_move_after_the_other(items):
 def test_a_rollback_to_a_deleted_version_is_refused(items):
     items.promote("v2")
     items.delete_version("initial")
-    with pytest.raises(ehub.NotFoundError, match="initial"):
+    items.create_version("initial")  # another one of that name
+    with pytest.raises(ehub.NotFoundError, match="deleted versions do not count"):
         items.rollback()
     assert items.current.name == "v2"
+
+
+def test_rollbacks_lead_to_what_came_after_a_deleted_version_and_not_past_it(items):
+    for name in ("v2", "v3", "initial"):
+        items.promote(name)
+    items.alias("prod", "v2")
+    items.alias("prod", "v3")
+    items.alias("prod", "initial")
+    items.delete_version("v2")
+    for alias in ("default", "prod"):
+        assert items.rollback(alias).version == "v3"
+        with pytest.raises(ehub.NotFoundError, match="nothing to roll back"):
+            items.rollback(alias)
+        assert len(items.alias(alias).history) == 4
 
 
 def test_a_protected_alias_is_moved_by_promote_and_rollback_alone(items):
@@ -130,6 +147,25 @@ def test_a_promotion_that_passes_returns_what_it_measured(items):
     )
     assert [check.value for check in checks] == pytest.approx([1.0, 1.0, 1.0])
     assert items.current.name == "v3"
+
+
+def test_a_requirement_of_a_figure_that_has_no_value_blocks(items):
+    items.create_version("empty")
+    with pytest.raises(ehub.PromotionBlocked, match=r"cka has no value, at least 0 .*needs 5 keys"):
+        items.promote("empty", require={"cka": 0})
+    assert items.current.name == "initial"
+
+
+def test_a_promotion_is_refused_if_the_alias_was_moved_while_it_was_measured(items, monkeypatch):
+    def measure_and_move(*arguments):
+        checks = measure(*arguments)
+        items.alias("default", "v2")
+        return checks
+
+    monkeypatch.setattr(aliases, "measure", measure_and_move)
+    with pytest.raises(ehub.ConflictError, match=r"led to 'initial' .* leads to 'v2' now"):
+        items.promote("v3", require={"coverage": 1})
+    assert items.current.name == "v2"
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,10 @@ def test_wrong_usage_is_an_error_of_one_line(cli, hub, arguments, text):
 
 
 def test_a_version_is_frozen_and_deleted(cli, hub):
-    assert cli("freeze", hub, "items", "--version", "v2").code == 0
+    asked = cli("freeze", hub, "items", "--version", "v2")
+    assert (asked.code, "cannot be undone" in asked.err) == (1, True)
+    assert cli("versions", hub, "items").rows[1][-1] == ""
+    assert cli("freeze", hub, "items", "--version", "v2", "--yes").code == 0
     assert cli("versions", hub, "items").rows[1][-1] == "frozen"
     assert "38 rows" in cli("delete-version", hub, "items", "v2", "--yes").out
     assert len(cli("versions", hub, "items").rows) == 1

@@ -332,3 +332,12 @@ def test_a_share_has_an_interval_even_at_its_ends():
     assert intervals.wilson(0, 20).high == pytest.approx(0.1611, abs=1e-4)
     assert intervals.wilson(20, 20).high == 1
     assert intervals.wilson(10, 20).low == pytest.approx(0.2993, abs=1e-4)
+
+
+def test_rows_that_did_not_move_have_no_shift_at_all():
+    x = normal(1, 500, 7).astype(np.float64)
+    x[0] = 0
+    cosine, l2 = geometry.shift(x, x.copy())
+    assert (len(cosine), len(l2)) == (499, 500)
+    assert not cosine.any()
+    assert not l2.any()

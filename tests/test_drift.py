@@ -81,3 +81,11 @@ def test_a_report_draws_lines_over_time(items, tmp_path):
     assert "Over time, since start" in text
     assert text.count("<svg") == 9 + 6
     assert (tmp_path / "b.html").read_text() == text
+
+
+def test_a_report_of_one_time_has_no_lines(items, tmp_path):
+    pytest.importorskip("matplotlib")
+    items.drift("start").report(tmp_path / "one.html")
+    text = (tmp_path / "one.html").read_text()
+    assert "Over time, since start" in text
+    assert text.count("<svg") == 6

@@ -315,6 +315,51 @@ def test_a_membership_that_was_removed_before_is_erased_too(hub, path):
     assert np.array_equal(average.get("both"), vector(1))
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_a_group_that_is_named_like_an_erased_key_goes(hub, path, large):
+    space = filled(hub)
+    average = space.create_average("profile", groups={SECRET: ["key1"], "rest": ["key1"]})
+    average.refresh()
+    if large:
+        hub.checkpoint()
+    space.erase([SECRET])
+    assert files_with(path, needles()) == []
+    assert average.groups().tolist() == average.keys().tolist() == ["rest"]
+    average.update(SECRET, add=["key2"])
+    assert average.members(SECRET)[0].tolist() == ["key2"]
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_means_of_before_go_where_the_membership_is_long_gone(path, sealed):
+    others = rows(0, 30)
+    decoys = [f"nobody{i}" for i in range(60)]
+    store = _store.Store(
+        str(path), background=False, large_batch_bytes=16, carry_bytes_max=0, log_bytes_max=2048
+    )
+    with ehub.Hub(store) as hub:
+        space = hub.create_space("people", DIMS, metric="l2")
+        space.multiset(others | {SECRET: SECRET_VECTOR})
+        groups = {f"group{key}": [key] for key in others}
+        average = space.create_average("profile", groups)
+        average.update("both", add=[SECRET, "key1", *decoys])
+        if sealed:
+            average.refresh()
+            hub.checkpoint()
+        mixed = average.get("both").tobytes()
+        # Most rows of the memberships' segment are dead now, so a checkpoint leaves them out.
+        average.update("both", remove=[SECRET, *decoys])
+        average.refresh()
+        if sealed:
+            hub.checkpoint()
+            hub.checkpoint()
+            assert not any(SECRET in row for row in average._kept.stored_pairs())
+        assert files_with(path, [mixed])
+        space.erase([SECRET])
+        assert files_with(path, [*needles(), mixed]) == []
+        assert len(average) == 31
+        assert hub.verify().findings == ()
+
+
 # --- reader processes ---
 
 READER = """
@@ -475,3 +520,18 @@ def test_a_sub_index_of_a_reader_loses_an_erased_key_too(tmp_path):
             reader.refresh()
             assert sorted(few.keys()) == ["key2"]
             assert few.nearest_neighbors(5, vector=vector(1)).keys == ["key2"]
+
+
+def test_an_average_of_a_reader_loses_an_erased_member_and_group_too(tmp_path):
+    with ehub.open(tmp_path / "hub") as hub:
+        space = hub.create_space("people", DIMS, metric="l2")
+        # Nobody has a row, so nothing but the memberships changes.
+        average = space.create_average("profile", {SECRET: ["key1"], "both": [SECRET, "key1"]})
+        average.refresh()
+        with ehub.open(tmp_path / "hub", read_only=True) as reader:
+            seen = reader.get_space("people").averages("profile")
+            assert sorted(seen.groups()) == ["both", SECRET]
+            space.erase([SECRET])
+            reader.refresh()
+            assert seen.groups().tolist() == ["both"]
+            assert seen.members("both")[0].tolist() == ["key1"]

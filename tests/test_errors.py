@@ -180,6 +180,45 @@ def test_a_key_error_reads_like_a_sentence(tmp_path):
     assert not str(caught.value).startswith(("'", '"'))
 
 
+MISTAKES = {
+    "restore(None)": (lambda s: s.restore(None), "None; expected a tag or a snapshot"),
+    "diff(None)": (lambda s: s.diff(None), "None; expected a tag or a view"),
+    "a tag's name for a snapshot": (lambda s: s.tag("new", "then"), "'then'; expected one that"),
+    "a model's name for it": (lambda s: s.create_version("new", model="m"), "an ehub.Model"),
+    "a space of it": (lambda s: s.hub.create_space("new", model="m"), "an ehub.Model"),
+    "a model's dims": (lambda _: ehub.Model(name="m", dims=0), "dims is 0; expected 1 to"),
+    "a model's metric": (lambda _: ehub.Model(name="m", metric="far"), "'far'; expected one of"),
+    "normalized": (lambda _: ehub.Model(name="m", normalized="no"), "'no'; expected True, False"),
+    "protect": (lambda s: s.alias("prod", "initial", protect="no"), "'no'; expected True or"),
+    "require": (lambda s: s.promote("other", require=["cka"]), "expected a mapping such as"),
+    "a bound": (lambda s: s.promote("other", require={"cka": "high"}), "'high'; expected a num"),
+    "one of several versions": (
+        lambda s: s.multiset(["a"], {"initial": [[1, 2]], "other": [[1, 2]]}),
+        "for version 'other': vectors have shape",
+    ),
+    "a group that is read": (lambda s: s.averages("means").get(5), "'means' has str groups"),
+    "a group": (lambda s: s.averages("means").update(5, ["a"]), "'means' has str groups"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_an_error_says_what_was_given_and_expected_and_nothing_changes(mistake, tmp_path):
+    call, said = MISTAKES[mistake]
+    with ehub.open(tmp_path / "hub") as hub:
+        items = hub.create_space("items", 2)
+        items.multiset({"a": [1, 0]})
+        items.tag("then")
+        items.create_version("other", dims=3)
+        items.create_average("means", {"g": ["a"]})
+        before = hub.info().seq
+        with pytest.raises(ehub.EhubError) as caught:
+            call(items)
+        assert said in str(caught.value)
+        assert hub.info().seq == before
+        assert list(items.aliases()) == ["default"]
+        assert (items.versions(), hub.spaces()) == (["initial", "other"], ["items"])
+
+
 def test_the_native_layer_refuses_what_the_door_would_not_let_through(tmp_path):
     store = _store.Store(str(tmp_path))
     table = store.create_version("items", "initial", 2, "l2", "str")

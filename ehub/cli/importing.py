@@ -46,7 +46,7 @@ from ehub.formats import (
     convert_keys,
     open_source,
 )
-from ehub.space import DIMS_MAX
+from ehub.model import DIMS_MAX
 from ehub.types import Metric
 
 BATCH_BYTES = 32 << 20  # of vectors, unless --batch-rows says otherwise

@@ -98,12 +98,14 @@ def cells(version: dict[str, Any]) -> list[object]:
 
 
 @app.command()
-def freeze(hub: Hub, space: SpaceName, version: VersionName = None) -> None:
+def freeze(hub: Hub, space: SpaceName, version: VersionName = None, yes: Yes = False) -> None:
     """Make a version of a space immutable, for ever."""
     with open_to_write(hub) as store:
         found = find_version(store, space, version)
-        found.freeze()
         name = found.name
+        if not yes:
+            confirm(f"Freeze version {name!r} of space {space!r}? It cannot be undone.")
+        found.freeze()
     output.say(f"froze version {name!r} of space {space!r}")
 
 

@@ -21,7 +21,7 @@ from ehub.errors import (
 )
 from ehub.hub import Hub
 from ehub.model import Model, as_labels
-from ehub.promotion import Check, as_least
+from ehub.promotion import Check, as_required
 from ehub.space import Space
 from ehub.types import KeyType, Metric
 from ehub.version import Version
@@ -252,8 +252,8 @@ class RemoteSpace(RemoteVersion, Space):
             version=version,
             alias=alias,
             require=[
-                pb.Requirement(name=str(figure), least=as_least(figure, least))
-                for figure, least in (require or {}).items()
+                pb.Requirement(name=figure, least=least)
+                for figure, least in as_required(require).items()
             ],
             sample=sample,
             seed=seed,

@@ -26,12 +26,13 @@ def write(found: Drift, path: str | os.PathLike[str]) -> None:
 
 
 def over_time(found: Drift) -> Iterator[str]:
-    """A line for each figure, and a table of all times."""
+    """A line for each figure, if there are times to join by one, and a table of all times."""
     yield f"<h2>Over time, since {escape(found.baseline)}</h2>"
-    yield '<div class="grid plots">'
-    for name in FIGURES:
-        yield picture(line(found, name))
-    yield "</div>"
+    if len(found.moments) > 1:
+        yield '<div class="grid plots">'
+        for name in FIGURES:
+            yield picture(line(found, name))
+        yield "</div>"
     heads = "".join(
         f'<th class="{"number" if title.endswith(" ") else ""}">{escape(title.strip())}</th>'
         for title in found.columns()

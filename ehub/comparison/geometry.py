@@ -104,6 +104,7 @@ def shift(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     with_direction = lengths > 0
     products = np.einsum("ij,ij->i", x[with_direction], y[with_direction])
     cosines = np.clip(products / lengths[with_direction], -1, 1)
+    cosines[(x == y).all(axis=1)[with_direction]] = 1  # rounding would say that they moved
     return 1 - cosines, np.linalg.norm(x - y, axis=1)
 
 

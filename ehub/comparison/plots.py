@@ -86,8 +86,7 @@ def plots(found: Comparison) -> list[Plot]:
         plot(
             "recall",
             f"Searching {second} with vectors of {first}",
-            "Recall per held-out key, before and after the rotation that align() fits. "
-            + ("" if kept.recalls is None else found.unaligned_recall.note),
+            recalls_text(found),
             kept.recalls is not None and (lambda figure: draw_recalls(figure, found)),
             found.aligned_recall.note or none,
             tuple(RECALLS.items()) if kept.unmapped is not None else (),
@@ -131,6 +130,16 @@ def plots(found: Comparison) -> list[Plot]:
             of_both,
         ),
     ]
+
+
+def recalls_text(found: Comparison) -> str:
+    """What the plot of the recall shows."""
+    if found.details.unmapped is not None or not found.unaligned_recall.note:
+        return "Recall per held-out key, before and after the rotation that align() fits."
+    return (
+        "Recall per held-out key, after the rotation that align() fits. Without it there is none: "
+        f"{found.unaligned_recall.note}."
+    )
 
 
 def plot(

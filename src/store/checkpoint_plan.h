@@ -32,7 +32,8 @@ struct TableWork {
   Rewritten merged;                                                                                    // of `compacted`
   bool is_prepared = false;  // `merged` was made before
 
-  // The rows to be erased, ascending, by the segment that has them; and the sealed ones among those, made anew.
+  // The rows to be erased, ascending, by the segment that has them; none by one that is only to lose its needless rows.
+  // And the sealed ones among those, made anew.
   std::map<const Segment*, std::vector<Row>> erased;
   std::vector<std::pair<SealedRef, Rewritten>> cleaned;
 

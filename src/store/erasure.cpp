@@ -82,6 +82,15 @@ Result<StoredRows> look_up(const Table& table, const std::vector<Key>& keys,
   return stored;
 }
 
+// Adds the segments that have rows which nothing needs: what is written in their place is without those.
+void add_needless(TableWork& work) {
+  const auto add = [&](const SegmentRef& ref) {
+    if (needed_rows(ref, work.times) != ref.segment->row_count()) work.erased.try_emplace(ref.segment.get());
+  };
+  for (const SealedRef& ref : work.candidates) add({ref.segment, ref.deaths});
+  for (const FreshRef& ref : work.frozen) add({ref.segment, ref.deaths});
+}
+
 // How a table was before a turn that may be undone within it.
 struct TableBefore {
   std::shared_ptr<Table> table;
@@ -165,13 +174,9 @@ Status Store::Impl::find_erased(CheckpointPlan& plan) const {
     Result<StoredRows> stored = look_up(*part.table, hashed(part.keys, hash_seed), &work->erased);
     if (!stored.ok()) return stored.status();
     report.parts.back() = std::move(stored.value());
+    if (part.drops_dead) add_needless(*work);
     for (const SealedRef& ref : work->candidates) {
-      const auto has_needless = [&] {
-        return needed_rows({ref.segment, ref.deaths}, work->times) != ref.segment->row_count();
-      };
-      if (work->erased.contains(ref.segment.get()) || (part.drops_dead && has_needless())) {
-        work->cleaned.emplace_back(ref, Rewritten());
-      }
+      if (work->erased.contains(ref.segment.get())) work->cleaned.emplace_back(ref, Rewritten());
     }
   }
   return {};
