@@ -46,6 +46,11 @@ class Guard:
         wrap = self._stream if method.response_streams else self._unary
         return wrap(method, behaviour)
 
+    @staticmethod
+    def _is_long(method: Method) -> bool:
+        """Whether a method counts as a stream; those of calls have a limit of their own."""
+        return method.name != "Calls" and (method.request_streams or method.response_streams)
+
     def around(self, service: ServiceDescriptor, servicer: object) -> SimpleNamespace:
         """All methods of a servicer, wrapped."""
         methods = methods_of(service).items()
@@ -54,12 +59,12 @@ class Guard:
         )
 
     def _unary(self, method: Method, behaviour: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-        read = reading(method)
+        read, is_long = reading(method), self._is_long(method)
 
         @functools.wraps(behaviour)
         def run(request: Any, context: grpc.ServicerContext) -> Any:
             began = time.perf_counter()
-            if method.request_streams:
+            if is_long:
                 self._take_place(method, context, began)
             try:
                 require_active(context)
@@ -70,7 +75,7 @@ class Guard:
             except Exception as error:
                 self._fail(method, context, error, began)
             finally:
-                if method.request_streams:
+                if is_long:
                     self._streams.release()
             note(method, began, "OK")
             return answer
@@ -78,12 +83,13 @@ class Guard:
         return run
 
     def _stream(self, method: Method, behaviour: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-        read = reading(method)
+        read, is_long = reading(method), self._is_long(method)
 
         @functools.wraps(behaviour)
         def run(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             began = time.perf_counter()
-            self._take_place(method, context, began)
+            if is_long:
+                self._take_place(method, context, began)
             try:
                 for answer in behaviour(read(request), context):
                     yield answer
@@ -94,7 +100,8 @@ class Guard:
             except Exception as error:
                 self._fail(method, context, error, began)
             finally:
-                self._streams.release()
+                if is_long:
+                    self._streams.release()
             note(method, began, "OK")
 
         return run
