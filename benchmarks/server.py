@@ -18,8 +18,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -31,6 +32,7 @@ import ehub
 import ehub.aio
 from benchmarks.ann_data import wordnet_file
 from benchmarks.harness import SEED, scratch
+from ehub.cli.serving import POLLING
 
 K = 10
 CLIENTS = 16
@@ -260,6 +262,17 @@ def one_caller(pair: Pair, queries: np.ndarray) -> None:
     say("batches of 256, served", batched, "searches/s", f"{batched / together:.2f}x")
 
 
+@contextmanager
+def experimental(experiments: str | None) -> Iterator[None]:
+    """While processes are started with these settings of grpcio; None: with its own."""
+    if experiments is not None:
+        os.environ["GRPC_EXPERIMENTS"] = experiments
+    try:
+        yield
+    finally:
+        os.environ.pop("GRPC_EXPERIMENTS", None)
+
+
 def many_callers(server: psutil.Process, address: str, items: Any, queries: np.ndarray) -> None:
     """Searches of 16 at once."""
     shared = median_of(lambda: at_once(lambda: items, queries, 400))
@@ -269,10 +282,12 @@ def many_callers(server: psutil.Process, address: str, items: Any, queries: np.n
     say("16 threads, a client each", apart, "searches/s")
     on_loop = median_of(lambda: asyncio.run(tasks(address, queries, 200)))
     say("16 tasks of asyncio, one connection", on_loop, "searches/s")
-    figures = [processes(server, address, queries, 500) for _ in range(3)]
-    rate, spent = sorted(figures)[1]
-    beside = f"{spent:,.0f} us of the server's cores for each"
-    say("16 processes, a connection each", rate, "searches/s", beside)
+    for what, experiments in (("", None), (", polling as the server does", POLLING)):
+        with experimental(experiments):
+            figures = [processes(server, address, queries, 500) for _ in range(3)]
+        rate, spent = sorted(figures)[1]
+        beside = f"{spent:,.0f} us of the server's cores for each"
+        say(f"16 processes, a connection each{what}", rate, "searches/s", beside)
 
 
 def ingests(pair: Pair, rows: np.ndarray) -> None:
