@@ -8,6 +8,7 @@ but send its request back. What a call over grpcio costs at least on this machin
 
 from __future__ import annotations
 
+import asyncio
 import json
 import multiprocessing
 import os
@@ -15,11 +16,12 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import contextmanager
+from typing import Any
 
 import grpc
 import h5py
@@ -27,8 +29,10 @@ import numpy as np
 import psutil
 
 import ehub
+import ehub.aio
 from benchmarks.ann_data import wordnet_file
-from benchmarks.harness import SEED
+from benchmarks.harness import SEED, scratch
+from ehub.cli.serving import POLLING
 
 K = 10
 CLIENTS = 16
@@ -210,6 +214,90 @@ def say(what: str, value: float, unit: str, beside: str = "") -> None:
     print(f"{what:58} {value:12,.2f} {unit:10} {beside}", flush=True)
 
 
+async def tasks(address: str, queries: np.ndarray, per_client: int) -> float:
+    """Searches a second of tasks of one event loop, on one connection."""
+    async with await ehub.aio.connect(address) as hub:
+        items = await hub.get_space("items")
+
+        async def run(client: int) -> None:
+            for row in range(client, CLIENTS * per_client, CLIENTS):
+                await items.nearest_neighbors(K, vector=queries[row % len(queries)])
+
+        await run(0)
+        began = time.perf_counter()
+        await asyncio.gather(*map(run, range(CLIENTS)))
+        return CLIENTS * per_client / (time.perf_counter() - began)
+
+
+class Pair:
+    """Figures of the same thing embedded and served, taken in turns."""
+
+    def __init__(self, embedded: Any, served: Any) -> None:
+        self._sides = {"embedded": embedded, "served": served}
+
+    def of(self, measure: Callable[[Any], float], rounds: int = 3) -> tuple[float, float]:
+        """The medians of both."""
+        taken = {name: [] for name in self._sides}
+        for _ in range(rounds):
+            for name, side in self._sides.items():
+                taken[name].append(measure(side))
+        return statistics.median(taken["embedded"]), statistics.median(taken["served"])
+
+
+def single_us(items: Any, queries: np.ndarray) -> float:
+    """p50 of single searches."""
+    return statistics.median(
+        latencies(lambda query: items.nearest_neighbors(K, vector=query), queries)
+    )
+
+
+def one_caller(pair: Pair, queries: np.ndarray) -> None:
+    """Searches of one caller, and in batches."""
+    alone, served = pair.of(lambda items: single_us(items, queries))
+    say("single search, embedded: p50", alone, "us")
+    say("single search, served: p50", served, "us", f"{served - alone:,.0f} over embedded")
+    say("echo of grpcio, one connection: p50", statistics.median(echo_us()), "us")
+    together, batched = pair.of(lambda items: batches(items, queries))
+    say("batches of 256, embedded", together, "searches/s")
+    say("batches of 256, served", batched, "searches/s", f"{batched / together:.2f}x")
+
+
+@contextmanager
+def experimental(experiments: str | None) -> Iterator[None]:
+    """While processes are started with these settings of grpcio; None: with its own."""
+    if experiments is not None:
+        os.environ["GRPC_EXPERIMENTS"] = experiments
+    try:
+        yield
+    finally:
+        os.environ.pop("GRPC_EXPERIMENTS", None)
+
+
+def many_callers(server: psutil.Process, address: str, items: Any, queries: np.ndarray) -> None:
+    """Searches of 16 at once."""
+    shared = median_of(lambda: at_once(lambda: items, queries, 400))
+    say("16 threads, one connection", shared, "searches/s")
+    own = [ehub.connect(address).get_space("items") for _ in range(CLIENTS)]
+    apart = median_of(lambda: at_once(iter(own).__next__, queries, 200))
+    say("16 threads, a client each", apart, "searches/s")
+    on_loop = median_of(lambda: asyncio.run(tasks(address, queries, 200)))
+    say("16 tasks of asyncio, one connection", on_loop, "searches/s")
+    for what, experiments in (("", None), (", polling as the server does", POLLING)):
+        with experimental(experiments):
+            figures = [processes(server, address, queries, 500) for _ in range(3)]
+        rate, spent = sorted(figures)[1]
+        beside = f"{spent:,.0f} us of the server's cores for each"
+        say(f"16 processes, a connection each{what}", rate, "searches/s", beside)
+
+
+def ingests(pair: Pair, rows: np.ndarray) -> None:
+    """Rows that are written, of both at full durability."""
+    for what, streamed in (("multiset of 10,000 rows each", False), ("a stream of pairs", True)):
+        alone, served = pair.of(lambda hub, streamed=streamed: ingest(hub, rows, streamed))
+        say(f"{what}, embedded", alone, "rows/s")
+        say(f"{what}, served", served, "rows/s", f"{served / alone:.2f}x")
+
+
 def main() -> None:
     """All figures, embedded and served in one run."""
     rows, queries = data()
@@ -217,55 +305,21 @@ def main() -> None:
         f"{len(rows):,} rows of {rows.shape[1]} dims; {os.cpu_count()} cores; ehub",
         ehub.__version__,
     )
-    with tempfile.TemporaryDirectory() as directory:
-        path = str(Path(directory, "hub"))
+    with scratch() as directory:
+        path = str(directory / "hub")
         filled(path, rows)
-        with ehub.open(path) as hub:
-            items = hub.get_space("items")
-            say("recall@10 of the index", recall(items, queries), "")
-            alone = statistics.median(
-                latencies(lambda query: items.nearest_neighbors(K, vector=query), queries)
-            )
-            together = batches(items, queries)
-            arrays = median_of(lambda: ingest(hub, rows, streamed=False))
-            streams = median_of(lambda: ingest(hub, rows, streamed=True))
-        echo = statistics.median(echo_us())
         process, address = serving(path)
         try:
-            with ehub.connect(address) as hub:
-                items = hub.get_space("items")
-                served = statistics.median(
-                    latencies(lambda query: items.nearest_neighbors(K, vector=query), queries)
-                )
-                say("single search, embedded: p50", alone, "us")
-                say("echo of grpcio, one connection: p50", echo, "us")
-                say(
-                    "single search, served: p50",
-                    served,
-                    "us",
-                    f"{served - alone:,.0f} over embedded",
-                )
-                shared = at_once(lambda: items, queries, 400)
-                say("16 threads, one connection", shared, "searches/s")
-                own = [ehub.connect(address).get_space("items") for _ in range(CLIENTS)]
-                apart = at_once(iter(own).__next__, queries, 200)
-                say("16 threads, a client each", apart, "searches/s")
-                rate, spent = processes(psutil.Process(process.pid), address, queries, 250)
-                say(
-                    "16 processes, a connection each",
-                    rate,
-                    "searches/s",
-                    f"{spent:,.0f} us of the server's cores for each",
-                )
-                ratio = batches(items, queries)
-                say("batches of 256, embedded", together, "searches/s")
-                say("batches of 256, served", ratio, "searches/s", f"{ratio / together:.2f}x")
-                many = median_of(lambda: ingest(hub, rows, streamed=False))
-                one = median_of(lambda: ingest(hub, rows, streamed=True))
-                say("multiset of 10,000 rows each, embedded", arrays, "rows/s")
-                say("multiset of 10,000 rows each, served", many, "rows/s", f"{many / arrays:.2f}x")
-                say("a stream of pairs, embedded", streams, "rows/s")
-                say("a stream of pairs, served", one, "rows/s", f"{one / streams:.2f}x")
+            with (
+                ehub.open(path, read_only=True) as reader,
+                ehub.open(directory / "own") as own,
+                ehub.connect(address) as served,
+            ):
+                items = served.get_space("items")
+                say("recall@10 of the index", recall(items, queries), "")
+                one_caller(Pair(reader.get_space("items"), items), queries)
+                many_callers(psutil.Process(process.pid), address, items, queries)
+                ingests(Pair(own, served), rows)
         finally:
             stopped(process)
 

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from ehub.client.bridge import await_only
+from ehub.client.lines import Line, LineBroken, timed_out
 from ehub.client.transport import METHODS, Duplex, Options, Transport
 from ehub.errors import UnavailableError
 
@@ -30,6 +31,11 @@ class AioTransport(Transport):
             )
         )
         self._calls = {name: method.call(self._channel) for name, method in METHODS.items()}
+        # Of messages that are bytes already.
+        self._lines = self._channel.stream_stream(METHODS["Calls"].path)
+
+    def _line(self) -> Line:
+        return AioLine(self._lines(metadata=self.options.caller))
 
     def _unary(self, name: str, request: Any, connects_within: float | None = None) -> Any:
         timing = self._timing(connects_within)
@@ -49,6 +55,8 @@ class AioTransport(Transport):
         """Close the channel."""
         if not self.closed:
             self.closed = True
+            if self.lines is not None:
+                self.lines.close()
             await_only(self._channel.close())
 
 
@@ -95,4 +103,45 @@ class AioDuplex(Duplex):
 
     def close(self) -> None:
         """End the call."""
+        self._call.cancel()
+
+
+class AioLine(Line):
+    """A stream of small calls."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._expired = False
+
+    def ask(self, data: bytes, seconds: float | None) -> bytes:
+        """The answer to a message."""
+        answer: bytes = await_only(self._exchange(data, seconds))
+        return answer
+
+    async def _exchange(self, data: bytes, seconds: float | None) -> bytes:
+        loop = asyncio.get_running_loop()
+        clock = None if seconds is None else loop.call_later(seconds, self._expire)
+        try:
+            await self._call.write(data)
+            answer = await self._call.read()
+        except (grpc.RpcError, asyncio.InvalidStateError):
+            raise LineBroken from None
+        except asyncio.CancelledError:  # the task was, or the stream
+            if self._expired:
+                raise timed_out() from None
+            raise
+        finally:
+            if clock is not None:
+                clock.cancel()
+        if answer is grpc.aio.EOF:
+            raise LineBroken
+        found: bytes = answer
+        return found
+
+    def _expire(self) -> None:
+        self._expired = True
+        self._call.cancel()
+
+    def close(self) -> None:
+        """End the stream."""
         self._call.cancel()

@@ -49,4 +49,6 @@ def connected(options: Options, transport: Transport | None = None) -> Hub:
         raise
     if options.timeout_seconds is None:
         way.options = replace(options, timeout_seconds=told.limits.deadline_seconds)
+    if told.limits.call_streams:
+        way.open_lines()
     return RemoteHub(way)

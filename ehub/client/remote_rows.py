@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import numpy as np
@@ -368,9 +369,8 @@ def options_of(
 
 def begins_of(counts: bytes) -> list[int]:
     """Where each group begins, and where the last one ends."""
-    sizes = numbers(counts, "<u4", "counts")
-    begins: list[int] = [0, *np.cumsum(sizes, dtype=np.int64).tolist()]
-    return begins
+    sizes: list[int] = numbers(counts, "<u4", "counts").tolist()
+    return list(accumulate(sizes, initial=0))
 
 
 def means_of(answer: pb.AverageResponse) -> tuple[Vectors, NDArray[np.int64], NDArray[np.uint8]]:

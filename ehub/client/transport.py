@@ -18,11 +18,13 @@ from typing import Any, TypeVar
 
 import grpc
 
+from ehub.client.lines import Line, LineBroken, Lines
+from ehub.client.sync_line import Clock, SyncLine
 from ehub.client.tracing import trace_context
 from ehub.errors import ClosedError, InvalidArgumentError, UnavailableError
 from ehub.wire import ehub_pb2 as pb
 from ehub.wire.failures import DETAIL, exception_of
-from ehub.wire.methods import ACCESS, SERVICE, methods_of
+from ehub.wire.methods import ACCESS, SERVICE, SMALL, methods_of
 
 __all__ = ["ClientTls", "Duplex", "Options", "SyncTransport", "Transport"]
 
@@ -72,10 +74,14 @@ class Options:
     retry_seconds: float = 5.0
 
     @property
+    def caller(self) -> tuple[tuple[str, str], ...]:
+        """Who calls, as metadata."""
+        return () if self.token is None else (("authorization", f"Bearer {self.token}"),)
+
+    @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with every call: who calls, and the trace that it is a part of."""
-        own = () if self.token is None else (("authorization", f"Bearer {self.token}"),)
-        return (*own, *trace_context())
+        return (*self.caller, *trace_context())
 
     @property
     def channel_options(self) -> list[tuple[str, Any]]:
@@ -141,6 +147,8 @@ class Transport(ABC):
     def __init__(self, options: Options) -> None:
         self.options = options
         self.closed = False
+        # Streams of small calls; None: the server has none, or nobody has asked it yet.
+        self.lines: Lines | None = None
 
     # --- how a call is made ---
 
@@ -169,6 +177,14 @@ class Transport(ABC):
     def _duplex(self, name: str) -> Duplex:
         """A call in both directions."""
 
+    def open_lines(self) -> None:
+        """The server takes small calls as messages of a stream: send them so from now on."""
+        self.lines = Lines(self._line)
+
+    def _line(self) -> Line:
+        """Open a stream of small calls."""
+        raise LineBroken
+
     @abstractmethod
     def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -188,6 +204,9 @@ class Transport(ABC):
     def _tried(self, name: str, request: Any) -> Any:
         self.require_open()
         try:
+            if self.lines is not None and name in SMALL:
+                with suppress(LineBroken):
+                    return self.lines.call(name, request, self.options.timeout_seconds)
             return self._unary(name, request)
         except grpc.RpcError as error:
             raise self.exception(error) from None
@@ -283,6 +302,10 @@ class SyncTransport(Transport):
             )
         )
         self._calls = {name: method.call(self._channel) for name, method in METHODS.items()}
+        self._clock = Clock()
+
+    def _line(self) -> Line:
+        return SyncLine(self._channel, self.options.caller, self._clock)
 
     def _unary(self, name: str, request: Any, connects_within: float | None = None) -> Any:
         timing = self._timing(connects_within)
@@ -307,6 +330,9 @@ class SyncTransport(Transport):
         """Close the channel."""
         if not self.closed:
             self.closed = True
+            self._clock.close()
+            if self.lines is not None:
+                self.lines.close()
             self._channel.close()
 
 

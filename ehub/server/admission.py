@@ -28,11 +28,13 @@ from ehub.server.checked_call import abort
 from ehub.server.config import Limits
 from ehub.server.handlers import Behaviour, around, close, refuses
 from ehub.server.rules import HEALTH
+from ehub.wire.methods import SERVICE, methods_of
 
 __all__ = ["Admission", "threads_for"]
 
 log = logging.getLogger("ehub.server.admission")
 
+CALLS = methods_of(SERVICE)["Calls"].path
 CHECK_SECONDS_MAX = 1.0
 # Threads beyond those of calls that are let in: they find out who calls, and tell the others that
 # there is no place.
@@ -158,7 +160,10 @@ class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
         if details.method.startswith(f"/{HEALTH}/"):
             seconds = min(HEALTH_SECONDS, self._idle_seconds)
             return self._admitting(handler, [self._health], seconds, self._health_threads)
-        streams = handler.request_streaming or handler.response_streaming
+        # Those of small calls have a limit of their own (`call_streams.py`).
+        streams = (
+            handler.request_streaming or handler.response_streaming
+        ) and details.method != CALLS
         places = [self._calls, self._streams] if streams else [self._calls]
         return self._admitting(handler, places, self._idle_seconds)
 

@@ -75,7 +75,7 @@ class Limits:
     k: int = 1_000_000
     batch_bytes: int = 1024 * MIB
     batches_bytes: int = 4096 * MIB
-    calls: int = 64
+    calls: int = 128
     streams: int = 32
     idle_seconds: float = 300.0
     deadline_seconds: float = 600.0
@@ -84,6 +84,11 @@ class Limits:
     clients: int = 1_024
     keepalive_seconds: float = 60.0
     connection_streams: int = 48
+
+    @property
+    def call_streams(self) -> int:
+        """Streams of small calls at once: half of the calls that `streams` leave room for."""
+        return (self.calls - self.streams) // 2
 
     def __post_init__(self) -> None:
         for part in fields(self):

@@ -53,6 +53,7 @@ class Naming:
                 clients=limits.clients,
                 deadline_seconds=limits.deadline_seconds,
                 snapshot_idle_seconds=limits.snapshot_idle_seconds,
+                call_streams=limits.call_streams,
             ),
         )
 

@@ -24,7 +24,8 @@ from ehub.errors import InvalidArgumentError, UnavailableError
 from ehub.hub import Hub
 from ehub.server.admission import Admission, threads_for
 from ehub.server.config import ServerConfig, Tls
-from ehub.wire.methods import handlers
+from ehub.server.inner_calls import InnerCalls
+from ehub.wire.methods import handlers, handlers_by_path
 
 __all__ = ["Server", "Service"]
 
@@ -38,12 +39,16 @@ WAITING_MAX = 1_000
 class Service:
     """A gRPC service: its descriptor, and an object with a method of the same name for each RPC.
 
-    `close` is called when the server has stopped, before the hub is closed.
+    `offered` is called when a server is made that offers it, and given what runs calls of it from
+    within; `stopping` when that server takes no more calls, and `close` when it has stopped, before
+    the hub is closed.
     """
 
     descriptor: ServiceDescriptor
     servicer: Any
     close: Callable[[], None] = lambda: None
+    offered: Callable[[InnerCalls], None] = lambda calls: None
+    stopping: Callable[[], None] = lambda: None
 
 
 class Server:
@@ -94,6 +99,10 @@ class Server:
         self._server.add_generic_rpc_handlers(
             tuple(handlers(service.descriptor, service.servicer) for service in services)
         )
+        for service in services:
+            own = handlers_by_path(service.descriptor, service.servicer)
+            # What comes as a message has the place of its stream.
+            service.offered(InnerCalls((*outer, *interceptors), own))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -143,7 +152,10 @@ class Server:
         grace = self._config.grace_seconds if grace_seconds is None else grace_seconds
         self._health.enter_graceful_shutdown()
         log.info("stopping", extra={"grace_seconds": grace})
-        self._server.stop(grace).wait()
+        stopped = self._server.stop(grace)
+        for service in self._services:
+            service.stopping()
+        stopped.wait()
         self._threads.shutdown(wait=True, cancel_futures=True)
         for service in self._services:
             service.close()

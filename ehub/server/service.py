@@ -7,8 +7,11 @@ facade would only pack and unpack; so what holds in embedded use holds here, err
 from __future__ import annotations
 
 from ehub.hub import Hub
+from ehub.server.call_streams import CallStreams
+from ehub.server.calling import Calling
 from ehub.server.calls import Guard
 from ehub.server.config import Limits
+from ehub.server.inner_calls import InnerCalls
 from ehub.server.leases import Leases
 from ehub.server.metrics.metrics import Metrics
 from ehub.server.naming import Naming
@@ -25,7 +28,7 @@ from ehub.wire.methods import SERVICE
 __all__ = ["Embeddinghub", "service"]
 
 
-class Embeddinghub(Naming, Times, Reading, Writing, Upkeep):
+class Embeddinghub(Naming, Times, Reading, Writing, Upkeep, Calling):
     """The servicer: a method for each RPC of ehub.proto, which says what they do."""
 
     def __init__(self, hub: Hub, limits: Limits, metrics: Metrics) -> None:
@@ -37,6 +40,15 @@ class Embeddinghub(Naming, Times, Reading, Writing, Upkeep):
         self._requests = Requests(hub, limits.clients)
         self._unfinished = Unfinished(limits)
         self._searches = gathered_searches()
+        self._call_streams = CallStreams(limits.call_streams)
+
+    def offered(self, calls: InnerCalls) -> None:
+        """A server offers it, and runs what comes as a message of a stream by these."""
+        self._inner_calls = calls
+
+    def stopping(self) -> None:
+        """Ask no more of those who ask nothing now."""
+        self._call_streams.stop()
 
     def close(self) -> None:
         """Let go of what is held for clients."""
@@ -52,4 +64,10 @@ def service(hub: Hub, limits: Limits, metrics: Metrics | None = None) -> Service
         metrics: The figures of the server, which stay the caller's to close; None: of the hub.
     """
     servicer = Embeddinghub(hub, limits, Metrics(hub) if metrics is None else metrics)
-    return Service(SERVICE, Guard(hub.path).around(SERVICE, servicer), servicer.close)
+    return Service(
+        SERVICE,
+        Guard(hub.path).around(SERVICE, servicer),
+        servicer.close,
+        offered=servicer.offered,
+        stopping=servicer.stopping,
+    )

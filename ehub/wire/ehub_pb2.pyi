@@ -100,7 +100,7 @@ class HelloRequest(_message.Message):
     def __init__(self, release: _Optional[str] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("message_bytes", "rows", "k", "batch_bytes", "slots", "clients", "deadline_seconds", "snapshot_idle_seconds")
+    __slots__ = ("message_bytes", "rows", "k", "batch_bytes", "slots", "clients", "deadline_seconds", "snapshot_idle_seconds", "call_streams")
     MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     K_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +109,7 @@ class Limits(_message.Message):
     CLIENTS_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_IDLE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CALL_STREAMS_FIELD_NUMBER: _ClassVar[int]
     message_bytes: int
     rows: int
     k: int
@@ -117,7 +118,8 @@ class Limits(_message.Message):
     clients: int
     deadline_seconds: float
     snapshot_idle_seconds: float
-    def __init__(self, message_bytes: _Optional[int] = ..., rows: _Optional[int] = ..., k: _Optional[int] = ..., batch_bytes: _Optional[int] = ..., slots: _Optional[int] = ..., clients: _Optional[int] = ..., deadline_seconds: _Optional[float] = ..., snapshot_idle_seconds: _Optional[float] = ...) -> None: ...
+    call_streams: int
+    def __init__(self, message_bytes: _Optional[int] = ..., rows: _Optional[int] = ..., k: _Optional[int] = ..., batch_bytes: _Optional[int] = ..., slots: _Optional[int] = ..., clients: _Optional[int] = ..., deadline_seconds: _Optional[float] = ..., snapshot_idle_seconds: _Optional[float] = ..., call_streams: _Optional[int] = ...) -> None: ...
 
 class HelloResponse(_message.Message):
     __slots__ = ("release", "limits", "read_only")
@@ -990,3 +992,34 @@ class RefreshAverageRequest(_message.Message):
     target: Target
     only_count: bool
     def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., only_count: bool = ...) -> None: ...
+
+class CallRequest(_message.Message):
+    __slots__ = ("method", "request", "timeout_seconds", "trace")
+    class TraceEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
+    method: str
+    request: bytes
+    timeout_seconds: float
+    trace: _containers.ScalarMap[str, str]
+    def __init__(self, method: _Optional[str] = ..., request: _Optional[bytes] = ..., timeout_seconds: _Optional[float] = ..., trace: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class CallResponse(_message.Message):
+    __slots__ = ("code", "response", "details", "error")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    response: bytes
+    details: str
+    error: ErrorDetail
+    def __init__(self, code: _Optional[int] = ..., response: _Optional[bytes] = ..., details: _Optional[str] = ..., error: _Optional[_Union[ErrorDetail, _Mapping]] = ...) -> None: ...

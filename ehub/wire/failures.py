@@ -37,7 +37,7 @@ from ehub.errors import (
 from ehub.promotion import Check, PromotionBlocked
 from ehub.wire import ehub_pb2 as pb
 
-__all__ = ["DETAIL", "code_of", "detail_of", "exception_of"]
+__all__ = ["DETAIL", "Ended", "code_of", "detail_of", "exception_of", "found_in"]
 
 # The name of the metadata that has an ErrorDetail.
 DETAIL = "ehub-error-bin"
@@ -98,6 +98,28 @@ EXCEPTIONS: dict[grpc.StatusCode, type[Exception]] = {
     Code.UNIMPLEMENTED: FormatError,
     Code.DATA_LOSS: CorruptionError,
 }
+
+
+class Ended(grpc.RpcError):  # type: ignore[misc]
+    """The end of a call that was refused or has failed, where gRPC makes none itself."""
+
+    def __init__(
+        self, code: grpc.StatusCode, details: str, trailing: tuple[tuple[str, Any], ...]
+    ) -> None:
+        super().__init__(details)
+        self._code, self._details, self._trailing = code, details, trailing
+
+    def code(self) -> grpc.StatusCode:
+        """Its status."""
+        return self._code
+
+    def details(self) -> str:
+        """Why."""
+        return self._details
+
+    def trailing_metadata(self) -> tuple[tuple[str, Any], ...]:
+        """What goes with it."""
+        return self._trailing
 
 
 # --- in the server ---

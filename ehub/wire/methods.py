@@ -19,9 +19,11 @@ __all__ = [
     "BY_PATH",
     "OLD",
     "SERVICE",
+    "SMALL",
     "Method",
     "Unreadable",
     "handlers",
+    "handlers_by_path",
     "methods_of",
     "readable",
 ]
@@ -115,6 +117,23 @@ BY_PATH: dict[str, Method] = {
     for service in (SERVICE, ACCESS, OLD)
     for method in methods_of(service).values()
 }
+
+
+# What is sent as a message of `Calls`: reads that are answered in one message.
+SMALL: dict[str, Method] = {
+    name: BY_PATH[f"/{SERVICE.full_name}/{name}"]
+    for name in ("Count", "Get", "Locate", "Recommend", "Search")
+}
+
+
+def handlers_by_path(
+    service: ServiceDescriptor, servicer: object
+) -> dict[str, grpc.RpcMethodHandler]:
+    """The handlers of a service by path: `servicer` has a method for each of its own."""
+    return {
+        method.path: method.handler(getattr(servicer, name))
+        for name, method in methods_of(service).items()
+    }
 
 
 def handlers(service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -55,7 +55,7 @@ class Waiting:
     """A search that waits for its answer, or to become the one that searches."""
 
     query: Vectors
-    ready: threading.Event = field(default_factory=threading.Event)
+    ready: threading.Event | None = None  # of one that waits for another
     answer: Neighbors | None = None
     error: BaseException | None = None
     leads: bool = False
@@ -103,8 +103,9 @@ class Searches:
                 self._waiting[common] = deque()
                 mine.leads = True
             else:
+                mine.ready = threading.Event()
                 queue.append(mine)
-        if not mine.leads:
+        if mine.ready is not None:
             mine.ready.wait()
         if mine.leads:
             self._lead(common, rows, mine, options)
@@ -155,8 +156,8 @@ class Searches:
                     del self._waiting[common]
             if following is not None:
                 following.leads = True
-                following.ready.set()
-            for one in batch[1:]:
+            for one in batch[1:] if following is None else (following, *batch[1:]):
+                assert one.ready is not None
                 one.ready.set()
 
     def _one_by_one(

@@ -136,6 +136,7 @@ LEAST = {
     "UpdateAverage": "writer",
     "GetMembers": "reader",
     "RefreshAverage": "reader",
+    "Calls": "reader anywhere",
     "CreateKey": "admin of hub",
     "RevokeKey": "admin of hub",
     "AddGrant": "admin of hub",
@@ -159,6 +160,8 @@ def may(principal, rpc):
     least, role = LEAST[rpc], principal.split()[0]
     if least == "known":
         return True
+    if least == "reader anywhere":
+        return role != "nobody"
     if least == "writer anywhere":
         return role in ("writer", "editor", "admin") or principal == "part writer"
     if principal.startswith("part"):

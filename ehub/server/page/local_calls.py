@@ -7,10 +7,9 @@ for, and has no rules of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 
@@ -19,10 +18,11 @@ from ehub.client.remote_hub import RemoteHub
 from ehub.client.transport import METHODS, Duplex, Options, Transport
 from ehub.errors import InvalidArgumentError
 from ehub.hub import Hub
+from ehub.server.inner_calls import InnerCalls, InnerContext, run_alone
 from ehub.server.interceptor import AUTHORIZATION, AccessInterceptor, token_of
 from ehub.server.rules import RULES
 from ehub.server.serve import Service
-from ehub.wire.methods import methods_of
+from ehub.wire.methods import handlers_by_path
 
 __all__ = ["Caller", "LocalHubs"]
 
@@ -57,18 +57,15 @@ class LocalHubs:
 
     def __init__(self, guard: AccessInterceptor, service: Service) -> None:
         self._guard = guard
-        self._handlers: dict[str, grpc.RpcMethodHandler] = {
-            method.path: method.handler(getattr(service.servicer, name))
-            for name, method in methods_of(service.descriptor).items()
-        }
+        self._calls = InnerCalls([guard], handlers_by_path(service.descriptor, service.servicer))
 
     def of(self, caller: Caller) -> Hub:
         """The hub, with what this caller may see and nothing else."""
-        return RemoteHub(LocalTransport(self._guard, self._handlers, caller))
+        return RemoteHub(LocalTransport(self._calls, caller))
 
     def call(self, caller: Caller, name: str, request: Any) -> Any:
         """A call that the facade has no method for."""
-        return LocalTransport(self._guard, self._handlers, caller).call(name, request)
+        return LocalTransport(self._calls, caller).call(name, request)
 
     def principal(self, caller: Caller) -> str:
         """Who a caller is proven to be; "" where nobody has to prove anything."""
@@ -93,36 +90,22 @@ class LocalHubs:
 class LocalTransport(Transport):
     """Calls that are run in the caller's thread."""
 
-    def __init__(
-        self,
-        guard: AccessInterceptor,
-        handlers: Mapping[str, grpc.RpcMethodHandler],
-        caller: Caller,
-    ) -> None:
+    def __init__(self, calls: InnerCalls, caller: Caller) -> None:
         super().__init__(Options("this server", retry_seconds=0))
-        self._guard = guard
-        self._handlers = handlers
+        self._calls = calls
         self._caller = caller
 
     def _unary(self, name: str, request: Any, connects_within: float | None = None) -> Any:
-        run, streams = self._begun(name)
-        answer = run(request, Context(self._caller))
-        return next(answer) if streams else answer
+        return run_alone(self._begun(name), request, Context(self._caller))
 
     def _stream(self, name: str, request: Any) -> Iterator[Any]:
-        run, _ = self._begun(name)
+        handler = self._begun(name)
+        run = handler.unary_stream or handler.stream_stream
         return Answers(run(request, Context(self._caller)))
 
-    def _begun(self, name: str) -> tuple[Callable[[Any, Any], Any], bool]:
-        """What runs a call, after the guard has looked at it, and whether its answers stream."""
-        details = SimpleNamespace(
-            method=METHODS[name].path, invocation_metadata=self._caller.metadata
-        )
-        handler = self._guard.intercept_service(lambda one: self._handlers.get(one.method), details)
-        assert handler is not None
-        # A refusal is one of streams, whatever the method is.
-        run = handler.unary_unary or handler.unary_stream or handler.stream_stream
-        return run, bool(handler.response_streaming)
+    def _begun(self, name: str) -> grpc.RpcMethodHandler:
+        """What runs a call, after the guard has looked at it."""
+        return self._calls.handler(METHODS[name].path, self._caller.metadata)
 
     def _duplex(self, name: str) -> Duplex:
         raise InvalidArgumentError(f"{name} is for clients that write")
@@ -155,59 +138,14 @@ class Answers(Iterator[Any]):
         self._steps.close()
 
 
-class Context:
-    """What a service asks of a call: `grpc.ServicerContext`, of one within the process."""
+class Context(InnerContext):
+    """Of a call that a page makes: its caller waits for a while, and does not leave."""
 
     def __init__(self, caller: Caller) -> None:
+        super().__init__(caller.peer)
         self._caller = caller
-        self._trailing: tuple[tuple[str, Any], ...] = ()
 
-    def peer(self) -> str:
-        """Where the call came from."""
-        return self._caller.peer
-
-    def auth_context(self) -> dict[str, list[bytes]]:
+    def auth_context(self) -> Mapping[str, Sequence[bytes]]:
         """What the connection proves."""
         names = [name.encode() for name in self._caller.certificate]
         return {"x509_subject_alternative_name": names} if names else {}
-
-    def is_active(self) -> bool:
-        """Whether somebody waits; a page does, for a while."""
-        return True
-
-    def add_callback(self, callback: Callable[[], None]) -> bool:
-        """Nobody leaves such a call before its end, so there is nothing to tell."""
-        return True
-
-    def time_remaining(self) -> None:
-        """There is no deadline."""
-
-    def set_trailing_metadata(self, metadata: tuple[tuple[str, Any], ...]) -> None:
-        """Keep what the end of the call tells."""
-        self._trailing = metadata
-
-    def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
-        """End the call."""
-        raise Ended(code, details, self._trailing)
-
-
-class Ended(grpc.RpcError):  # type: ignore[misc]
-    """The end of a call that was refused or has failed."""
-
-    def __init__(
-        self, code: grpc.StatusCode, details: str, trailing: tuple[tuple[str, Any], ...]
-    ) -> None:
-        super().__init__(details)
-        self._code, self._details, self._trailing = code, details, trailing
-
-    def code(self) -> grpc.StatusCode:
-        """Its status."""
-        return self._code
-
-    def details(self) -> str:
-        """Why."""
-        return self._details
-
-    def trailing_metadata(self) -> tuple[tuple[str, Any], ...]:
-        """What goes with it."""
-        return self._trailing

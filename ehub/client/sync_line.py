@@ -1,0 +1,186 @@
+"""A stream of small calls that the calling thread drives alone.
+
+With grpcio's own streams each message passes through two more threads, which costs more than all
+the rest; its calls that are answered in one message do without, by a part of grpcio that has no
+public door to streams. That part is used here; where a release has it no more, or otherwise,
+there are no lines, and calls are made one by one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from typing import Any
+
+from ehub.client.lines import Line, LineBroken, timed_out
+from ehub.wire.methods import SERVICE, methods_of
+
+try:
+    from grpc._cython import cygrpc
+except ImportError:  # pragma: no cover - no release yet
+    cygrpc = None
+
+__all__ = ["Clock", "SyncLine"]
+
+PATH = methods_of(SERVICE)["Calls"].path.encode()
+# What is under way in the core: the beginning, the end, a message and its answer.
+BEGUN, OVER, ANSWERED = "begun", "over", "answered"
+CLOCK_SECONDS_MAX = 60.0
+
+
+class SyncLine(Line):
+    """One stream, for one thread at a time.
+
+    Args:
+        channel: Of `grpc`.
+        metadata: That the stream begins with.
+        clock: What ends the wait for an answer.
+    """
+
+    def __init__(self, channel: Any, metadata: tuple[tuple[str, str], ...], clock: Clock) -> None:
+        self._clock = clock
+        # Seconds of time.monotonic(); None: nobody waits, or without end. Guarded by the clock.
+        self.until: float | None = None
+        self.expired = False
+        self._due = {BEGUN, OVER}
+        try:
+            self._call = begun(channel, metadata)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise LineBroken from error
+
+    def ask(self, data: bytes, seconds: float | None) -> bytes:
+        """The answer to a message."""
+        self._clock.begin(self, seconds)
+        try:
+            answer = self._exchange(data)
+        finally:
+            expired = self._clock.end(self)
+        if expired:  # and an answer that came all the same has nothing behind it
+            raise timed_out()
+        if answer is None:
+            raise LineBroken
+        return answer
+
+    def _exchange(self, data: bytes) -> bytes | None:
+        sent = (cygrpc.SendMessageOperation(data, 0), cygrpc.ReceiveMessageOperation(0))
+        try:
+            self._call.operate(sent, ANSWERED)
+        except ValueError:  # it is over
+            return None
+        self._due.add(ANSWERED)
+        while (event := self._next()).tag != ANSWERED:
+            pass
+        answer: bytes | None = event.batch_operations[1].message()
+        return answer
+
+    def _next(self) -> Any:
+        """What has come to its end next; of what is under way."""
+        try:
+            event = self._call.next_event()
+        except BaseException:  # of a signal: the core lets go of the call, and must not be asked
+            self._due.clear()
+            raise
+        self._due.discard(event.tag)
+        return event
+
+    def cancel(self) -> None:
+        """End the stream, from any thread; whoever waits for an answer gets none."""
+        self._call.cancel(cygrpc.StatusCode.cancelled, "nobody waits for it")
+
+    def close(self) -> None:
+        """End the stream, and wait for the core to be done with it."""
+        self.cancel()
+        # When the last one has come the core's queue is gone, and must not be asked again.
+        while self._due:
+            self._next()
+
+
+def begun(channel: Any, metadata: tuple[tuple[str, str], ...]) -> Any:
+    """A call of the core, whose events are read by whoever asks for them."""
+    # Where the core survives forks it waits for the end of all calls, and those here have none.
+    if cygrpc is None or cygrpc.is_fork_support_enabled():
+        raise AttributeError("no such calls")
+    begins = (
+        cygrpc.SendInitialMetadataOperation(metadata, 0),
+        cygrpc.ReceiveInitialMetadataOperation(0),
+    )
+    ends = (cygrpc.ReceiveStatusOnClientOperation(0),)
+    return channel._channel.segregated_call(
+        cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS,
+        PATH,
+        None,
+        None,
+        metadata,
+        None,
+        ((begins, BEGUN), (ends, OVER)),
+        None,
+    )
+
+
+class Clock:
+    """Cancels the lines of a client on which an answer was waited for too long.
+
+    A thread does, from the first wait with an end on. Waits that end later than the next one that
+    it knows of do not wake it.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: set[SyncLine] = set()
+        self._wakes = 0.0
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def begin(self, line: SyncLine, seconds: float | None) -> None:
+        """An answer is waited for on a line."""
+        if seconds is None:
+            return
+        until = time.monotonic() + seconds
+        with self._changed:
+            line.until = until
+            self._waiting.add(line)
+            if self._thread is None:
+                self._wakes = until
+                self._thread = threading.Thread(
+                    target=watch, args=(weakref.ref(self), self._changed), daemon=True
+                )
+                self._thread.start()
+            elif until < self._wakes:
+                self._changed.notify()
+
+    def end(self, line: SyncLine) -> bool:
+        """Nobody waits there any more; whether it was for too long."""
+        with self._changed:
+            self._waiting.discard(line)
+            line.until = None
+            return line.expired
+
+    def look(self) -> float | None:
+        """Cancel what is due. Seconds until the next look; None: never. Requires the lock."""
+        now = time.monotonic()
+        for line in [one for one in self._waiting if one.until is not None and one.until <= now]:
+            self._waiting.discard(line)
+            line.expired = True
+            line.cancel()
+        ends = [one.until for one in self._waiting if one.until is not None]
+        self._wakes = min([*ends, now + CLOCK_SECONDS_MAX])
+        return None if self._closed else max(self._wakes - now, 0.0)
+
+    def close(self) -> None:
+        """No more of it."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+
+def watch(of: weakref.ref[Clock], changed: threading.Condition) -> None:
+    """What the thread of a clock does, for as long as there is one."""
+    while True:
+        with changed:
+            clock = of()
+            wait = None if clock is None else clock.look()
+            del clock
+            if wait is None:
+                return
+            changed.wait(wait)

@@ -1,0 +1,514 @@
+"""Small calls as messages of one stream: each is what it would be if it had come alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from datetime import timedelta
+
+import grpc
+import numpy as np
+import pytest
+from guarded import METHODS, bearer, guarded
+from metered import Metered
+from served import client_of, serving
+from test_access_matrix import PRINCIPALS
+from test_hostile import CALLERS, MISTAKES, fill, made_up, mutated, require_hushed
+
+import ehub
+import ehub.aio
+from ehub.access import Access, Grant, entries
+from ehub.client import lines, sync_line
+from ehub.client.aio_transport import AioTransport
+from ehub.client.transport import SyncTransport
+from ehub.server import reading
+from ehub.server.call_streams import IDLE_SECONDS
+from ehub.server.config import Limits
+from ehub.wire import ehub_pb2 as pb
+from ehub.wire.methods import SMALL
+
+KINDS = ("grpc", "aio")
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("calls")
+    with ehub.open(path) as hub:
+        items = hub.create_space("items", dims=8, metric="l2")
+        rows = np.random.default_rng(1).standard_normal((200, 8), np.float32)
+        items.multiset([f"k{i}" for i in range(200)], rows)
+    return path
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """The names of calls that were made as calls of their own."""
+    names = []
+    for kind in (SyncTransport, AioTransport):
+
+        def noted(transport, name, *args, unary=kind._unary, **options):
+            names.append(name)
+            return unary(transport, name, *args, **options)
+
+        monkeypatch.setattr(kind, "_unary", noted)
+    return names
+
+
+def small_calls(items):
+    """Answers of everything that is small."""
+    one = np.ones(8, np.float32)
+    found = [
+        items.nearest_neighbors(5, vector=one),
+        items.nearest_neighbors(5, key="k1"),
+        items.recommend(5, positive=["k1", "k2"]),
+        *items.multi_nearest_neighbors(3, vectors=np.stack([one, -one])),
+    ]
+    said = [(list(each.keys), each.distances.tolist()) for each in found]
+    return [*said, items.get("k1").tolist(), len(items), "k1" in items, "none" in items]
+
+
+@contextmanager
+def one_stream(channel, token=None):
+    """What makes calls on one stream: given method and request, the answer."""
+    more, ready = [], threading.Semaphore(0)
+
+    def messages():
+        while True:
+            ready.acquire()
+            if (message := more.pop()) is None:
+                return
+            yield message
+
+    answers = METHODS["Calls"].call(channel)(messages(), metadata=bearer(token) if token else None)
+
+    def call(method, request=b"", **told):
+        data = request if isinstance(request, bytes) else request.SerializeToString()
+        more.append(pb.CallRequest(method=method, request=data, **told))
+        ready.release()
+        return next(answers)
+
+    try:
+        yield call
+    finally:
+        more.append(None)
+        ready.release()
+        answers.cancel()
+
+
+def counted(space="items"):
+    return pb.CountRequest(target=pb.Target(space=space))
+
+
+# --- what clients do ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_small_calls_are_messages_of_a_stream_and_answered_alike(path, kind, alone):
+    with serving(path) as server, client_of(server, kind) as hub:
+        items = hub.get_space("items")
+        len(items)
+        alone.clear()
+        streamed = small_calls(items)
+        assert set(alone) <= {"Describe"}
+        transport(hub).lines = None
+        assert small_calls(items) == streamed
+        assert set(alone) >= {"Count", "Get", "Locate", "Recommend", "Search"}
+
+
+def transport(hub):
+    """Of a client, that of asyncio among them."""
+    awaits = getattr(hub, "_awaits", None)
+    return hub.transport if awaits is None else awaits._waits.transport
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_errors_are_the_same_and_the_stream_goes_on(path, kind, alone):
+    with serving(path) as server, client_of(server, kind, retry_seconds=0) as hub:
+        items = hub.get_space("items")
+
+        def errors():
+            said = []
+            for call in (
+                lambda: items.get("none"),
+                lambda: items.nearest_neighbors(3, key="none"),
+                lambda: items.nearest_neighbors(2_000_000, vector=np.ones(8)),
+                lambda: items.version("none"),
+            ):
+                with pytest.raises(ehub.EhubError) as caught:
+                    call()
+                said.append((type(caught.value), str(caught.value)))
+            return said
+
+        streamed = errors()
+        assert set(alone) <= {"Hello", "Describe"}
+        transport(hub).lines = None
+        assert errors() == streamed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_without_streams_of_calls_is_called_as_before(path, kind, alone, monkeypatch):
+    monkeypatch.setattr(Limits, "call_streams", 0)
+    with serving(path) as server, client_of(server, kind) as hub:
+        assert transport(hub).lines is None
+        assert len(hub.get_space("items")) == 200
+        assert "Count" in alone
+
+
+@pytest.mark.parametrize("missing", ["module", "method"])
+def test_a_grpcio_without_that_part_is_called_as_before(path, missing, alone, monkeypatch):
+    if missing == "module":
+        monkeypatch.setattr(sync_line, "cygrpc", None)
+    else:
+        monkeypatch.delattr(sync_line.cygrpc, "SendInitialMetadataOperation")
+    with serving(path) as server, ehub.connect(server.address) as hub:
+        assert len(hub.get_space("items")) == 200
+        assert "Count" in alone
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_that_was_started_again_is_called_on(path, kind):
+    with serving(path) as first:
+        port = first.port
+        with client_of(first, kind, retry_seconds=60) as hub:
+            items = hub.get_space("items")
+            assert len(items) == 200
+            first.stop()
+            first.hub.close()
+            with serving(path, port=port):
+                assert len(items) == 200
+                time.sleep(lines.PAUSE_SECONDS + 0.1)
+                assert len(items) == 200
+                assert transport(hub).lines._count == 1
+
+
+def test_threads_and_tasks_share_lines(path):
+    with serving(path) as server, ehub.connect(server.address) as hub:
+        items, found = hub.get_space("items"), []
+
+        def ask(key):
+            found.extend(items.get(f"k{key}").tolist() == rows[key] for _ in range(50))
+
+        rows = [items.get(f"k{key}").tolist() for key in range(16)]
+        threads = [threading.Thread(target=ask, args=(key,)) for key in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [True] * 800
+        assert 1 <= hub.transport.lines._count <= lines.LINES_MAX
+
+    async def ask_all(address):
+        async with await ehub.aio.connect(address) as hub:
+            items = await hub.get_space("items")
+            return await asyncio.gather(*(items.get(f"k{key}") for key in range(16)))
+
+    with serving(path) as server:
+        assert [one.tolist() for one in asyncio.run(ask_all(server.address))] == rows
+
+
+def test_a_forked_process_leaves_the_streams_alone(path, alone, monkeypatch):
+    with serving(path) as server, ehub.connect(server.address) as hub:
+        items = hub.get_space("items")
+        assert len(items) == 200
+        alone.clear()
+        with monkeypatch.context() as child:
+            child.setattr(os, "getpid", lambda: 1)
+            assert len(items) == 200
+            assert alone == ["Count"]
+        assert len(items) == 200
+        assert alone == ["Count"]
+
+
+PROGRAM = """
+import sys, ehub
+hub = ehub.connect(sys.argv[1])
+print(len(hub.get_space("items")), hub.transport.lines._count)
+"""
+
+
+def test_a_program_ends_without_closing_its_hub(path):
+    with serving(path) as server:
+        command = [sys.executable, "-c", PROGRAM, server.address]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        assert told.stdout.split() == ["200", "1"]
+
+
+# --- time, and leaving ---
+
+
+@pytest.fixture
+def slow(tmp_path, monkeypatch):
+    """A server, and a client whose next search takes long unless it is ended; its beginning."""
+    begun, vectors = threading.Event(), np.ones((60_000, 64), np.float32)
+    make = reading.stop_of
+    monkeypatch.setattr(reading, "stop_of", lambda context: begun.set() or make(context))
+    with serving(tmp_path) as server:
+        items = server.hub.create_space("items", dims=64, metric="l2", key_type="int")
+        items.multiset(np.arange(len(vectors)), vectors)
+        yield server, begun, vectors[:20_000]
+
+
+def ends_of(caplog):
+    """How the searches in the log have ended; waits for one."""
+    while not (ends := [one.status for one in caplog.records if is_search(one)]):
+        time.sleep(0.01)
+    return ends
+
+
+def is_search(record):
+    return record.msg == "call" and record.method == "Search"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_deadline_is_kept_and_the_search_ends(slow, kind, caplog):
+    server, _, queries = slow
+    with (
+        caplog.at_level(logging.DEBUG, "ehub.server.calls"),
+        client_of(server, kind, timeout_seconds=0.5) as hub,
+    ):
+        items = hub.get_space("items")
+        len(items)
+        began = time.monotonic()
+        with pytest.raises(ehub.DeadlineError):
+            items.multi_nearest_neighbors(10, vectors=queries, exact=True)
+        assert time.monotonic() - began < 10
+        assert ends_of(caplog) == ["DEADLINE_EXCEEDED"]
+        assert len(items) == 60_000
+
+
+def test_a_task_that_is_cancelled_ends_its_search(slow, caplog):
+    server, begun, queries = slow
+
+    async def search():
+        async with await ehub.aio.connect(server.address) as hub:
+            items = await hub.get_space("items")
+            await items.count()
+            search = items.multi_nearest_neighbors(10, vectors=queries, exact=True)
+            task = asyncio.create_task(search)
+            while not begun.is_set():
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return await items.count()
+
+    with caplog.at_level(logging.DEBUG, "ehub.server.calls"):
+        assert asyncio.run(search()) == 60_000
+        assert len(ends_of(caplog)) == 1
+
+
+def test_a_hub_that_is_closed_ends_its_calls(slow):
+    server, begun, queries = slow
+    hub = ehub.connect(server.address)
+    items, raised = hub.get_space("items"), []
+
+    def search():
+        try:
+            items.multi_nearest_neighbors(10, vectors=queries, exact=True)
+        except ehub.EhubError as error:
+            raised.append(type(error))
+
+    thread = threading.Thread(target=search)
+    thread.start()
+    assert begun.wait(10)
+    hub.close()
+    thread.join(10)
+    assert raised == [ehub.ClosedError]
+
+
+def test_an_idle_stream_keeps_no_server_from_stopping_and_a_busy_one_is_answered(slow):
+    server, begun, queries = slow
+    with ehub.connect(server.address) as hub, ehub.connect(server.address) as idle:
+        items, found = hub.get_space("items"), []
+        assert len(idle.get_space("items")) == 60_000
+        few = queries[:500]
+
+        def ask():
+            found.extend(items.multi_nearest_neighbors(1, vectors=few, exact=True))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert begun.wait(10)
+        began = time.monotonic()
+        server.stop(60)
+        assert time.monotonic() - began < 30
+        thread.join()
+        assert len(found) == 500
+
+
+# --- how many there are ---
+
+
+def test_the_stream_that_is_idle_longest_makes_room_and_busy_ones_do_not(path):
+    limits = Limits(calls=8, streams=4)
+    with serving(path, limits=limits) as server:
+        clients = [ehub.connect(server.address, retry_seconds=0) for _ in range(3)]
+        spaces = [one.get_space("items") for one in clients]
+        assert [len(one) for one in spaces] == [200] * 3
+        # The third was refused, and called alone.
+        assert [one.transport.lines._count for one in clients] == [1, 1, 0]
+        time.sleep(max(IDLE_SECONDS, lines.PAUSE_SECONDS) + 0.1)
+        assert len(spaces[2]) == 200
+        assert clients[2].transport.lines._count == 1
+        assert [len(one) for one in spaces] == [200] * 3
+        # There is room for other calls all the same, and for streams.
+        assert sum(len(keys) for keys, _ in spaces[0].scan()) == 200
+        for one in clients:
+            one.close()
+
+
+# --- who may ---
+
+
+@contextmanager
+def metered(path):
+    """A server with figures."""
+    served = Metered(path / "hub")
+    try:
+        yield served
+    finally:
+        served.close()
+
+
+def outcome(answer):
+    """Code and what is told."""
+    code = CODES[answer.code]
+    return (None, None) if code is grpc.StatusCode.OK else (code, answer.error.message)
+
+
+def test_each_message_is_allowed_what_a_call_would_be(tmp_path):
+    grants = [(name.replace(" ", "-"), *given) for name, given in PRINCIPALS.items()]
+    with guarded(tmp_path / "hub", grants) as served:
+        items = served.hub.create_space("items", dims=2)
+        items.multiset(["a", "b"], [[1, 1], [2, 2]], partition="us")
+        items.multiset(["c"], [[3, 3]], partition="eu")
+        for name in (name.replace(" ", "-") for name in PRINCIPALS if name != "nobody"):
+            with one_stream(served.channel, served.tokens[name]) as call:
+                for method, space, parts in (
+                    (method, space, parts)
+                    for method in SMALL
+                    for space in ("items", "none")
+                    for parts in ([], ["us"], ["eu"])
+                ):
+                    target = pb.Target(space=space, partitions=parts)
+                    request = SMALL[method].request(target=target)
+                    code, error = served.refusal(method, request, served.tokens[name])
+                    told = None if error is None else str(error)
+                    assert outcome(call(method, request)) == (code, told), (name, method)
+
+
+@pytest.mark.parametrize("change", ["revoke", "ungrant", "expire"])
+def test_what_a_caller_loses_counts_for_the_next_message(tmp_path, change):
+    with guarded(tmp_path / "hub") as served:
+        served.hub.create_space("items", dims=2)
+        soon = timedelta(seconds=1.5) if change == "expire" else None
+        grant = Grant.parse("reader on space:items")
+        token, key = served.access.create_key("r", [grant], expires_in=soon)
+        with one_stream(served.channel, token) as call:
+            assert outcome(call("Count", counted()))[0] is None
+            if change == "revoke":
+                served.access.revoke(key.id)
+            elif change == "ungrant":
+                served.access.ungrant("key:r", grant)
+            else:
+                time.sleep(2)
+            lost = grpc.StatusCode.UNAUTHENTICATED
+            lost = grpc.StatusCode.NOT_FOUND if change == "ungrant" else lost
+            assert outcome(call("Count", counted()))[0] is lost
+
+
+def test_a_hub_that_becomes_guarded_is_guarded_for_streams_that_are_open(path, tmp_path):
+    with metered(tmp_path) as served, grpc.insecure_channel(served.address) as channel:
+        served.hub.create_space("items", dims=2)
+        with one_stream(channel) as call:
+            assert outcome(call("Count", counted()))[0] is None
+            Access(served.hub).create_key("root", [Grant("admin", "hub")])
+            assert outcome(call("Count", counted()))[0] is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_message_cannot_say_who_calls(tmp_path):
+    with guarded(tmp_path / "hub", anonymous=["reader on space:other"]) as served:
+        served.hub.create_space("items", dims=2)
+        served.hub.create_space("other", dims=2)
+        root = {"authorization": f"Bearer {served.tokens['root']}"}
+        with one_stream(served.channel) as call:
+            assert outcome(call("Count", counted("other")))[0] is None
+            for trace in (root, {"Authorization": root["authorization"]}):
+                answer = call("Count", counted(), trace=trace)
+                assert outcome(answer)[0] is grpc.StatusCode.NOT_FOUND
+
+
+def test_who_may_read_nothing_holds_no_stream_open(tmp_path):
+    with guarded(tmp_path / "hub", [("nobody",)]) as served:
+        for token in (served.tokens["nobody"], "ehub_x", None):
+            with one_stream(served.channel, token) as call, pytest.raises(grpc.RpcError):
+                call("Count", counted())
+
+
+@pytest.mark.parametrize("method", [*sorted(set(METHODS) - set(SMALL)), "", "count", "é" * 500])
+def test_other_methods_are_refused_and_the_stream_goes_on(path, method):
+    with (
+        serving(path) as server,
+        grpc.insecure_channel(server.address) as channel,
+        one_stream(channel) as call,
+    ):
+        answer = call(method, counted())
+        assert CODES[answer.code] is grpc.StatusCode.INVALID_ARGUMENT
+        assert answer.error.kind == "InvalidArgumentError"
+        assert outcome(call("Count", counted()))[0] is None
+
+
+@pytest.mark.parametrize("caller", [one for one in CALLERS if one != "nobody"])
+@pytest.mark.parametrize("name", SMALL)
+def test_made_up_and_mutated_messages_end_in_typed_errors_that_leak_nothing(tmp_path, name, caller):
+    grants = [(each, *given) for each, given in CALLERS.items()]
+    rng = random.Random(f"{name} {caller} streamed")
+    with guarded(tmp_path / "hub", grants) as served:
+        fill(served.hub)
+        with one_stream(served.channel, served.tokens[caller]) as call:
+            for turn in range(40):
+                data = made_up(SMALL[name].request, rng).SerializeToString()
+                data = mutated(data, rng) if turn % 2 else data
+                answer = call(name, data, timeout_seconds=rng.choice([0, -1, 60, float("nan")]))
+                assert CODES[answer.code] not in MISTAKES, answer
+                if caller != "root":
+                    require_hushed(str(answer), [data])
+
+
+# --- who watches ---
+
+
+def test_messages_are_counted_under_their_methods(tmp_path):
+    with metered(tmp_path) as served, served.connect() as hub:
+        items = hub.create_space("items", dims=2)
+        items.multiset(["a", "b"], [[1, 1], [2, 2]])
+        for _ in range(5):
+            items.nearest_neighbors(2, vector=[1, 1])
+        with pytest.raises(ehub.NotFoundError):
+            items.get("none")
+        labels = {"service": "ehub.v1.Embeddinghub", "method": "Search"}
+        assert served.value("ehub_calls_total", code="OK", **labels) == 5
+        assert served.value("ehub_sent_rows_total", **labels) == 10
+        missed = {**labels, "method": "Get", "code": "NOT_FOUND"}
+        assert served.value("ehub_calls_total", **missed) == 1
+
+
+def test_denied_messages_are_in_the_audit_log_under_their_methods(tmp_path):
+    with guarded(tmp_path / "hub", [("r", "reader on space:items")]) as served:
+        served.hub.create_space("items", dims=2)
+        served.hub.create_space("other", dims=2)
+        hub = served.connect("r")
+        assert len(hub.get_space("items")) == 0
+        with one_stream(served.channel, served.tokens["r"]) as call:
+            call("Count", counted("other"))
+        log = entries(tmp_path / "hub")
+    denials = [one["method"] for one in log if one["action"] == "denial"]
+    assert denials == ["Count"]
