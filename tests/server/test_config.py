@@ -22,7 +22,7 @@ from ehub.server.config import ServerConfig, read_config
         ("[limits]\nkeepalive_seconds = inf", "keepalive_seconds is inf; expected a number above"),
         ("[limits]\nkeepalive_seconds = nan", "keepalive_seconds is nan"),
         ("[limits]\nmessage_bytes = 4294967296", "2,147,483,647 at most"),
-        ("[limits]\nstreams = 64", "expected less than calls"),
+        ("[limits]\nstreams = 128", "expected less than calls"),
         (
             "[Auth]\nanonymous = []",
             "a table [Auth], which nothing reads; expected some of [limits]",
