@@ -1,9 +1,10 @@
-"""The three sets that the index is measured on: images, sentence embeddings, and text statistics.
+"""The sets that the index is measured on: images, sentence embeddings, text statistics, long rows.
 
 None of them comes with the project. Images are Debian's package dataset-fashion-mnist; sentence
 embeddings are an HDF5 file of ann-benchmarks' layout that $EHUB_BENCH_WORDNET names; the third is
 made here, of the texts in that file or else of Python's own library. A set that cannot be had is
-left out, and standard error says so.
+left out, and standard error says so. Long rows are random, made as embeddings of large models are:
+in clusters, of far fewer dimensions than they have numbers.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ QUERIES = 2_000
 ROWS_LEAST = 5_000  # fewer are scanned, which measures no index
 TEXT_ROWS = 60_000
 TEXT_DIMS = 200
+
+LONG_ROWS = 50_000
+LONG_RANK = 96
+LONG_CLUSTERS = 1_000
 
 
 def wordnet_file() -> Path | None:
@@ -103,6 +108,26 @@ def some_texts(count: int) -> list[str]:
     return [texts[i] for i in order]
 
 
+def long_rows(dims: int) -> Callable[[float], Trial]:
+    """Unit vectors: clusters in 96 directions of falling variance among `dims`, and noise."""
+
+    def source(scale: float) -> Trial:
+        rng = np.random.default_rng(SEED)
+        spread = np.arange(1, LONG_RANK + 1, dtype=np.float32) ** -0.5
+        turn = np.linalg.qr(rng.standard_normal((dims, LONG_RANK)))[0].T.astype(np.float32)
+        count, queries = (LONG_ROWS + QUERIES, QUERIES) if scale >= 1 else (ROWS_LEAST + 100, 100)
+        cluster = rng.integers(LONG_CLUSTERS, size=count)
+        centers = rng.standard_normal((LONG_CLUSTERS, LONG_RANK), dtype=np.float32)
+        inner = centers[cluster] + rng.standard_normal((count, LONG_RANK), dtype=np.float32)
+        vectors = (inner * spread) @ turn
+        noise = rng.standard_normal(vectors.shape, dtype=np.float32)
+        vectors += noise * (0.1 * vectors.std())
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return Trial(f"long-{dims}", "cosine", vectors[queries:], vectors[:queries].copy())
+
+    return source
+
+
 def left_out(name: str, reason: str) -> None:
     """Say which set cannot be had."""
     print(f"left out: {name}: {reason}", file=sys.stderr)
@@ -112,4 +137,6 @@ SETS: dict[str, Callable[[float], Trial | None]] = {
     "fashion": fashion,
     "wordnet": wordnet,
     "text": text,
+    "long-768": long_rows(768),
+    "long-1536": long_rows(1536),
 }

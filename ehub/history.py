@@ -259,8 +259,8 @@ class History(View):
     def _held(self, snapshot: Snapshot) -> _store.Snapshot:
         if not isinstance(snapshot, Snapshot):
             raise InvalidArgumentError(
-                f"the snapshot is {snapshot!r:.100}; expected one that is open, as snapshot() and "
-                "at() give"
+                f"{snapshot!r:.100} is not a snapshot; expected an open one of this version, as "
+                "snapshot() and at() give"
             )
         if snapshot._table.id != self._table.id:
             raise InvalidArgumentError(

@@ -183,7 +183,10 @@ def test_a_key_error_reads_like_a_sentence(tmp_path):
 MISTAKES = {
     "restore(None)": (lambda s: s.restore(None), "None; expected a tag or a snapshot"),
     "diff(None)": (lambda s: s.diff(None), "None; expected a tag or a view"),
-    "a tag's name for a snapshot": (lambda s: s.tag("new", "then"), "'then'; expected one that"),
+    "a tag's name for a snapshot": (
+        lambda s: s.tag("new", "then"),
+        "'then' is not a snapshot; exp",
+    ),
     "a model's name for it": (lambda s: s.create_version("new", model="m"), "an ehub.Model"),
     "a space of it": (lambda s: s.hub.create_space("new", model="m"), "an ehub.Model"),
     "a model's dims": (lambda _: ehub.Model(name="m", dims=0), "dims is 0; expected 1 to"),
@@ -209,7 +212,7 @@ def test_an_error_says_what_was_given_and_expected_and_nothing_changes(mistake, 
         items.multiset({"a": [1, 0]})
         items.tag("then")
         items.create_version("other", dims=3)
-        items.create_average("means", {"g": ["a"]})
+        items.create_average("means", {"g": ["a"]}).refresh()
         before = hub.info().seq
         with pytest.raises(ehub.EhubError) as caught:
             call(items)

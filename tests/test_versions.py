@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -98,6 +100,13 @@ def test_lineage_is_kept(tmp_path):
         expected = {"parent": "initial", **about, "labels": {"team": "search"}}
         assert version.lineage.to_dict() == expected
         assert version.created.endswith("+00:00")
+
+
+def test_a_version_stays_frozen_when_its_process_is_killed(hub, items, tmp_path):
+    items.freeze()
+    shutil.copytree(tmp_path / "hub", tmp_path / "killed")  # the log has it, no manifest yet
+    with ehub.open(tmp_path / "killed") as again, pytest.raises(ehub.FrozenError):
+        again.get_space("items").set("a", [5, 5])
 
 
 def test_a_frozen_version_never_changes_again(tmp_path):
