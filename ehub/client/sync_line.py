@@ -1,9 +1,9 @@
 """A stream of small calls that the calling thread drives alone.
 
-With grpcio's own streams each message passes through two more threads, which costs more than all
-the rest; its calls that are answered in one message do without, by a part of grpcio that has no
-public door to streams. That part is used here; where a release has it no more, or otherwise,
-there are no lines, and calls are made one by one.
+With grpcio's own streams each message passes through two more threads, which takes more time than
+all the rest; its calls that are answered in one message do without, by a part of grpcio to which
+streams have no public door. That part is used here; where a release does not have it, or has it
+otherwise, there are no lines, and calls are made one by one.
 """
 
 from __future__ import annotations
