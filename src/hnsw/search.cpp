@@ -12,7 +12,7 @@ constexpr size_t kRerankRows = 4;
 
 // Of longer codes, one candidate is expanded at a time: what a second one, chosen without having seen what the first
 // leads to, scores in vain costs more than the wait that it fills.
-constexpr size_t kShortCodeBytes = 256;
+constexpr size_t kShortCodeBytes = 384;
 
 class CodeDistances final : public Distances {
  public:
