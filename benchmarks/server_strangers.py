@@ -166,21 +166,26 @@ def main() -> None:
                     return items.nearest_neighbors(K, vector=query)
 
                 print(f"{ROWS:,} rows of {DIMS} dims; {os.cpu_count()} cores; {ehub.__version__}")
-                alone = percentiles(search, queries)
-                told("nobody else", alone, alone)
+
+                def alone() -> tuple[float, float]:
+                    return percentiles(search, queries)
+
+                first = alone()
+                told("nobody else", first, first)
                 say(f"memory of {IDLE} idle connections", idle_megabytes(server, address), "MB")
+                before_it = alone()
                 slow = items.scan(1_000)
                 next(slow)
-                told("a slow reader of a stream", percentiles(search, queries), alone)
+                told("a slow reader of a stream", percentiles(search, queries), before_it)
                 assert sum(len(keys) for keys, _ in slow) == ROWS - 1_000
                 for kind in (oversized, malformed, unauthenticated):
+                    before_it = alone()
                     with flooded(address, *kind(token)) as sent:
                         before, began = sent.value, time.perf_counter()
                         found = percentiles(search, queries)
                         rate = (sent.value - before) / (time.perf_counter() - began)
-                    told(f"a flood of {kind.__name__} calls", found, alone, f"({rate:,.0f}/s)")
-                again = percentiles(search, queries)
-                told("nobody else, again", again, alone)
+                    told(f"a flood of {kind.__name__} calls", found, before_it, f"({rate:,.0f}/s)")
+                told("nobody else, again", alone(), first)
         finally:
             stopped(process)
 

@@ -34,20 +34,18 @@ def interruptible(
     Args:
         work: A method of the engine, or of what stands for it.
         args: What it is called with.
-        stop: Makes the work end soon, and is waited for; None: the work goes on by itself until it
-            is done, or the hub is closed.
+        stop: Makes the work end soon; None: it goes on by itself until it is done, or the hub is
+            closed.
     """
     if not blocks(work):
         return work(*args)
     done: Future[Answer] = Future()
-    thread = threading.Thread(target=run, args=(done, work, args), name="ehub-work", daemon=True)
-    thread.start()
+    threading.Thread(target=run, args=(done, work, args), name="ehub-work", daemon=True).start()
     try:
         return done.result()
     except KeyboardInterrupt:
         if stop is not None:
             stop()
-            thread.join()
         raise
 
 

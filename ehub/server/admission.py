@@ -5,6 +5,9 @@ stream, for an answer to be read. Whoever opens calls and says nothing would hol
 call ends (CANCELLED, which clients of ours take for a server to try again) when its caller has kept
 it waiting for too long, and nobody has more than three quarters of the places: others get in.
 
+Calls are slow on a connection that has just sent what is no request, for finding that out costs as
+much as answering: they wait before they are read.
+
 A caller is who shows the same token; without one, whoever comes from the same address. Whom the
 guard refuses holds no place, and no thread (`handlers.refusing`). Health checks, which strangers
 may ask for, have places and threads of their own.
@@ -15,10 +18,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -28,7 +30,7 @@ from ehub.server.checked_call import abort
 from ehub.server.config import Limits
 from ehub.server.handlers import Behaviour, around, close, refuses
 from ehub.server.rules import HEALTH
-from ehub.wire.methods import SERVICE, methods_of
+from ehub.wire.methods import SERVICE, Unreadable, methods_of
 
 __all__ = ["Admission", "threads_for"]
 
@@ -41,6 +43,9 @@ CHECK_SECONDS_MAX = 1.0
 REFUSING = 8
 # Of health checks, those among them that watch.
 HEALTH_CALLS, HEALTH_SECONDS = 64, 5.0
+# How long calls on a connection wait after it has sent what is no request; such connections that
+# are remembered.
+OFFENCE_SECONDS, OFFENDERS_MAX = 1.0, 10_000
 
 
 class Places:
@@ -55,12 +60,12 @@ class Places:
         self._what, self._count = what, count
         self._share = count - count // 4
         self._lock = threading.Lock()
-        self._held: Counter[str] = Counter()
+        self._taken, self._held = 0, Counter[str]()
 
     def take(self, caller: str) -> None:
         """Take a place; an UnavailableError if there is none for this caller."""
         with self._lock:
-            if self._held.total() >= self._count:
+            if self._taken >= self._count:
                 held = f"the server has {self._count:,} {self._what} in progress"
             elif self._held[caller] >= self._share:
                 held = (
@@ -68,6 +73,7 @@ class Places:
                 )
             else:
                 self._held[caller] += 1
+                self._taken += 1
                 return
         raise UnavailableError(
             f"{held}; its limit `{self._what}` is {self._count:,}: try again later"
@@ -76,48 +82,76 @@ class Places:
     def give_back(self, caller: str) -> None:
         """Give one back."""
         with self._lock:
+            self._taken -= 1
             self._held[caller] -= 1
             if self._held[caller] == 0:
                 del self._held[caller]
 
 
+class Offenders:
+    """Connections that have just sent what is no request. Any thread may use it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last: OrderedDict[str, float] = OrderedDict()
+
+    def add(self, peer: str) -> None:
+        """Another one, by its address and port."""
+        with self._lock:
+            self._last[peer] = time.monotonic()
+            self._last.move_to_end(peer)
+            if len(self._last) > OFFENDERS_MAX:
+                self._last.popitem(last=False)
+
+    def wait(self, peer: str) -> None:
+        """Wait until it was long enough ago."""
+        last = self._last.get(peer)
+        if last is not None:
+            time.sleep(max(0.0, last + OFFENCE_SECONDS - time.monotonic()))
+
+
 class Visit:
     """One call from when it is let in to its end, for its thread and for who looks after all."""
 
-    __slots__ = ("caller", "context", "places", "seconds_max", "since")
+    __slots__ = ("caller", "context", "offenders", "places", "seconds_max", "since")
 
     def __init__(
-        self, caller: str, context: grpc.ServicerContext, places: list[Places], seconds_max: float
+        self,
+        caller: str,
+        context: grpc.ServicerContext,
+        places: list[Places],
+        seconds_max: float,
+        offenders: Offenders,
     ) -> None:
         self.caller, self.context, self.places = caller, context, places
-        self.seconds_max = seconds_max
+        self.seconds_max, self.offenders = seconds_max, offenders
         self.since: float | None = None  # when it began to wait for its caller; None: it works
 
     def wait(self) -> None:
         """What comes next is the caller's to do."""
         self.since = time.monotonic()
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """While the caller is waited for."""
-        self.wait()
-        try:
-            yield
-        finally:
-            self.since = None
+    def work(self) -> None:
+        """What comes next is ours."""
+        self.since = None
 
     def each(self, requests: Iterator[Any]) -> Iterator[Any]:
         """The messages of the caller, waited for."""
-        while True:
-            with self.waiting():
-                request = next(requests, None)
-            if request is None:
-                return
+        while (request := self._next(requests)) is not None:
             yield request
+
+    def _next(self, requests: Iterator[Any]) -> Any:
+        """The next message; None if there is none."""
+        self.wait()
+        request = next(requests, None)
+        self.work()
+        if type(request) is Unreadable:
+            self.offenders.add(self.context.peer())
+        return request
 
     def only(self, requests: Iterator[Any]) -> Any:
         """The one message of a caller who sends one; without it the call ends."""
-        request = next(self.each(requests), None)
+        request = self._next(requests)
         if request is None:
             abort(self.context, InvalidArgumentError("the call has no request; expected one"))
         return request
@@ -136,6 +170,7 @@ class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
         self._streams = Places("streams", limits.streams)
         self._health = Places("health checks", HEALTH_CALLS)
         self._health_threads = threads_for(HEALTH_CALLS, "ehub-health")
+        self._offenders = Offenders()
         self._visits: set[Visit] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -193,8 +228,9 @@ class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
             answers = behaviour(given, context)
             try:
                 for answer in answers:
-                    with visit.waiting():
-                        yield answer
+                    visit.wait()  # until it is read
+                    yield answer
+                    visit.work()
             finally:
                 close(answers)
 
@@ -215,11 +251,12 @@ class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
             for one in taken:
                 one.give_back(caller)
             abort(context, error)
-        visit = Visit(caller, context, taken, seconds_max)
+        visit = Visit(caller, context, taken, seconds_max, self._offenders)
         with self._lock:
             self._visits.add(visit)
         if not context.add_callback(lambda: self._let_out(visit)):  # it is over already
             self._let_out(visit)
+        self._offenders.wait(context.peer())
         return visit
 
     def _let_out(self, visit: Visit) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import grpc
+
+from ehub.server.pace import Pace
 
 __all__ = ["Behaviour", "Codec", "around", "close", "refuses", "refusing"]
 
@@ -19,17 +23,39 @@ Codec = Callable[[Any], Any] | None
 THREADS = "experimental_thread_pool"
 
 
-class Here(ThreadPoolExecutor):
-    """Runs what it is given at once, in the thread that gives it: for what never waits."""
+# Refusals: so many at once, then so many a second; but no more than so many wait.
+REFUSALS_BURST, REFUSALS_PER_SECOND, REFUSALS_WAITING_MAX = 50, 200.0, 1_000
+
+
+class Refusals(ThreadPoolExecutor):
+    """One thread that ends calls, at its leisure: whoever sends them for nothing waits for it.
+
+    Those of a flood would else take the time of all others, for refusing costs not much less than
+    answering. What is too much to wait is done at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(1, thread_name_prefix="ehub-refusals")
+        self._pace = Pace(REFUSALS_BURST, REFUSALS_PER_SECOND)
+        self._lock = threading.Lock()
+        self._waiting = 0
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
-        """Run it."""
-        done: Future[Any] = Future()
-        done.set_result(fn(*args, **named))
-        return done
+        """Do it later."""
+        with self._lock:
+            self._waiting += 1
+        return super().submit(self._run, fn, *args, **named)
+
+    def _run(self, fn: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        with self._lock:
+            self._waiting -= 1
+            few = self._waiting < REFUSALS_WAITING_MAX
+        while few and not self._pace.take():
+            time.sleep(1 / REFUSALS_PER_SECOND)
+        return fn(*args, **named)
 
 
-HERE = Here(1)
+REFUSALS = Refusals()
 
 
 def behaviour_of(handler: grpc.RpcMethodHandler) -> Behaviour:
@@ -79,23 +105,23 @@ def around(
 
 
 def refusing(refuse: Callable[[grpc.ServicerContext], None]) -> grpc.RpcMethodHandler:
-    """A handler that ends calls at once, without a thread of theirs, and reads no request.
+    """A handler that ends calls, without a thread of theirs, and reads no request.
 
     Args:
-        refuse: Ends a call by `context.abort()`, and waits for nothing.
+        refuse: Ends a call by `context.abort()`.
     """
 
     def run(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         refuse(context)
         yield
 
-    setattr(run, THREADS, HERE)
+    setattr(run, THREADS, REFUSALS)
     return grpc.stream_stream_rpc_method_handler(run)
 
 
 def refuses(handler: grpc.RpcMethodHandler) -> bool:
     """Whether a handler is one of `refusing()`."""
-    return getattr(behaviour_of(handler), THREADS, None) is HERE
+    return getattr(behaviour_of(handler), THREADS, None) is REFUSALS
 
 
 def close(answers: Any) -> None:

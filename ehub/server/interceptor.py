@@ -1,9 +1,9 @@
 """What guards a server: every call is somebody's, and does only what they may.
 
-A call without a believed token is refused before its request is read, in the thread that takes
-calls in, which is what keeps a flood of them cheap: it costs no memory, no place among the calls
-(`admission.py`), and at most a few lines of the audit log a second. Guessing is hopeless in any
-case (a key has 256 random bits), so nobody is locked out for what others send from the same
+A call without a believed token is refused before its request is read, by a thread for all of them
+that takes its time, which is what keeps a flood of them cheap: it costs no memory, no place among
+the calls (`admission.py`), and at most a few lines of the audit log a second. Guessing is hopeless
+in any case (a key has 256 random bits), so nobody is locked out for what others send from the same
 address.
 
 What a call may do is decided from its request by `rules.py`, for each message of a stream. The

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterable
 from typing import Any
 
 from ehub.access import AuditLog, NotAuthenticated, Principal
 from ehub.access.principals import NOBODY
 from ehub.errors import ClosedError
+from ehub.server.pace import Pace
 from ehub.server.rules import Need
 from ehub.wire.failures import code_of
 
@@ -36,7 +36,7 @@ class Notebook:
     def __init__(self, audit: AuditLog | None) -> None:
         self._audit = audit
         self._lock = threading.Lock()
-        self._tokens, self._filled = STRANGERS_BURST, time.monotonic()
+        self._strangers = Pace(STRANGERS_BURST, STRANGERS_PER_SECOND)
         self._counts = {"missed": 0, "suppressed": 0}
 
     def denial(
@@ -109,15 +109,11 @@ class Notebook:
 
     def _may_tell_of_stranger(self) -> bool:
         """Whether another line about a caller who proved nothing is due; if not, it is counted."""
+        if self._strangers.take():
+            return True
         with self._lock:
-            now = time.monotonic()
-            more = (now - self._filled) * STRANGERS_PER_SECOND
-            self._tokens, self._filled = min(STRANGERS_BURST, self._tokens + more), now
-            if self._tokens >= 1:
-                self._tokens -= 1
-                return True
             self._counts["suppressed"] += 1
-            return False
+        return False
 
 
 def described(needs: Iterable[Need]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ GIL.
 from __future__ import annotations
 
 import logging
+import resource
 import ssl
 import threading
 from collections.abc import Callable, Sequence
@@ -33,6 +34,8 @@ log = logging.getLogger("ehub.server")
 
 # Calls beyond those that are let in: they wait for a moment to be refused.
 WAITING_MAX = 1_000
+HANDSHAKE_MS_MAX = 20_000
+DESCRIPTORS_MAX = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,12 @@ class Server:
         self.stop()
 
 
+def descriptors_max() -> int:
+    """How many files and connections this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return DESCRIPTORS_MAX if soft == resource.RLIM_INFINITY else min(soft, DESCRIPTORS_MAX)
+
+
 def channel_options(config: ServerConfig) -> list[tuple[str, int]]:
     """The limits as grpcio knows them."""
     limits = config.limits
@@ -190,6 +199,9 @@ def channel_options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", limits.message_bytes),
         ("grpc.max_concurrent_streams", limits.connection_streams),
         ("grpc.max_metadata_size", 16 << 10),
+        # The files of the hub need some, too.
+        ("grpc.max_allowed_incoming_connections", descriptors_max() // 2),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS_MAX),
         ("grpc.keepalive_time_ms", keepalive_ms),
         ("grpc.keepalive_timeout_ms", min(keepalive_ms, 20_000)),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -82,7 +82,6 @@ Result<StoredRows> look_up(const Table& table, const std::vector<Key>& keys,
   return stored;
 }
 
-<<<<<<< ours
 // Adds the segments that have rows which nothing needs: what is written in their place is without those.
 void add_needless(TableWork& work) {
   const auto add = [&](const SegmentRef& ref) {
@@ -92,8 +91,6 @@ void add_needless(TableWork& work) {
   for (const FreshRef& ref : work.frozen) add({ref.segment, ref.deaths});
 }
 
-=======
->>>>>>> theirs
 // How a table was before a turn that may be undone within it.
 struct TableBefore {
   std::shared_ptr<Table> table;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import grpc
 import numpy as np
@@ -14,8 +14,10 @@ from http2 import Wire
 from metered import metered, until
 
 import ehub
+from ehub.server import serve
 from ehub.server.admission import Places
 from ehub.server.config import Limits
+from ehub.server.handlers import REFUSALS_BURST, REFUSALS_PER_SECOND, Refusals
 from ehub.wire import ehub_pb2 as pb
 from ehub.wire.methods import OLD, methods_of
 
@@ -185,6 +187,45 @@ def test_a_call_that_works_is_not_ended(impatient, monkeypatch):
     assert impatient.connect().get_space("items").versions() == ["initial"]
 
 
+# --- connections ---
+
+
+def test_connections_leave_descriptors_for_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr(serve, "descriptors_max", lambda: 24)
+    with guarded(tmp_path / "hub", OTHER) as served:
+        token = served.tokens["root"]
+        with ExitStack() as wires:
+            served.call("ListSpaces", pb.ListSpacesRequest(), token)
+            for _ in range(40):
+                with suppress(ConnectionError):
+                    wires.enter_context(Wire(served.server.address))
+            assert is_cut_off(served.server.address, token)
+            served.call("CreateSpace", space_of(2), token)  # who has one keeps it
+        assert until(lambda: reached(served)) == ["items"]
+
+
+def is_cut_off(address, token):
+    """Whether the server closes a connection without a word about its call."""
+    try:
+        with Wire(address) as wire:
+            wire.begin(token)
+            wire.ended(5)
+    except ConnectionError:
+        return True
+    return False
+
+
+def space_of(dims):
+    return pb.CreateSpaceRequest(space="items", schema=pb.Schema(dims=dims))
+
+
+def reached(served):
+    try:
+        return spaces_of(served, "other")
+    except ehub.UnavailableError:
+        return None
+
+
 # --- strangers ---
 
 
@@ -217,6 +258,41 @@ def test_callers_who_are_nobody_hold_no_place(patient):
         begun = [wire.begin("ehub_made_up") for _ in range(40)]
         assert {wire.ended() for _ in begun} == set(begun)
     assert spaces_of(patient, "root") == []
+
+
+def test_a_flood_of_callers_who_are_nobody_stops_nobody(patient):
+    with Wire(patient.server.address) as wire:
+        for _ in range(8):
+            begun = [wire.begin("ehub_made_up") for _ in range(30)]
+            assert {wire.ended() for _ in begun} == set(begun)
+            assert spaces_of(patient, "root") == []
+
+
+def test_refusals_are_made_in_order_and_at_leisure():
+    done, began = [], time.monotonic()
+    with Refusals() as refusals:
+        for number in range(REFUSALS_BURST + 100):
+            refusals.submit(done.append, number)
+    assert done == list(range(REFUSALS_BURST + 100))
+    assert time.monotonic() - began > 0.9 * 100 / REFUSALS_PER_SECOND
+
+
+# --- what is no request ---
+
+
+def test_a_connection_that_sends_what_is_no_request_is_slow_and_others_are_not(patient):
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(patient.server.address, options) as channel:
+        count, began = channel.unary_unary(METHODS["Count"].path), time.monotonic()
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError) as failed:
+                count(b"\xff" * 100, metadata=bearer(patient.tokens["root"]), timeout=60)
+            assert failed.value.code() is Code.INVALID_ARGUMENT
+            others = time.monotonic()
+            for _ in range(5):
+                assert spaces_of(patient, "root") == []
+            assert time.monotonic() - others < 1
+        assert time.monotonic() - began > 1.5
 
 
 # --- figures ---

@@ -24,6 +24,7 @@ import ehub
 from ehub.access import AuthSettings, Grant
 from ehub.access.tokens import JwtSettings
 from ehub.client.connection import options_for
+from ehub.server import admission
 from ehub.server.config import Limits
 from ehub.wire import ehub_pb2 as pb
 from ehub.wire.methods import OLD, methods_of
@@ -80,6 +81,12 @@ def raw(served, method, data, caller):
         trailing = b"".join(bytes(str(value), "utf8") for _, value in error.trailing_metadata())
         return error.code(), f"{error.details()} {trailing!r}"
     return Code.OK, ""
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """Connections that have sent what is no request do not wait before the next one."""
+    monkeypatch.setattr(admission, "OFFENCE_SECONDS", 0)
 
 
 # --- requests that were made up ---
