@@ -105,7 +105,7 @@ def fill(address, token):
 
 
 def write_soon(space, writer, seconds=30.0):
-    """One more batch of a writer; what checkpoints were begun may first take room and give it back."""
+    """One more batch of a writer; a checkpoint that has begun may first take room."""
     keys, vectors = writer.batch(writer.batches)
     deadline = time.monotonic() + seconds
     while True:
