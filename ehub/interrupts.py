@@ -40,13 +40,17 @@ def interruptible(
     if not blocks(work):
         return work(*args)
     done: Future[Answer] = Future()
-    threading.Thread(target=run, args=(done, work, args), name="ehub-work", daemon=True).start()
+    thread = threading.Thread(target=run, args=(done, work, args), name="ehub-work", daemon=True)
     try:
+        if not begun(thread):
+            return work(*args)
         return done.result()
-    except KeyboardInterrupt:
+    except BaseException:  # of any signal's handler; of the work's own it changes nothing
         if stop is not None:
             stop()
         raise
+    finally:
+        del done, thread  # an error holds this frame, and they hold the error
 
 
 def searched(search: Callable[..., Answer], queries: Sized, *options: Any) -> Answer:
@@ -63,9 +67,20 @@ def blocks(work: Callable[..., Any]) -> bool:
     return of_engine and threading.current_thread() is threading.main_thread()
 
 
+def begun(thread: threading.Thread) -> bool:
+    """Start a thread; whether there was one to be had."""
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    return True
+
+
 def run(done: Future[Answer], work: Callable[..., Answer], args: tuple[Any, ...]) -> None:
     """Work, and hand on what comes of it."""
     try:
         done.set_result(work(*args))
     except BaseException as error:
         done.set_exception(error)
+    finally:
+        del done, work, args

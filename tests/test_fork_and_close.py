@@ -8,6 +8,7 @@ import inspect
 import multiprocessing
 import os
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Callable
@@ -241,6 +242,42 @@ def test_a_hub_may_be_closed_while_threads_use_it(tmp_path):
     assert strays == []
     with ehub.open(tmp_path) as hub:
         assert hub.verify().ok
+
+
+def test_a_compaction_under_way_when_the_hub_closes_writes_no_more(tmp_path):
+    """As one that goes on after its caller was interrupted."""
+    random = np.random.default_rng(1)
+    vectors = random.standard_normal((4_000, 32), np.float32)
+    ended = set()
+
+    def compact(space):
+        try:
+            space.compact()
+            ended.add("done")
+        except ehub.ClosedError:
+            ended.add("closed")
+
+    def files():
+        return sorted(path.name for path in tmp_path.rglob("*"))
+
+    with ehub.open(tmp_path / "hub") as hub:
+        hub.create_space("s", 32, metric="l2", key_type="int")
+    for _ in range(60):
+        hub = ehub.open(tmp_path / "hub", durability="off")
+        space = hub.get_space("s")
+        for begin in range(0, 4_000, 1_000):
+            space.multiset(np.arange(begin, begin + 1_000), vectors[begin : begin + 1_000])
+        thread = threading.Thread(target=compact, args=(space,))
+        thread.start()
+        time.sleep(random.uniform(0, 0.02))
+        hub.close()
+        left = files()
+        thread.join()
+        assert files() == left
+    assert "closed" in ended
+    with ehub.open(tmp_path / "hub") as hub:
+        assert len(hub.get_space("s")) == 4_000
+        assert hub.verify().findings == ()
 
 
 # --- after deletion ---

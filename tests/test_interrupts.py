@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -93,6 +96,58 @@ def test_the_hub_is_sound_after_all_of_it(path):
         assert hub.verify().findings == ()
         items.optimize()
         assert items.index_stats().rows_scanned == 0
+
+
+class TimeOut(Exception):
+    """What a signal's handler raises."""
+
+
+def test_any_signal_handler_stops_a_search(tmp_path):
+    def late(number, frame):
+        raise TimeOut
+
+    with ehub.open(tmp_path / "hub", durability="off") as hub:
+        items = hub.create_space("items", DIMS, metric="l2", key_type="int")
+        vectors = np.random.default_rng(1).standard_normal((50_000, DIMS), np.float32)
+        items.multiset(np.arange(50_000), vectors)
+        before = signal.signal(signal.SIGALRM, late)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(TimeOut):
+                items.multi_nearest_neighbors(10, vectors=vectors, exact=True)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        # The engine is done with it soon, too.
+        deadline = time.monotonic() + 5
+        while any(thread.name == "ehub-work" for thread in threading.enumerate()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_call_that_failed_keeps_nothing_of_what_it_was_given(tmp_path):
+    with ehub.open(tmp_path / "hub") as hub:
+        items = hub.create_space("items", dims=2, metric="l2", key_type="int")
+        items.multiset(range(300), np.ones((300, 2), np.float32))
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                with pytest.raises(ehub.NotFoundError):
+                    items.multi_nearest_neighbors(1, keys=range(1, 301))
+            assert not [one for one in gc.get_objects() if type(one) is Future]
+        finally:
+            gc.enable()
+
+
+def test_where_no_thread_is_to_be_had_it_is_done_in_this_one(tmp_path, monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    with ehub.open(tmp_path / "hub") as hub:
+        items = hub.create_space("items", dims=2, metric="l2", key_type="int")
+        items.multiset(range(300), np.ones((300, 2), np.float32))
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        assert len(items.multi_nearest_neighbors(1, keys=range(300))) == 300
 
 
 def test_an_error_in_the_engine_is_raised_as_ever(tmp_path):

@@ -270,6 +270,7 @@ Status Store::Impl::checkpoint(const CheckpointRequest& request, bool* compacted
 
 Status Store::Impl::checkpoint_unindexed(const CheckpointRequest& request, bool* compacted_some) {
   const std::lock_guard maintenance(maintenance_mutex);
+  if (!request.closing) EHUB_RETURN_IF_ERROR(check_usable());  // it may have been closed since the call began
   CheckpointPlan plan;
   const ForkGuard forks(*this);
   const auto tried = [&] {

@@ -286,7 +286,7 @@ Status Store::Impl::log_and_apply(const std::vector<PendingBatch*>& batches) {
   Seq seq = last_seq - batches.size();
   for (PendingBatch* pending : batches) apply(*pending, ++seq);
   EHUB_RETURN_IF_ERROR(acknowledge(
-      std::all_of(batches.begin(), batches.end(), [](const PendingBatch* each) { return each->batch->is_derived; })));
+      std::all_of(parts.begin(), parts.end(), [](const PendingBatch* each) { return each->batch->is_derived; })));
   for (PendingBatch* part : parts) {
     const int64_t killed = static_cast<int64_t>(part->rows_killed);
     part->batch->table->add_rows(static_cast<int64_t>(part->result.rows_set) - killed);

@@ -339,8 +339,8 @@ Result<ErasureReport> Store::erase(const std::vector<Erasure>& parts) {
 }
 
 Result<ErasureReport> Store::finish_erasure() {
-  EHUB_RETURN_IF_ERROR(impl_->check_writable());
   const std::lock_guard maintenance(impl_->maintenance_mutex);
+  EHUB_RETURN_IF_ERROR(impl_->check_writable());
   ErasureReport report;
   report.done = !impl_->is_erasing;
   if (report.done) return report;

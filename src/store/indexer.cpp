@@ -250,6 +250,7 @@ std::vector<Indexer::Job> Indexer::subset_jobs(const std::shared_ptr<Table>& tab
   for (const auto& subindex : table->subindices()) {
     if (subindex->keys().row_count() < rows_min) continue;
     const auto rows = subindex->rows_in(segment, visible_seq());
+    if (table->dropped()) subindex->forget();  // as of Store::view_of()
     const TableId keys = subindex->keys().id;
     if (!rows.ok() || !wants_graph(*segment, *rows.value(), keys)) continue;
     jobs.push_back({.table = table, .segment = segment, .subset = {kSubIndexGraph, keys}, .subindex = subindex});
@@ -372,6 +373,7 @@ Status Indexer::build_subset(const Job& job, const SealedSegment& segment, unsig
   std::vector<uint64_t> bitmap((size_t{segment.row_count()} + 63) / 64);
   if (job.subindex != nullptr) {
     const auto members = job.subindex->rows_in(job.segment, visible_seq());
+    if (job.table->dropped()) job.subindex->forget();
     if (!members.ok()) return members.status();
     members.value()->mark(segment.row_count(), bitmap);
   } else {

@@ -139,11 +139,12 @@ Status Store::Impl::close() {
     return {};
   }
   stop_background();
-  const bool changed = log != nullptr || !manifest.clean;
   Status status;
-  if (changed && !poisoned) status = checkpoint({.closing = true});
+  if (is_to_be_settled()) status = checkpoint({.closing = true});
   // Batches that were acknowledged without a sync cannot be made durable any more.
   if (poisoned && unsynced) status = read_only(poison);
+  // Calls that go on elsewhere, as compact() of somebody who was interrupted, find it closed at their next checkpoint.
+  const std::lock_guard maintenance(maintenance_mutex);
   const Status released = queue.run_alone([&] {
     closed_for_writes = true;
     if (log != nullptr && status.ok() && !poisoned) status = log->finish();
@@ -152,6 +153,16 @@ Status Store::Impl::close() {
     return Status();
   });
   return status.ok() ? released : status;
+}
+
+bool Store::Impl::is_to_be_settled() {
+  const std::lock_guard maintenance(maintenance_mutex);
+  bool is_due = true;
+  (void)queue.run_alone([&] {
+    is_due = !poisoned && (log != nullptr || !manifest.clean);
+    return Status();
+  });
+  return is_due;
 }
 
 void Store::Impl::release() {

@@ -252,6 +252,8 @@ struct Store::Impl {
   // The same table, shared; null if it was dropped.
   std::shared_ptr<Table> shared_table(const Table& table) const;
   Status close();
+  // Whether closing has to make a checkpoint.
+  bool is_to_be_settled();
   void release();
 
   // commit.cpp
