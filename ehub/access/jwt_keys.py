@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from ehub.errors import InvalidArgumentError, NotFoundError
 from ehub.wire.hosts import is_this_machine
@@ -33,6 +34,7 @@ FILE_SECONDS = 5.0
 # How often keys are fetched; how soon again if that has failed, or a token names another key; how
 # long one fetch may take; and how long keys are good that cannot be fetched any more.
 FETCH_SECONDS, AGAIN_SECONDS, TIMEOUT_SECONDS, KEEP_SECONDS = 300.0, 10.0, 5.0, 3_600.0
+SET_BYTES_MAX = 1 << 20
 NONE: PublicKeys = {}
 
 
@@ -106,7 +108,6 @@ class KeyServer:
     def __init__(self, library: Any, url: str) -> None:
         require_trusted(url)
         self._jwt, self._url = library, url
-        self._client = library.PyJWKClient(url, cache_jwk_set=False, timeout=TIMEOUT_SECONDS)
         self._document: Any = None
         self._keys = NONE
         self._fetched = -KEEP_SECONDS
@@ -135,13 +136,30 @@ class KeyServer:
 
     def _fetch(self) -> None:
         try:
-            document = self._client.fetch_data()
+            document = fetched(self._url)
             if document != self._document:
                 self._keys, self._document = key_set(self._jwt, document), document
             self._fetched = time.monotonic()
-        except (self._jwt.PyJWTError, InvalidArgumentError, OSError, ValueError) as error:
+        except Exception as error:  # whatever a provider answers, it is asked again
             about = {"url": self._url, "error": str(error)}
             log.warning("the keys for JWTs were not fetched", extra=about)
+
+
+class NoRedirects(HTTPRedirectHandler):
+    """Where another place would answer, which nobody has named, there is no answer."""
+
+    def redirect_request(self, *args: Any, **named: Any) -> None:
+        """None: the answer is an error."""
+
+
+def fetched(url: str) -> Any:
+    """The JSON at a URL; all kinds of errors if there is none."""
+    asked = Request(url, headers={"Accept": "application/json"})
+    with build_opener(NoRedirects).open(asked, timeout=TIMEOUT_SECONDS) as response:
+        data = response.read(SET_BYTES_MAX + 1)
+    if len(data) > SET_BYTES_MAX:
+        raise InvalidArgumentError(f"it has more than {SET_BYTES_MAX:,} bytes")
+    return json.loads(data)
 
 
 def unreadable(path: Path, error: Exception) -> Exception:

@@ -8,9 +8,10 @@ it waiting for too long, and nobody has more than three quarters of the places: 
 Calls are slow on a connection that has just sent what is no request, for finding that out costs as
 much as answering: they wait before they are read.
 
-A caller is who shows the same token; without one, whoever comes from the same address. Whom the
-guard refuses holds no place, and no thread (`handlers.refusing`). Health checks, which strangers
-may ask for, have places and threads of their own.
+A caller is who shows the same token where tokens are checked, else whoever comes from the same
+address. Whom the guard refuses holds no place, and no thread (`handlers.refusing`). Health checks,
+which strangers may ask for, have places and threads of their own, those that watch apart from those
+that ask once, and count by address.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from ehub.errors import InvalidArgumentError, UnavailableError
 from ehub.server.checked_call import abort
 from ehub.server.config import Limits
 from ehub.server.handlers import Behaviour, around, close, refuses
-from ehub.server.rules import HEALTH
+from ehub.server.interceptor import token_of
+from ehub.server.rules import HEALTH, RULES
 from ehub.wire.methods import SERVICE, Unreadable, methods_of
 
 __all__ = ["Admission", "threads_for"]
@@ -41,8 +43,8 @@ CHECK_SECONDS_MAX = 1.0
 # Threads beyond those of calls that are let in: they find out who calls, and tell the others that
 # there is no place.
 REFUSING = 8
-# Of health checks, those among them that watch.
-HEALTH_CALLS, HEALTH_SECONDS = 64, 5.0
+# Health checks that ask once, and that watch; how long they may keep still; how long one may watch.
+CHECKS, WATCHES, HEALTH_SECONDS, WATCH_SECONDS = 32, 32, 5.0, 600.0
 # How long calls on a connection wait after it has sent what is no request; such connections that
 # are remembered.
 OFFENCE_SECONDS, OFFENDERS_MAX = 1.0, 10_000
@@ -113,7 +115,7 @@ class Offenders:
 class Visit:
     """One call from when it is let in to its end, for its thread and for who looks after all."""
 
-    __slots__ = ("caller", "context", "offenders", "places", "seconds_max", "since")
+    __slots__ = ("caller", "context", "ends", "offenders", "places", "seconds_max", "since")
 
     def __init__(
         self,
@@ -126,6 +128,7 @@ class Visit:
         self.caller, self.context, self.places = caller, context, places
         self.seconds_max, self.offenders = seconds_max, offenders
         self.since: float | None = None  # when it began to wait for its caller; None: it works
+        self.ends: float | None = None  # when it is over, whatever it does; None: when it is done
 
     def wait(self) -> None:
         """What comes next is the caller's to do."""
@@ -134,6 +137,12 @@ class Visit:
     def work(self) -> None:
         """What comes next is ours."""
         self.since = None
+
+    def is_late(self, now: float) -> bool:
+        """Whether it has to end: it waits for its caller for too long, or its time is over."""
+        since, ends = self.since, self.ends
+        waited = since is not None and now - since > self.seconds_max
+        return waited or (ends is not None and now > ends)
 
     def each(self, requests: Iterator[Any]) -> Iterator[Any]:
         """The messages of the caller, waited for."""
@@ -164,12 +173,14 @@ class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
     tells of the call only then.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, authenticates: Callable[[], bool] = lambda: False) -> None:
         self._idle_seconds = limits.idle_seconds
+        self._authenticates = authenticates
         self._calls = Places("calls", limits.calls)
         self._streams = Places("streams", limits.streams)
-        self._health = Places("health checks", HEALTH_CALLS)
-        self._health_threads = threads_for(HEALTH_CALLS, "ehub-health")
+        self._checks = Places("health checks", CHECKS)
+        self._watches = Places("health watches", WATCHES)
+        self._health_threads = threads_for(CHECKS + WATCHES, "ehub-health")
         self._offenders = Offenders()
         self._visits: set[Visit] = set()
         self._lock = threading.Lock()
@@ -194,13 +205,17 @@ class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
             return handler
         if details.method.startswith(f"/{HEALTH}/"):
             seconds = min(HEALTH_SECONDS, self._idle_seconds)
-            return self._admitting(handler, [self._health], seconds, self._health_threads)
+            places = [self._watches if handler.response_streaming else self._checks]
+            return self._admitting(handler, places, seconds, self._health_threads)
         # Those of small calls have a limit of their own (`call_streams.py`).
         streams = (
             handler.request_streaming or handler.response_streaming
         ) and details.method != CALLS
         places = [self._calls, self._streams] if streams else [self._calls]
-        return self._admitting(handler, places, self._idle_seconds)
+        # What anybody may call, with whatever token they make up, counts by address.
+        rule = RULES.get(details.method)
+        is_guarded = rule is not None and not rule.open
+        return self._admitting(handler, places, self._idle_seconds, is_guarded=is_guarded)
 
     def _admitting(
         self,
@@ -208,11 +223,13 @@ class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
         places: list[Places],
         seconds_max: float,
         threads: ThreadPoolExecutor | None = None,
+        *,
+        is_guarded: bool = False,
     ) -> grpc.RpcMethodHandler:
         """A handler that lets calls in if there are places, and then does as the inner one."""
 
         def enter(requests: Any, context: grpc.ServicerContext) -> tuple[Visit, Any]:
-            visit = self._let_in(context, places, seconds_max)
+            visit = self._let_in(context, places, seconds_max, is_guarded=is_guarded)
             return visit, (visit.each if inner.request_streaming else visit.only)(requests)
 
         def at_once(behaviour: Behaviour, requests: Any, context: grpc.ServicerContext) -> Any:
@@ -240,9 +257,15 @@ class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
     # --- in and out ---
 
     def _let_in(
-        self, context: grpc.ServicerContext, places: list[Places], seconds_max: float
+        self,
+        context: grpc.ServicerContext,
+        places: list[Places],
+        seconds_max: float,
+        *,
+        is_guarded: bool,
     ) -> Visit:
-        caller, taken = caller_of(context), list[Places]()
+        is_proven = self._authenticates() and is_guarded
+        caller, taken = caller_of(context, by_token=is_proven), list[Places]()
         try:
             for one in places:
                 one.take(caller)
@@ -252,6 +275,8 @@ class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
                 one.give_back(caller)
             abort(context, error)
         visit = Visit(caller, context, taken, seconds_max, self._offenders)
+        if self._watches in places:
+            visit.ends = time.monotonic() + WATCH_SECONDS
         with self._lock:
             self._visits.add(visit)
         if not context.add_callback(lambda: self._let_out(visit)):  # it is over already
@@ -272,9 +297,8 @@ class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
             with self._lock:
                 visits = list(self._visits)
             for visit in visits:
-                since = visit.since
-                if since is not None and now - since > visit.seconds_max:
-                    log.info("ended a call that waited for its caller", extra=described(visit))
+                if visit.is_late(now):
+                    log.info("ended a call that waited for too long", extra=described(visit))
                     visit.context.cancel()
 
 
@@ -288,9 +312,7 @@ def described(visit: Visit) -> dict[str, Any]:
     return {"peer": visit.context.peer(), "limit_seconds": visit.seconds_max}
 
 
-def caller_of(context: grpc.ServicerContext) -> str:
+def caller_of(context: grpc.ServicerContext, *, by_token: bool) -> str:
     """Who calls: the token, or the address without the port, which each connection has its own."""
-    for name, value in context.invocation_metadata():
-        if name == "authorization":
-            return str(value)
-    return str(context.peer().rpartition(":")[0])
+    token = token_of(context.invocation_metadata()) if by_token else None
+    return str(context.peer().rpartition(":")[0]) if token is None else token

@@ -23,6 +23,7 @@ log = logging.getLogger("ehub.server.calls")
 
 # Who calls is told by the stream, not by its messages.
 AUTHORIZATION = "authorization"
+UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED.value[0]
 
 
 class Calling:
@@ -39,8 +40,10 @@ class Calling:
         with self._call_streams.opened(context) as stream:
             for request in requests:
                 stream.begin()
-                yield caller.answer(request)
-                if not stream.end():
+                answer = caller.answer(request)
+                yield answer
+                # Who is believed no more keeps no place.
+                if not stream.end() or answer.code == UNAUTHENTICATED:
                     return
 
 

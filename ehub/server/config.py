@@ -56,7 +56,8 @@ class Limits:
             (UNAVAILABLE), so that they come back later. Of this and the next one caller, who shows
             one token or comes from one address, has three quarters at most.
         streams: Long calls at once: scans, ingests, snapshots' differences. Less than `calls`, so
-            that slow readers of streams leave room for others.
+            that slow readers of streams leave room for others. Half of the rest of `calls` is what
+            streams of small calls, which clients keep open, may have.
         idle_seconds: How long a call may wait for its caller: for its request, for the next message
             of a stream, for an answer to be read. Then it is cancelled.
         deadline_seconds: What clients give a call that is answered in one message, if their user

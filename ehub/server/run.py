@@ -44,7 +44,11 @@ def run(
         interceptors: What every call goes through, behind the guard.
     """
     log_to_stderr(config.log_level)
-    with open_hub(directory, durability=config.durability) as hub, ExitStack() as ending:
+    with (
+        stop_signals() as stop_signal,  # until all is closed
+        open_hub(directory, durability=config.durability) as hub,
+        ExitStack() as ending,
+    ):
         guard = guard_of(hub, config)
         ending.callback(guard.close)
         limits = config.limits
@@ -64,16 +68,15 @@ def run(
         if config.metrics.port is not None:
             ending.callback(MetricsPort(metrics, guard, config).close)
         page = None if config.ui_port is None else Page(guard, own, config)
-        with stop_signals() as stop_signal:
-            server.start()
-            if page is not None:
-                page.start()
-                ending.callback(page.stop)
-            log.info("told to stop", extra={"signal": stop_signal().name})
-            if page is not None:
-                page.stop()
-            server.stop()
-            hub.checkpoint()
+        server.start()
+        if page is not None:
+            page.start()
+            ending.callback(page.stop)
+        log.info("told to stop", extra={"signal": stop_signal().name})
+        if page is not None:
+            page.stop()
+        server.stop()
+        hub.checkpoint()
     log.info("closed", extra={"hub": str(directory)})
 
 
@@ -87,8 +90,8 @@ def stop_signals() -> Iterator[Callable[[], signal.Signals]]:
     stopping = (signal.SIGTERM, signal.SIGINT)
     read, write = os.pipe()
     os.set_blocking(write, False)
-    previous = {one: signal.signal(one, lambda number, frame: None) for one in stopping}
     wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    previous = {one: signal.signal(one, lambda number, frame: None) for one in stopping}
 
     def wait() -> signal.Signals:
         while (number := os.read(read, 1)[0]) not in stopping:
@@ -98,8 +101,8 @@ def stop_signals() -> Iterator[Callable[[], signal.Signals]]:
     try:
         yield wait
     finally:
-        signal.set_wakeup_fd(wakeup)
         for number, handler in previous.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
         os.close(read)
         os.close(write)

@@ -54,6 +54,11 @@ class Service:
     stopping: Callable[[], None] = lambda: None
 
 
+def authenticates(interceptors: Sequence[grpc.ServerInterceptor]) -> bool:
+    """Whether callers have to prove who they are, as of now."""
+    return any(getattr(one, "authenticates", False) for one in interceptors)
+
+
 class Server:
     """A hub on a port.
 
@@ -78,9 +83,7 @@ class Server:
         interceptors: Sequence[grpc.ServerInterceptor] = (),
         watching: grpc.ServerInterceptor | None = None,
     ) -> None:
-        config.require_guarded(
-            authenticated=any(getattr(one, "authenticates", False) for one in interceptors)
-        )
+        config.require_guarded(authenticated=authenticates(interceptors))
         self._hub = hub
         self._config = config
         self._stopped = threading.Event()
@@ -90,7 +93,8 @@ class Server:
         self._health = health.HealthServicer(experimental_non_blocking=False)
         self._services = tuple(services)
         outer = () if watching is None else (watching,)
-        self._interceptors = (*outer, Admission(config.limits), *interceptors)
+        admission = Admission(config.limits, lambda: authenticates(interceptors))
+        self._interceptors = (*outer, admission, *interceptors)
         self._names = [service.descriptor.full_name for service in services]
         self._server = grpc.server(
             self._threads,

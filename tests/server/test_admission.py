@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -14,8 +15,9 @@ from http2 import Wire
 from metered import metered, until
 
 import ehub
-from ehub.server import serve
-from ehub.server.admission import Places
+from ehub.access import Grant
+from ehub.server import admission, serve
+from ehub.server.admission import WATCHES, Places
 from ehub.server.config import Limits
 from ehub.server.handlers import REFUSALS_BURST, REFUSALS_PER_SECOND, Refusals
 from ehub.wire import ehub_pb2 as pb
@@ -102,6 +104,23 @@ def test_streams_count_together_whichever_service_has_them(patient):
         (Code.UNAVAILABLE, True)
     ]
     assert spaces_of(patient, "root") == ["items"]
+    wait.set()
+
+
+def test_a_caller_is_their_token_however_it_is_written(patient):
+    wait, path = threading.Event(), METHODS["Ingest"].path
+    patient.hub.create_space("items", dims=2)
+    ways = ("Bearer ", "bearer ", "BEARER  ", "beareR ")
+    calls = [
+        patient.channel.stream_stream(path)(
+            iter(wait.wait, True),
+            metadata=[("authorization", way + patient.tokens["root"])],
+            timeout=60,
+        )
+        for way in ways
+    ]
+    refused = until(lambda: [one for one in calls if one.done()])
+    assert [one.code() for one in refused] == [Code.UNAVAILABLE]
     wait.set()
 
 
@@ -244,6 +263,27 @@ def test_strangers_hold_health_checks_and_nothing_else(patient):
     assert time.monotonic() - began < 60
 
 
+def test_who_watches_health_under_many_names_leaves_room_for_who_asks(patient):
+    watch = patient.channel.unary_stream(f"{HEALTH}/Watch")
+    check = patient.channel.unary_unary(f"{HEALTH}/Check")
+    watching = [watch(b"", metadata=[("authorization", f"x{i}")], timeout=60) for i in range(60)]
+    refused = until(lambda: [one for one in watching if one.done()])
+    assert {one.code() for one in refused} == {Code.UNAVAILABLE}
+    until(lambda: sum(one.done() for one in watching) == 60 - (WATCHES - WATCHES // 4))
+    for _ in range(10):
+        assert check(b"", timeout=10) == b"\x08\x01"
+
+
+def test_nobody_watches_health_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(admission, "WATCH_SECONDS", 0.5)
+    with guarded(tmp_path / "hub", OTHER, limits=PATIENT) as served:
+        watch = served.channel.unary_stream(f"{HEALTH}/Watch")(b"", timeout=60)
+        assert next(watch) == b"\x08\x01"
+        with pytest.raises(grpc.RpcError):
+            next(watch)
+        assert watch.code() is Code.CANCELLED
+
+
 def test_health_is_told_to_who_asks_and_who_watches(patient):
     check = patient.channel.unary_unary(f"{HEALTH}/Check")
     watch = patient.channel.unary_stream(f"{HEALTH}/Watch")(b"", timeout=60)
@@ -278,6 +318,22 @@ def test_refusals_are_made_in_order_and_at_leisure():
 
 
 # --- what is no request ---
+
+
+def test_who_is_believed_no_more_loses_the_stream_of_their_calls(patient):
+    token, key = patient.access.create_key("guest", [Grant.parse("reader on hub")])
+    asked = queue.SimpleQueue()
+    path = METHODS["Calls"]
+    answers = path.call(patient.channel)(iter(asked.get, None), metadata=bearer(token), timeout=60)
+    message = pb.CallRequest(method="Count", request=pb.CountRequest().SerializeToString())
+    asked.put(message)
+    assert next(answers).code != Code.UNAUTHENTICATED.value[0]
+    patient.access.revoke(key.id)
+    asked.put(message)
+    assert next(answers).code == Code.UNAUTHENTICATED.value[0]
+    with pytest.raises(StopIteration):
+        next(answers)
+    asked.put(None)
 
 
 def test_a_connection_that_sends_what_is_no_request_is_slow_and_others_are_not(patient):
