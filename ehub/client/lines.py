@@ -100,6 +100,9 @@ class Lines:
         self._idle: list[Line] = []
         # Lines that an interrupt has made somebody lose are not among them for long.
         self._open: weakref.WeakSet[Line] = weakref.WeakSet()
+        # Openings that were interrupted. grpcio may hold their streams, which nobody can end, until
+        # the client is closed: so they count as lines.
+        self._interrupted = 0
         self._paused_until = 0.0
         self._closed = False
         self._process = os.getpid()
@@ -137,18 +140,21 @@ class Lines:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-            full = len(self._open) >= LINES_MAX or time.monotonic() < self._paused_until
-            if full or self._closed:
+            full = len(self._open) + self._interrupted >= LINES_MAX
+            if full or self._closed or time.monotonic() < self._paused_until:
                 raise LineBroken
             return self._opened()
 
     def _opened(self) -> Line:
         """One line more. Requires the lock."""
+        self._interrupted += 1  # until it is known that this one was not
         try:
             line = self._make()
-        except LineBroken:
+        except Exception:
+            self._interrupted -= 1
             self._paused_until = time.monotonic() + PAUSE_SECONDS
             raise
+        self._interrupted -= 1
         self._open.add(line)
         return line
 

@@ -230,6 +230,18 @@ def test_an_interrupt_before_the_question_loses_no_line(path, monkeypatch):
         assert len(hub.transport.lines) == len(hub.transport.lines._idle) == 1
 
 
+def test_interrupted_openings_leave_no_more_streams_than_there_are_lines():
+    def interrupted():
+        raise KeyboardInterrupt
+
+    of = Lines(interrupted)
+    for _ in range(lines.LINES_MAX):
+        with pytest.raises(KeyboardInterrupt):
+            of.call("Count", COUNT, 1.0)
+    with pytest.raises(LineBroken):
+        of.call("Count", COUNT, 1.0)
+
+
 def test_lines_that_nobody_has_end_and_make_room(path):
     limits = Limits(calls=8, streams=4)  # two lines
     with (
