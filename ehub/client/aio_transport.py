@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -37,9 +38,18 @@ class AioTransport(Transport):
     def _line(self) -> Line:
         return AioLine(self._lines(metadata=self.options.caller))
 
-    def _unary(self, name: str, request: Any, connects_within: float | None = None) -> Any:
-        timing = self._timing(connects_within)
+    def _unary(
+        self,
+        name: str,
+        request: Any,
+        connects_within: float | None = None,
+        within: float | None = None,
+    ) -> Any:
+        timing = self._timing(connects_within, within)
         return await_only(self._calls[name](request, metadata=self.options.metadata, **timing))
+
+    def _in_time(self, name: str, request: Any, seconds: float) -> Any:
+        return self._unary(name, request, within=seconds)
 
     def _stream(self, name: str, request: Any) -> Iterator[Any]:
         return AioAnswers(self._calls[name](request, metadata=self.options.metadata))
@@ -107,41 +117,69 @@ class AioDuplex(Duplex):
 
 
 class AioLine(Line):
-    """A stream of small calls."""
+    """A stream of small calls.
+
+    grpcio never wakes who waits to write the first message of a stream that is cancelled before it
+    has begun. So the wait for an answer is a task of its own, and ends with a future, too.
+    """
 
     def __init__(self, call: Any) -> None:
         self._call = call
-        self._expired = False
+        # Set when nobody may wait any more: whether that is because the time is over.
+        self._ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    @property
+    def over(self) -> bool:
+        """Whether its end has come."""
+        return bool(self._call.done())
 
     def ask(self, data: bytes, seconds: float | None) -> bytes:
         """The answer to a message."""
-        answer: bytes = await_only(self._exchange(data, seconds))
-        return answer
+        return await_only(self._exchange(data, seconds))
 
     async def _exchange(self, data: bytes, seconds: float | None) -> bytes:
         loop = asyncio.get_running_loop()
-        clock = None if seconds is None else loop.call_later(seconds, self._expire)
+        answer = loop.create_task(answered(self._call, data))
+        clock = None if seconds is None else loop.call_later(seconds, self._end, True)
         try:
-            await self._call.write(data)
-            answer = await self._call.read()
-        except (grpc.RpcError, asyncio.InvalidStateError):
-            raise LineBroken from None
-        except asyncio.CancelledError:  # the task was, or the stream
-            if self._expired:
-                raise timed_out() from None
-            raise
+            await asyncio.wait((answer, self._ended), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            answer.cancel()
             if clock is not None:
                 clock.cancel()
-        if answer is grpc.aio.EOF:
+        if self._ended.done() and self._ended.result():
+            raise timed_out()
+        if not answer.done() or answer.cancelled():
             raise LineBroken
-        found: bytes = answer
-        return found
+        return self._message(answer.result())
 
-    def _expire(self) -> None:
-        self._expired = True
+    def _message(self, found: bytes | grpc.StatusCode) -> bytes:
+        """What was answered, if it was that."""
+        if isinstance(found, bytes):
+            return found
+        self.code = found
+        raise LineBroken(found)
+
+    def _end(self, expired: bool) -> None:
+        if not self._ended.done():
+            self._ended.set_result(expired)
         self._call.cancel()
+
+    def cancel(self) -> None:
+        """End the stream, from its event loop; whoever waits for an answer gets none."""
+        self._end(False)
 
     def close(self) -> None:
         """End the stream."""
-        self._call.cancel()
+        self._end(False)
+
+
+async def answered(call: Any, data: bytes) -> bytes | grpc.StatusCode:
+    """The answer to a message on a stream, or how the stream has ended instead."""
+    with suppress(grpc.RpcError, asyncio.InvalidStateError):
+        await call.write(data)
+        answer = await call.read()
+        if isinstance(answer, bytes):
+            return answer
+    code: grpc.StatusCode = await call.code()
+    return code

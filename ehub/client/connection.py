@@ -6,7 +6,14 @@ import warnings
 from dataclasses import replace
 
 from ehub.client.remote_hub import RemoteHub
-from ehub.client.transport import ClientTls, Options, SyncTransport, Transport, require_address
+from ehub.client.transport import (
+    ClientTls,
+    Options,
+    SyncTransport,
+    Transport,
+    require_address,
+    require_seconds,
+)
 from ehub.hub import Hub
 from ehub.wire import ehub_pb2 as pb
 from ehub.wire.hosts import is_this_machine
@@ -31,7 +38,7 @@ def options_for(
             "use it: connect with tls=",
             stacklevel=3,
         )
-    return Options(place, token, trust, timeout_seconds, retry_seconds)
+    return Options(place, token, trust, require_seconds(timeout_seconds), retry_seconds)
 
 
 def connected(options: Options, transport: Transport | None = None) -> Hub:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -27,16 +28,42 @@ __all__ = ["Line", "LineBroken", "Lines", "timed_out"]
 LINES_MAX = 4
 # After a line was refused, or has ended by itself, none is opened for so long.
 PAUSE_SECONDS = 1.0
+# The same, after a line was refused for what the caller or the server is: each is in the audit log.
+REFUSED_SECONDS = 600.0
+REFUSALS = (
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.UNIMPLEMENTED,
+)
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class LineBroken(Exception):
-    """A stream has ended without an answer to what was asked."""
+    """A stream has ended without an answer to what was asked.
+
+    Args:
+        code: How it has ended; None: it was not even begun, or nobody knows.
+    """
+
+    def __init__(self, code: grpc.StatusCode | None = None) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 class Line(ABC):
-    """A stream of small calls, for one caller at a time."""
+    """A stream of small calls, for one caller at a time.
+
+    Attributes:
+        code: How it has ended, as far as that is known.
+    """
+
+    code: grpc.StatusCode | None = None
+
+    @property
+    @abstractmethod
+    def over(self) -> bool:
+        """Whether it is known to have ended."""
 
     @abstractmethod
     def ask(self, data: bytes, seconds: float | None) -> bytes:
@@ -50,6 +77,10 @@ class Line(ABC):
             LineBroken: There is none.
             Ended: The time is over.
         """
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """End the stream, from any thread; whoever waits for an answer gets none."""
 
     @abstractmethod
     def close(self) -> None:
@@ -67,7 +98,11 @@ class Lines:
         self._make = make
         self._lock = threading.Lock()
         self._idle: list[Line] = []
-        self._count = 0
+        # Lines that an interrupt has made somebody lose are not among them for long.
+        self._open: weakref.WeakSet[Line] = weakref.WeakSet()
+        # Openings that were interrupted. grpcio may hold their streams, which nobody can end, until
+        # the client is closed: so they count as lines.
+        self._interrupted = 0
         self._paused_until = 0.0
         self._closed = False
         self._process = os.getpid()
@@ -79,18 +114,21 @@ class Lines:
             LineBroken: There is no line, or it has ended: nothing is known of the call.
             grpc.RpcError: How the call ended, as gRPC would say it.
         """
-        line = self._take()
         asked = pb.CallRequest(
             method=name,
             request=request.SerializeToString(),
             timeout_seconds=seconds or 0.0,
             trace=dict(trace_context()),
         )
+        line = self._take()
         try:
             data = line.ask(asked.SerializeToString(), seconds)
-        except BaseException as error:  # interrupted, too: an answer may come later
-            self._lose(pause=isinstance(error, LineBroken))
-            line.close()
+        except LineBroken as error:
+            self._lose(line)
+            self._pause(error.code)
+            raise
+        except BaseException:  # interrupted, too: an answer may come later
+            self._lose(line)
             raise
         self._give(line)
         return answer_of(SMALL[name].response, pb.CallResponse.FromString(data))
@@ -102,36 +140,62 @@ class Lines:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-            full = self._count >= LINES_MAX or time.monotonic() < self._paused_until
-            if full or self._closed:
+            full = len(self._open) + self._interrupted >= LINES_MAX
+            if full or self._closed or time.monotonic() < self._paused_until:
                 raise LineBroken
-            self._count += 1
+            return self._opened()
+
+    def _opened(self) -> Line:
+        """One line more. Requires the lock."""
+        self._interrupted += 1  # until it is known that this one was not
         try:
-            return self._make()
-        except BaseException:
-            self._lose(pause=True)
+            line = self._make()
+        except Exception:
+            self._interrupted -= 1
+            self._paused_until = time.monotonic() + PAUSE_SECONDS
             raise
+        self._interrupted -= 1
+        self._open.add(line)
+        return line
 
     def _give(self, line: Line) -> None:
+        """A line has answered; it stays open unless it has ended behind the answer."""
         with self._lock:
-            if not self._closed:
+            if not self._closed and not line.over:
                 self._idle.append(line)
                 return
+        self._lose(line)
+        self._pause(line.code)
+
+    def _lose(self, line: Line) -> None:
+        """Nobody asks on a line any more."""
+        with self._lock:
+            self._open.discard(line)
         line.close()
 
-    def _lose(self, *, pause: bool) -> None:
+    def _pause(self, code: grpc.StatusCode | None) -> None:
+        """Open no line for a while, as one has ended so."""
+        seconds = REFUSED_SECONDS if code in REFUSALS else PAUSE_SECONDS
         with self._lock:
-            self._count -= 1
-            if pause:
-                self._paused_until = time.monotonic() + PAUSE_SECONDS
+            self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+
+    def __len__(self) -> int:
+        """How many are open, idle or in use."""
+        with self._lock:
+            return len(self._open)
 
     def close(self) -> None:
-        """End all, and open no more."""
+        """End all, those in use among them, and open no more."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
-        for line in idle if self._process == os.getpid() else ():
-            line.close()
+            busy = [line for line in self._open if line not in idle]
+        if self._process != os.getpid():
+            return
+        for line in busy:
+            line.cancel()
+        for line in idle:
+            self._lose(line)
 
 
 def answer_of(kind: type[Any], message: pb.CallResponse) -> Any:

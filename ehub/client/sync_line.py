@@ -8,12 +8,13 @@ otherwise, there are no lines, and calls are made one by one.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
 from typing import Any
 
-from ehub.client.lines import Line, LineBroken, timed_out
+from ehub.client.lines import CODES, Line, LineBroken, timed_out
 from ehub.wire.methods import SERVICE, methods_of
 
 try:
@@ -48,40 +49,60 @@ class SyncLine(Line):
             self._call = begun(channel, metadata)
         except (AttributeError, TypeError, ValueError) as error:
             raise LineBroken from error
+        # An interrupt may make its user lose it anywhere; then the server shall not keep it open.
+        weakref.finalize(self, abandon, self._call, os.getpid()).atexit = False
+
+    @property
+    def over(self) -> bool:
+        """Whether its end has come."""
+        return OVER not in self._due
 
     def ask(self, data: bytes, seconds: float | None) -> bytes:
         """The answer to a message."""
-        self._clock.begin(self, seconds)
         try:
+            self._clock.begin(self, seconds)
             answer = self._exchange(data)
         finally:
             expired = self._clock.end(self)
         if expired:  # and an answer that came all the same has nothing behind it
             raise timed_out()
         if answer is None:
-            raise LineBroken
+            raise LineBroken(self.code)
         return answer
 
     def _exchange(self, data: bytes) -> bytes | None:
-        sent = (cygrpc.SendMessageOperation(data, 0), cygrpc.ReceiveMessageOperation(0))
-        try:
-            self._call.operate(sent, ANSWERED)
-        except ValueError:  # it is over
+        if not self._sent(data):
             return None
-        self._due.add(ANSWERED)
         while (event := self._next()).tag != ANSWERED:
             pass
         answer: bytes | None = event.batch_operations[1].message()
+        while answer is None and not self.over:  # how it has ended comes next
+            self._next()
         return answer
+
+    def _sent(self, data: bytes) -> bool:
+        """Whether an answer is due; not on a line that is over, whose queue may be gone."""
+        if self.over:
+            return False
+        sent = (cygrpc.SendMessageOperation(data, 0), cygrpc.ReceiveMessageOperation(0))
+        try:
+            begun = self._call.operate(sent, ANSWERED)
+        except ValueError:  # it is over
+            return False
+        if begun:
+            self._due.add(ANSWERED)
+        return bool(begun)
 
     def _next(self) -> Any:
         """What has come to its end next; of what is under way."""
         try:
             event = self._call.next_event()
+            self._due.discard(event.tag)
         except BaseException:  # of a signal: the core lets go of the call, and must not be asked
             self._due.clear()
             raise
-        self._due.discard(event.tag)
+        if event.tag == OVER:
+            self.code = CODES.get(event.batch_operations[0].code())
         return event
 
     def cancel(self) -> None:
@@ -118,6 +139,12 @@ def begun(channel: Any, metadata: tuple[tuple[str, str], ...]) -> Any:
     )
 
 
+def abandon(call: Any, process: int) -> None:
+    """End a call of the core that nobody has any more; in the process that has made it."""
+    if process == os.getpid():
+        call.cancel(cygrpc.StatusCode.cancelled, "nobody has it")
+
+
 class Clock:
     """Cancels the lines of a client on which an answer was waited for too long.
 
@@ -126,7 +153,9 @@ class Clock:
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        # Taken by itself: an interrupt in a Condition's own `__enter__` would leave it locked.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._waiting: set[SyncLine] = set()
         self._wakes = 0.0
         self._thread: threading.Thread | None = None
@@ -137,21 +166,22 @@ class Clock:
         if seconds is None:
             return
         until = time.monotonic() + seconds
-        with self._changed:
+        with self._lock:
             line.until = until
             self._waiting.add(line)
             if self._thread is None:
                 self._wakes = until
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=watch, args=(weakref.ref(self), self._changed), daemon=True
                 )
-                self._thread.start()
+                thread.start()
+                self._thread = thread
             elif until < self._wakes:
                 self._changed.notify()
 
     def end(self, line: SyncLine) -> bool:
         """Nobody waits there any more; whether it was for too long."""
-        with self._changed:
+        with self._lock:
             self._waiting.discard(line)
             line.until = None
             return line.expired
@@ -169,7 +199,7 @@ class Clock:
 
     def close(self) -> None:
         """No more of it."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify()
 

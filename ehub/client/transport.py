@@ -5,6 +5,7 @@ What is here is for callers that wait; in asyncio (aio_transport.py) the same ca
 
 from __future__ import annotations
 
+import math
 import queue
 import random
 import re
@@ -13,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -163,10 +165,14 @@ class Transport(ABC):
                 that and for itself; else it fails at once where there is none.
         """
 
-    def _timing(self, connects_within: float | None) -> dict[str, Any]:
-        """The deadline of a call as grpcio takes it."""
+    def _in_time(self, name: str, request: Any, seconds: float) -> Any:
+        """One call, with so much of its time left; for transports that have lines."""
+        return self._unary(name, request)
+
+    def _timing(self, connects_within: float | None, within: float | None) -> dict[str, Any]:
+        """The deadline of a call as grpcio takes it; `within`: what is left of its time."""
         if connects_within is None:
-            return {"timeout": self.options.timeout_seconds}
+            return {"timeout": self.options.timeout_seconds if within is None else within}
         return {"timeout": connects_within, "wait_for_ready": True}
 
     @abstractmethod
@@ -205,11 +211,20 @@ class Transport(ABC):
         self.require_open()
         try:
             if self.lines is not None and name in SMALL:
-                with suppress(LineBroken):
-                    return self.lines.call(name, request, self.options.timeout_seconds)
+                return self._small(self.lines, name, request)
             return self._unary(name, request)
         except grpc.RpcError as error:
             raise self.exception(error) from None
+
+    def _small(self, lines: Lines, name: str, request: Any) -> Any:
+        """A call on a line; alone where there is none, in what is left of its time."""
+        seconds, began = self.options.timeout_seconds, time.monotonic()
+        with suppress(LineBroken):
+            return lines.call(name, request, seconds)
+        self.require_open()  # which may be why
+        if seconds is None:
+            return self._unary(name, request)
+        return self._in_time(name, request, max(began + seconds - time.monotonic(), 0.0))
 
     def stream(self, name: str, request: Any) -> Iterator[Any]:
         """The answers of one call; begun again while nothing has come and nobody is reached."""
@@ -307,13 +322,22 @@ class SyncTransport(Transport):
     def _line(self) -> Line:
         return SyncLine(self._channel, self.options.caller, self._clock)
 
-    def _unary(self, name: str, request: Any, connects_within: float | None = None) -> Any:
-        timing = self._timing(connects_within)
+    def _unary(
+        self,
+        name: str,
+        request: Any,
+        connects_within: float | None = None,
+        within: float | None = None,
+    ) -> Any:
+        timing = self._timing(connects_within, within)
         try:
             return self._calls[name](request, metadata=self.options.metadata, **timing)
         except ValueError:  # another thread has closed the channel
             self.require_open()
             raise
+
+    def _in_time(self, name: str, request: Any, seconds: float) -> Any:
+        return self._unary(name, request, within=seconds)
 
     def _stream(self, name: str, request: Any) -> Iterator[Any]:
         answers: Iterator[Any] = self._calls[name](request, metadata=self.options.metadata)
@@ -361,6 +385,17 @@ class SyncDuplex(Duplex):
         """End the call."""
         self._messages.put(None)
         self._call.cancel()
+
+
+def require_seconds(seconds: object) -> float | None:
+    """A time that a call may take; None: as long as the server lets it."""
+    is_number = isinstance(seconds, Real) and not isinstance(seconds, bool)
+    if seconds is None or (is_number and 0 < seconds < math.inf):  # type: ignore[operator]
+        return None if seconds is None else float(seconds)  # type: ignore[arg-type]
+    raise InvalidArgumentError(
+        f"timeout_seconds is {seconds!r:.100}; expected a finite number above 0, or None for the "
+        "server's limit"
+    )
 
 
 def require_address(address: object) -> str:

@@ -185,7 +185,7 @@ def test_a_server_that_was_started_again_is_called_on(path, kind):
                 assert len(items) == 200
                 time.sleep(lines.PAUSE_SECONDS + 0.1)
                 assert len(items) == 200
-                assert transport(hub).lines._count == 1
+                assert len(transport(hub).lines) == 1
 
 
 def test_threads_and_tasks_share_lines(path):
@@ -202,7 +202,7 @@ def test_threads_and_tasks_share_lines(path):
         for thread in threads:
             thread.join()
         assert found == [True] * 800
-        assert 1 <= hub.transport.lines._count <= lines.LINES_MAX
+        assert 1 <= len(hub.transport.lines) <= lines.LINES_MAX
 
     async def ask_all(address):
         async with await ehub.aio.connect(address) as hub:
@@ -229,7 +229,7 @@ def test_a_forked_process_leaves_the_streams_alone(path, alone, monkeypatch):
 PROGRAM = """
 import sys, ehub
 hub = ehub.connect(sys.argv[1])
-print(len(hub.get_space("items")), hub.transport.lines._count)
+print(len(hub.get_space("items")), len(hub.transport.lines))
 """
 
 
@@ -353,10 +353,10 @@ def test_the_stream_that_is_idle_longest_makes_room_and_busy_ones_do_not(path):
         spaces = [one.get_space("items") for one in clients]
         assert [len(one) for one in spaces] == [200] * 3
         # The third was refused, and called alone.
-        assert [one.transport.lines._count for one in clients] == [1, 1, 0]
+        assert [len(one.transport.lines) for one in clients] == [1, 1, 0]
         time.sleep(max(IDLE_SECONDS, lines.PAUSE_SECONDS) + 0.1)
         assert len(spaces[2]) == 200
-        assert clients[2].transport.lines._count == 1
+        assert len(clients[2].transport.lines) == 1
         assert [len(one) for one in spaces] == [200] * 3
         # There is room for other calls all the same, and for streams.
         assert sum(len(keys) for keys, _ in spaces[0].scan()) == 200
