@@ -21,7 +21,7 @@ struct StoredFile {
   uint64_t row_bytes = 0;  // of a `.f32`; else 0
   SegmentId segment = 0;   // of a sealed segment's file, and of a graph; else 0
   // Of a sealed segment's file: equal for files of the same path only if they have the same contents. Else "".
-  std::string stamp;
+  std::string stamp = {};
   bool derived = false;  // a graph: built again if it is missing; it may be replaced or go at any time
 };
 
