@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from ehub.errors import InvalidArgumentError, NotFoundError
 from ehub.wire.hosts import is_this_machine
@@ -145,15 +144,18 @@ class KeyServer:
             log.warning("the keys for JWTs were not fetched", extra=about)
 
 
-class NoRedirects(HTTPRedirectHandler):
-    """Where another place would answer, which nobody has named, there is no answer."""
-
-    def redirect_request(self, *args: Any, **named: Any) -> None:
-        """None: the answer is an error."""
-
-
 def fetched(url: str) -> Any:
-    """The JSON at a URL; all kinds of errors if there is none."""
+    """The JSON at a URL; all kinds of errors if there is none.
+
+    Where another place would answer, which nobody has named, there is no answer.
+    """
+    # Not before it is needed: it takes megabytes.
+    from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+    class NoRedirects(HTTPRedirectHandler):
+        def redirect_request(self, *args: Any, **named: Any) -> None:
+            return None
+
     asked = Request(url, headers={"Accept": "application/json"})
     with build_opener(NoRedirects).open(asked, timeout=TIMEOUT_SECONDS) as response:
         data = response.read(SET_BYTES_MAX + 1)
