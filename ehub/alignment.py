@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -204,6 +203,8 @@ def read_file(
     path: str | os.PathLike[str],
 ) -> tuple[dict[str, Any], NDArray[np.float64], NDArray[np.float64]]:
     """The parts of an alignment's file; the archive has a checksum of each."""
+    import zipfile  # not before it is needed: it takes megabytes
+
     name = os.fspath(path)
     content = io.BytesIO(Path(path).read_bytes())
     if not zipfile.is_zipfile(content):
