@@ -19,7 +19,7 @@ import ctypes
 import os
 import statistics
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +51,11 @@ def gather_sum(directory: Path) -> ctypes.CDLL:
     return loaded
 
 
-def read_rows(probe: ctypes.CDLL, vectors: np.ndarray, rows: np.ndarray, pool: object) -> None:
+def read_rows(probe: ctypes.CDLL, vectors: np.ndarray, rows: np.ndarray, pool: Executor) -> None:
     """Reads these rows once, on all cores."""
     parts = np.array_split(rows, len(os.sched_getaffinity(0)))
     reads = [
-        pool.submit(  # type: ignore[attr-defined]
+        pool.submit(
             probe.gather_sum, vectors.ctypes.data, vectors.shape[1], part.ctypes.data, len(part)
         )
         for part in parts
