@@ -368,7 +368,8 @@ Status Store::Impl::ensure_log() {
   if (log != nullptr) return {};
   EHUB_RETURN_IF_ERROR(open_once(opened_log_directory, log_directory));
   const LogStart start = {log_continues ? log_number : 0, log_continues ? log_end : 0, last_seq};
-  auto created = LogWriter::create(fs, log_directory, log_number + 1, start, spare_log, reserve.held());
+  auto created =
+      LogWriter::create(fs, log_directory, log_number + 1, start, spare_log, options.log_step_bytes, reserve.held());
   if (!created.ok()) {
     return created.status().code() == Code::kReadOnly ? poison_with(created.status()) : created.status();
   }

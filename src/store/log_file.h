@@ -64,10 +64,11 @@ std::string log_path(const std::string& directory, LogNumber number);
 class LogWriter {
  public:
   // Begins log `number` with its start record, unsynced. `spare`: path of a file whose blocks may be written over and
-  // which is renamed; if it is "" or missing, the log gets a new file. `ahead`: as of write(). The caller syncs the
-  // directory before it writes anything else.
+  // which is renamed; if it is "" or missing, the log gets a new file. `ahead`: as of write(). A small log grows by
+  // `step_bytes`, a larger one by more. The caller syncs the directory before it writes anything else.
   static Result<std::unique_ptr<LogWriter>> create(FileSystem& fs, const std::string& directory, LogNumber number,
-                                                   const LogStart& start, const std::string& spare, bool ahead = true);
+                                                   const LogStart& start, const std::string& spare, uint64_t step_bytes,
+                                                   bool ahead = true);
 
   // Adds a record to the group that write() will write. The payload is copied. If this or write() throws bad_alloc, the
   // caller calls discard().
@@ -89,9 +90,12 @@ class LogWriter {
   uint64_t pending_bytes() const { return group_.size(); }
 
  private:
-  LogWriter(LogNumber number, std::unique_ptr<File> file, uint64_t allocated);
+  LogWriter(LogNumber number, std::unique_ptr<File> file, uint64_t allocated, uint64_t step_bytes);
   static Result<std::unique_ptr<LogWriter>> begin(FileSystem& fs, const std::string& path, LogNumber number,
-                                                  const LogStart& start, const std::string& spare, bool ahead);
+                                                  const LogStart& start, const std::string& spare, uint64_t step_bytes,
+                                                  bool ahead);
+  // How large the file becomes when records up to `end` no longer fit.
+  uint64_t grown_bytes(uint64_t end) const;
   Status write_to_file(uint64_t group_bytes);
   // Makes sure that nothing of a group whose write failed can be read; gives the failure back, or kReadOnly.
   Status undo(uint64_t group_bytes, const Status& failure);
@@ -100,6 +104,7 @@ class LogWriter {
   std::unique_ptr<File> file_;
   uint64_t end_ = 0;
   uint64_t allocated_;  // bytes of the file that have been written at least once
+  uint64_t step_bytes_;
   std::vector<uint8_t> group_;
 };
 

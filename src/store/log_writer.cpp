@@ -9,10 +9,8 @@
 namespace ehub {
 namespace {
 
-// A log grows by small steps while it is small, so that a hub with little in it takes little space.
-constexpr uint64_t kSmallLogBytes = 1 << 20;
-constexpr uint64_t kSmallStepBytes = 256 << 10;
-constexpr uint64_t kStepBytes = 1 << 20;
+// A log that has so many steps grows by as many at once: while it is small it takes little space.
+constexpr uint64_t kSmallSteps = 4;
 
 // A group of at least this size grows the file by itself, because zeros ahead of it would cost more than they save. And
 // the disk begins with it at once, not at the sync.
@@ -20,12 +18,6 @@ constexpr uint64_t kLargeGroupBytes = 64 << 10;
 
 // A group buffer is kept for the next group unless it has grown beyond this.
 constexpr size_t kKeptGroupBytes = 4 << 20;
-
-// How large the file becomes when records up to `end` no longer fit.
-uint64_t grown_size(uint64_t end) {
-  const uint64_t step = end < kSmallLogBytes ? kSmallStepBytes : kStepBytes;
-  return align_up(end + step, step);
-}
 
 Result<std::unique_ptr<File>> open_for_log(FileSystem& fs, const std::string& path, const std::string& spare) {
   if (spare.empty()) return fs.open(path, FileSystem::Mode::kCreate);
@@ -49,25 +41,27 @@ std::string log_path(const std::string& directory, LogNumber number) {
   return directory + name;
 }
 
-LogWriter::LogWriter(LogNumber number, std::unique_ptr<File> file, uint64_t allocated)
-    : number_(number), file_(std::move(file)), allocated_(allocated) {}
+LogWriter::LogWriter(LogNumber number, std::unique_ptr<File> file, uint64_t allocated, uint64_t step_bytes)
+    : number_(number), file_(std::move(file)), allocated_(allocated), step_bytes_(step_bytes) {}
 
 Result<std::unique_ptr<LogWriter>> LogWriter::create(FileSystem& fs, const std::string& directory, LogNumber number,
-                                                     const LogStart& start, const std::string& spare, bool ahead) {
+                                                     const LogStart& start, const std::string& spare,
+                                                     uint64_t step_bytes, bool ahead) {
   const std::string path = log_path(directory, number);
-  Result<std::unique_ptr<LogWriter>> log = begin(fs, path, number, start, spare, ahead);
+  Result<std::unique_ptr<LogWriter>> log = begin(fs, path, number, start, spare, step_bytes, ahead);
   // The log before may go on instead, and then a start record that says where it ended would be a lie.
   if (!log.ok()) (void)fs.remove(path);
   return log;
 }
 
 Result<std::unique_ptr<LogWriter>> LogWriter::begin(FileSystem& fs, const std::string& path, LogNumber number,
-                                                    const LogStart& start, const std::string& spare, bool ahead) {
+                                                    const LogStart& start, const std::string& spare,
+                                                    uint64_t step_bytes, bool ahead) {
   Result<std::unique_ptr<File>> file = open_for_log(fs, path, spare);
   if (!file.ok()) return of_making(file.status());
   Result<uint64_t> size = file.value()->size();
   if (!size.ok()) return size.status();
-  std::unique_ptr<LogWriter> log(new LogWriter(number, std::move(file.value()), size.value()));
+  std::unique_ptr<LogWriter> log(new LogWriter(number, std::move(file.value()), size.value(), step_bytes));
   log->add(LogRecordType::kStart, start.previous_seq, 0, &start, sizeof(start));
   EHUB_RETURN_IF_ERROR(log->write(ahead));
   return log;
@@ -94,7 +88,7 @@ Status LogWriter::write(bool ahead) {
   if (group_.empty()) return {};
   const uint64_t group_bytes = group_.size();
   const bool is_large = group_bytes >= kLargeGroupBytes;
-  if (ahead && !is_large && end_ + group_bytes > allocated_) group_.resize(grown_size(end_ + group_bytes) - end_);
+  if (ahead && !is_large && end_ + group_bytes > allocated_) group_.resize(grown_bytes(end_ + group_bytes) - end_);
   Status status = write_to_file(group_bytes);
   if (status.ok()) {
     allocated_ = std::max<uint64_t>(allocated_, end_ + group_.size());
@@ -105,6 +99,11 @@ Status LogWriter::write(bool ahead) {
   }
   discard();
   return status;
+}
+
+uint64_t LogWriter::grown_bytes(uint64_t end) const {
+  const uint64_t step = end < kSmallSteps * step_bytes_ ? step_bytes_ : kSmallSteps * step_bytes_;
+  return align_up(end + step, step);
 }
 
 // A step that does not fit is not needed. What there was room for is zeros behind the group, or the group's beginning,

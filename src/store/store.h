@@ -46,6 +46,7 @@ struct StoreOptions {
   // A batch with at least so many bytes of vectors is written straight to a segment. A smaller one goes whole into the
   // log: one sync, and a copy by the next checkpoint, cost less than two syncs.
   uint64_t large_batch_bytes = 256 << 10;
+  uint64_t log_step_bytes = 256 << 10;        // a small log grows by this
   uint64_t log_bytes_max = 32 << 20;          // a checkpoint begins when the log has grown by this much
   uint64_t fresh_rows_max = 1 << 20;          // ... or when so many rows are not sealed yet
   uint64_t fresh_files_max = 256;             // ... or when so many files, each with a descriptor, are not

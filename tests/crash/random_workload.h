@@ -146,6 +146,7 @@ inline StoreOptions random_options(FaultRandom& random, Durability durability) {
   options.durability = durability;
   options.large_batch_bytes = 64 << 10;
   options.log_bytes_max = uint64_t{8 << 10} << (2 * random.below(4));
+  options.log_step_bytes = options.log_bytes_max / 4;
   options.fresh_rows_max = uint64_t{20} << (3 * random.below(3));
   options.segment_bytes_max = uint64_t{100 << 10} << (2 * random.below(4));
   options.carry_bytes_max = uint64_t{1 << 10} << (3 * random.below(3));

@@ -172,6 +172,7 @@ inline AbsentKeys absent_keys() {
 inline StoreOptions tiny_options() {
   StoreOptions options;
   options.large_batch_bytes = 64 << 10;
+  options.log_step_bytes = 8 << 10;
   options.log_bytes_max = 20 << 10;
   options.fresh_rows_max = 12;
   options.segment_bytes_max = 80 << 10;

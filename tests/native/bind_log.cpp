@@ -10,6 +10,7 @@
 #include "bind_status.h"
 #include "io/file.h"
 #include "store/log_file.h"
+#include "store/store.h"
 
 namespace py = pybind11;
 
@@ -33,9 +34,10 @@ py::tuple as_tuple(const LogRecord& record) {
 }
 
 std::unique_ptr<LogWriter> create(FileSystem& fs, const std::string& directory, LogNumber number,
-                                  const std::tuple<LogNumber, uint64_t, Seq>& start, const std::string& spare) {
+                                  const std::tuple<LogNumber, uint64_t, Seq>& start, const std::string& spare,
+                                  uint64_t step_bytes) {
   const auto [previous, previous_bytes, previous_seq] = start;
-  return take(LogWriter::create(fs, directory, number, {previous, previous_bytes, previous_seq}, spare));
+  return take(LogWriter::create(fs, directory, number, {previous, previous_bytes, previous_seq}, spare, step_bytes));
 }
 
 void add(LogWriter& log, uint32_t type, Seq seq, Seq synced_seq, const py::bytes& payload) {
@@ -74,7 +76,8 @@ py::object decode_start(uint32_t type, const py::bytes& payload) {
 void bind_log(py::module_& module) {
   py::class_<LogWriter>(module, "LogWriter")
       .def(py::init(&create), py::arg("fs"), py::arg("directory"), py::arg("number"),
-           py::arg("start") = std::tuple<LogNumber, uint64_t, Seq>(), py::arg("spare") = "")
+           py::arg("start") = std::tuple<LogNumber, uint64_t, Seq>(), py::arg("spare") = "",
+           py::arg("step_bytes") = ehub::StoreOptions().log_step_bytes)
       .def("add", &add)
       .def("write", [](LogWriter& log) { check(log.write()); })
       .def("sync", [](LogWriter& log) { check(log.sync()); })
