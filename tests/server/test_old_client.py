@@ -314,7 +314,7 @@ with ThreadPoolExecutor(4) as pool:
     assert all(vector[-1] == 1 for _, vector in space.iterator())
 
 
-def test_a_client_that_is_killed_while_it_streams_leaves_whole_batches(old, server):
+def test_a_client_that_is_killed_while_it_streams_leaves_its_first_rows(old, server):
     space = server.hub.create_space("killed", dims=4, metric="l2")
     process = old.start(
         """
@@ -329,7 +329,9 @@ hub.get_space("killed").multiset(rows())
     with process:
         assert process.stdout.readline()
         process.kill()
-    assert len(space) % 10_000 == 0
+    # How many is left to chance: gRPC may take a stream that was cut for one that has ended.
+    keys = [str(i) for i in range(len(space))]
+    assert (space.multiget(keys) == np.arange(len(keys), dtype=np.float32)[:, None]).all()
     assert old.run("space = hub.get_space('killed'); space.set('x', [1] * 4)") is None
     assert "x" in space
 
