@@ -61,7 +61,9 @@ def instrumentation_flags() -> list[str]:
     flags = ["--coverage"] if COVERAGE else []
     if SANITIZE == "address":
         flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-        flags += ["-O1", "-g", "-fno-omit-frame-pointer"]
+        # What AddressSanitizer finds as well, or nothing of ours does: half of the time to compile.
+        flags += ["-fno-sanitize=null,object-size,vptr"]
+        flags += ["-O1", "-g1", "-fno-omit-frame-pointer"]
     elif SANITIZE:
         sys.exit(f"EHUB_SANITIZE={SANITIZE}: only 'address' is known")
     return flags
