@@ -53,13 +53,16 @@ double wide_squared_norm(const float* values, size_t n) {
   return reduce(n, [&](size_t d) { return values[d] * values[d]; });
 }
 
+// Not std::max, which takes addresses: of these the compiler makes branches, and no vectors.
+float larger(float a, float b) { return a < b ? b : a; }
+
 float magnitude_max(const float* values, size_t n) {
   float lanes[kLanes] = {};
   size_t d = 0;
   for (; d + kLanes <= n; d += kLanes) {
-    for (size_t i = 0; i < kLanes; ++i) lanes[i] = std::max(lanes[i], std::fabs(values[d + i]));
+    for (size_t i = 0; i < kLanes; ++i) lanes[i] = larger(lanes[i], std::fabs(values[d + i]));
   }
-  for (size_t i = 0; d + i < n; ++i) lanes[i] = std::max(lanes[i], std::fabs(values[d + i]));
+  for (size_t i = 0; d + i < n; ++i) lanes[i] = larger(lanes[i], std::fabs(values[d + i]));
   return *std::max_element(lanes, lanes + kLanes);
 }
 
@@ -74,7 +77,10 @@ float best_scale(const float* residual, const float* code, size_t n) {
 }
 
 // In [low, high]; what is no number becomes `low`.
-float bounded(float value, float low, float high) { return std::min(std::max(low, value), high); }
+float bounded(float value, float low, float high) {
+  const float raised = larger(low, value);
+  return high < raised ? high : raised;
+}
 
 // Rounds to whole numbers of magnitude at most `limit`, in units of limit / `range`.
 void quantize(const float* residual, size_t n, float range, float limit, float* code) {
@@ -361,14 +367,16 @@ void code_distances(const KernelTable& kernels, const CodeSet& codes, const Code
 }
 
 void query_of_row(const CodeSet& codes, uint32_t row, int32_t sum, CodedQuery& out) {
-  const uint8_t* code = codes.codes + row * codes.code_bytes;
+  // Of its own, because a byte that is stored might be any of `codes`: with it, this is done one by one.
+  const size_t n = codes.code_bytes;
+  const uint8_t* code = codes.codes + row * n;
   const RowMeta meta = codes.metas[row];
-  if (out.values.size() < codes.code_bytes) out.values.resize(codes.code_bytes);
+  if (out.values.size() < n) out.values.resize(n);
   if (codes.width == CodeWidth::k16) {
-    std::memcpy(out.values.data(), code, codes.code_bytes);
+    std::memcpy(out.values.data(), code, n);
   } else {
     int8_t* bytes = out.bytes();
-    for (size_t d = 0; d < codes.code_bytes; ++d) bytes[d] = static_cast<int8_t>(code[d] ^ 0x80);
+    for (size_t d = 0; d < n; ++d) bytes[d] = static_cast<int8_t>(code[d] ^ 0x80);
   }
   out.sum = sum;
   out.norm = meta.norm;
