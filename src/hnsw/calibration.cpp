@@ -16,6 +16,9 @@ constexpr size_t kNeighbors = 10;
 // Rows of one task of the scan for true neighbours.
 constexpr size_t kTaskRows = 4096;
 
+// Rows whose codes are scored for all queries in turn.
+constexpr size_t kBlockRows = 512;
+
 constexpr double kDepthShare = 0.999;
 
 // Sampled rows are found more easily than strangers: of the error that is allowed, they may have this part.
@@ -67,31 +70,48 @@ CalibrationSample::CalibrationSample(const KernelTable& kernels, const GraphInpu
 
 size_t CalibrationSample::depth(const KernelTable& kernels, const Encoder& encoder, const CodeSet& codes,
                                 Team& team) const {
-  std::vector<std::vector<size_t>> depths(queries_.size());
-  team.run(queries_.size(), 4, [&](size_t begin, size_t end, unsigned) {
-    std::vector<uint32_t> rows(input_.rows);
-    std::iota(rows.begin(), rows.end(), 0U);
-    std::vector<float> distances(input_.rows);
-    std::vector<float> residual(encoder.residual_dims());
-    CodedQuery coded;
-    for (size_t q = begin; q < end; ++q) {
+  const std::vector<CodedQuery> coded = coded_queries(encoder, codes.width);
+  std::vector<float> limits;  // how far the codes say that the neighbours are
+  for (size_t q = 0; q < queries_.size(); ++q) {
+    const std::vector<uint32_t>& neighbors = queries_[q].neighbors;
+    limits.resize(limits.size() + neighbors.size());
+    code_distances(kernels, codes, coded[q], neighbors.data(), neighbors.size(),
+                   limits.data() + limits.size() - neighbors.size());
+  }
+  // Block by block for all queries, which read a block from the cache then.
+  std::vector<std::vector<size_t>> nearer(team.size(), std::vector<size_t>(limits.size(), 0));
+  team.run(input_.rows, kBlockRows, [&](size_t begin, size_t end, unsigned worker) {
+    uint32_t rows[kBlockRows];
+    float distances[kBlockRows];
+    std::iota(rows, rows + (end - begin), static_cast<uint32_t>(begin));
+    size_t at = 0;
+    for (size_t q = 0; q < queries_.size(); ++q) {
       const Query& query = queries_[q];
-      encoder.residual_of_query(input_.vectors + query.row * input_.dims, residual.data());
-      encoder.encode_query(codes.width, residual.data(), coded);
-      code_distances(kernels, codes, coded, rows.data(), rows.size(), distances.data());
-      distances[query.row] = std::numeric_limits<float>::infinity();
-      for (const uint32_t neighbor : query.neighbors) {
-        const float distance = distances[neighbor];
-        depths[q].push_back(1 + static_cast<size_t>(std::count_if(distances.begin(), distances.end(),
-                                                                  [&](float other) { return other < distance; })));
+      code_distances(kernels, codes, coded[q], rows, end - begin, distances);
+      if (query.row >= begin && query.row < end) distances[query.row - begin] = std::numeric_limits<float>::infinity();
+      for (size_t j = 0; j < query.neighbors.size(); ++j, ++at) {
+        nearer[worker][at] += static_cast<size_t>(
+            std::count_if(distances, distances + (end - begin), [&](float other) { return other < limits[at]; }));
       }
     }
   });
-  std::vector<size_t> all;
-  for (const auto& some : depths) all.insert(all.end(), some.begin(), some.end());
-  if (all.empty()) return 0;
-  std::sort(all.begin(), all.end());
-  return all[static_cast<size_t>(kDepthShare * static_cast<double>(all.size() - 1))];
+  std::vector<size_t> depths(limits.size(), 1);
+  for (const auto& some : nearer) {
+    for (size_t i = 0; i < some.size(); ++i) depths[i] += some[i];
+  }
+  if (depths.empty()) return 0;
+  std::sort(depths.begin(), depths.end());
+  return depths[static_cast<size_t>(kDepthShare * static_cast<double>(depths.size() - 1))];
+}
+
+std::vector<CodedQuery> CalibrationSample::coded_queries(const Encoder& encoder, CodeWidth width) const {
+  std::vector<CodedQuery> coded(queries_.size());
+  std::vector<float> residual(encoder.residual_dims());
+  for (size_t q = 0; q < queries_.size(); ++q) {
+    encoder.residual_of_query(input_.vectors + queries_[q].row * input_.dims, residual.data());
+    encoder.encode_query(width, residual.data(), coded[q]);
+  }
+  return coded;
 }
 
 size_t CalibrationSample::found(const KernelTable& kernels, const Encoder& encoder, const GraphView& graph, size_t ef,

@@ -36,6 +36,7 @@ class CalibrationSample {
     uint32_t row;
     std::vector<uint32_t> neighbors;
   };
+  std::vector<CodedQuery> coded_queries(const Encoder& encoder, CodeWidth width) const;
   size_t found(const KernelTable& kernels, const Encoder& encoder, const GraphView& graph, size_t ef, Team& team) const;
 
   const GraphInput input_;

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "hnsw/coded_dims.h"
 #include "hnsw/team.h"
 
 namespace ehub::hnsw {
@@ -52,13 +53,16 @@ double wide_squared_norm(const float* values, size_t n) {
   return reduce(n, [&](size_t d) { return values[d] * values[d]; });
 }
 
+// Not std::max, which takes addresses: of these the compiler makes branches, and no vectors.
+float larger(float a, float b) { return a < b ? b : a; }
+
 float magnitude_max(const float* values, size_t n) {
   float lanes[kLanes] = {};
   size_t d = 0;
   for (; d + kLanes <= n; d += kLanes) {
-    for (size_t i = 0; i < kLanes; ++i) lanes[i] = std::max(lanes[i], std::fabs(values[d + i]));
+    for (size_t i = 0; i < kLanes; ++i) lanes[i] = larger(lanes[i], std::fabs(values[d + i]));
   }
-  for (size_t i = 0; d + i < n; ++i) lanes[i] = std::max(lanes[i], std::fabs(values[d + i]));
+  for (size_t i = 0; d + i < n; ++i) lanes[i] = larger(lanes[i], std::fabs(values[d + i]));
   return *std::max_element(lanes, lanes + kLanes);
 }
 
@@ -73,7 +77,10 @@ float best_scale(const float* residual, const float* code, size_t n) {
 }
 
 // In [low, high]; what is no number becomes `low`.
-float bounded(float value, float low, float high) { return std::min(std::max(low, value), high); }
+float bounded(float value, float low, float high) {
+  const float raised = larger(low, value);
+  return high < raised ? high : raised;
+}
 
 // Rounds to whole numbers of magnitude at most `limit`, in units of limit / `range`.
 void quantize(const float* residual, size_t n, float range, float limit, float* code) {
@@ -185,25 +192,35 @@ double code_error(const Encoder& encoder, const float* rows, size_t n) {
 
 float squared_norm(const float* values, size_t n) { return static_cast<float>(wide_squared_norm(values, n)); }
 
-Encoder::Encoder(Metric metric, size_t dims, std::vector<float> mean, std::optional<uint64_t> rotation_seed)
+Encoder::Encoder(Metric metric, size_t dims, std::vector<float> mean, std::vector<uint32_t> coded,
+                 std::optional<uint64_t> rotation_seed)
     : metric_(metric),
       dims_(dims),
-      residual_dims_(align_up(dims, 64)),
       mean_(std::move(mean)),
+      coded_(std::move(coded)),
+      values_(coded_.empty() ? dims : coded_.size()),
+      residual_dims_(align_up(values_, 64)),
       rotation_seed_(rotation_seed) {
   EHUB_ASSERT(mean_.size() == dims_);
+  if (coded_.empty()) stretches_.push_back({0, static_cast<uint32_t>(dims_)});
+  for (const uint32_t d : coded_) {
+    if (stretches_.empty() || stretches_.back().begin + stretches_.back().length != d) stretches_.push_back({d, 0});
+    ++stretches_.back().length;
+  }
   if (rotation_seed_) rotation_.emplace(residual_dims_, *rotation_seed_);
 }
 
 Encoder Encoder::learn(Metric metric, const float* rows, size_t n, size_t dims, Team& team) {
-  Encoder plain(metric, dims, mean_of(metric, rows, n, dims, team), std::nullopt);
-  Encoder rotated(metric, dims, plain.mean_, kRotationSeed);
+  const Encoder whole(metric, dims, mean_of(metric, rows, n, dims, team), {}, std::nullopt);
+  const std::vector<uint32_t> coded = coded_dims(whole, rows, n, team);
+  Encoder plain(metric, dims, whole.mean_, coded, std::nullopt);
+  Encoder rotated(metric, dims, whole.mean_, coded, kRotationSeed);
   const double gain = kRotationGain * kRotationGain;  // of squared errors
   return code_error(rotated, rows, n) < gain * code_error(plain, rows, n) ? rotated : plain;
 }
 
-size_t Encoder::code_bytes(CodeWidth width, size_t dims) {
-  const size_t values = align_up(dims, 64);
+size_t Encoder::code_bytes(CodeWidth width, size_t coded_dims) {
+  const size_t values = align_up(coded_dims, 64);
   switch (width) {
     case CodeWidth::k4:
       return align_up(values / 2, 64);
@@ -223,13 +240,19 @@ int Encoder::limit16() const {
 }
 
 void Encoder::rotate_and_pad(float* values) const {
-  std::fill(values + dims_, values + residual_dims_, 0.0F);
+  std::fill(values + values_, values + residual_dims_, 0.0F);
   if (rotation_) rotation_->apply(values);
 }
 
 void Encoder::residual_of_row(const float* row, float* out) const {
   const float factor = metric_ == Metric::kCosine ? inverse_norm(row, dims_) : 1.0F;
-  for (size_t d = 0; d < dims_; ++d) out[d] = row[d] * factor - mean_[d];
+  float* to = out;
+  for (const Stretch stretch : stretches_) {
+    const float* from = row + stretch.begin;
+    const float* mean = mean_.data() + stretch.begin;
+    for (size_t d = 0; d < stretch.length; ++d) to[d] = from[d] * factor - mean[d];
+    to += stretch.length;
+  }
   rotate_and_pad(out);
 }
 
@@ -238,7 +261,8 @@ void Encoder::residual_of_query(const float* query, float* out) const {
     residual_of_row(query, out);
     return;
   }
-  std::copy_n(query, dims_, out);
+  float* to = out;
+  for (const Stretch stretch : stretches_) to = std::copy_n(query + stretch.begin, stretch.length, to);
   rotate_and_pad(out);
 }
 
@@ -255,7 +279,7 @@ RowMeta Encoder::encode(CodeWidth width, const float* residual, float* scratch, 
   switch (width) {
     case CodeWidth::k4: {
       // No level is 0, so zeros that pad a row would spoil the fit of its values.
-      const size_t values = rotation_ ? n : dims_;
+      const size_t values = rotation_ ? n : values_;
       meta.scale = fit4(residual, values, code, code + n);
       pack4(code, values, out, code_bytes(width));
       return meta;
@@ -343,14 +367,16 @@ void code_distances(const KernelTable& kernels, const CodeSet& codes, const Code
 }
 
 void query_of_row(const CodeSet& codes, uint32_t row, int32_t sum, CodedQuery& out) {
-  const uint8_t* code = codes.codes + row * codes.code_bytes;
+  // Of its own, because a byte that is stored might be any of `codes`: with it, this is done one by one.
+  const size_t n = codes.code_bytes;
+  const uint8_t* code = codes.codes + row * n;
   const RowMeta meta = codes.metas[row];
-  if (out.values.size() < codes.code_bytes) out.values.resize(codes.code_bytes);
+  if (out.values.size() < n) out.values.resize(n);
   if (codes.width == CodeWidth::k16) {
-    std::memcpy(out.values.data(), code, codes.code_bytes);
+    std::memcpy(out.values.data(), code, n);
   } else {
     int8_t* bytes = out.bytes();
-    for (size_t d = 0; d < codes.code_bytes; ++d) bytes[d] = static_cast<int8_t>(code[d] ^ 0x80);
+    for (size_t d = 0; d < n; ++d) bytes[d] = static_cast<int8_t>(code[d] ^ 0x80);
   }
   out.sum = sum;
   out.norm = meta.norm;

@@ -19,16 +19,20 @@ void Pruner::refuse_near(uint32_t taken, size_t after) {
   distances_.set_query(taken, query_);
   distances_.score(query_, rows_.data(), count, scores_.data());
   const float alpha = distances_.metric() == Metric::kInnerProduct ? 1.0F : kAlpha;
+  // Which it will be cannot be foreseen, so there is no branch for it.
   size_t kept = after;
+  size_t refused = refused_.size();
+  refused_.resize(refused + count);
   for (size_t i = 0; i < count; ++i) {
     const Candidate candidate = left_[after + i];
-    if (alpha * scores_[i] <= distance_of(candidate)) {
-      refused_.push_back(candidate);
-    } else {
-      left_[kept++] = candidate;
-    }
+    const bool is_near = alpha * scores_[i] <= distance_of(candidate);
+    left_[kept] = candidate;
+    refused_[refused] = candidate;
+    kept += is_near ? 0 : 1;
+    refused += is_near ? 1 : 0;
   }
   left_.resize(kept);
+  refused_.resize(refused);
 }
 
 size_t Pruner::prune(const Candidate* candidates, size_t n, size_t links_max, uint32_t* out) {

@@ -11,8 +11,12 @@ namespace {
 constexpr size_t kRerankRows = 4;
 
 // Of longer codes, one candidate is expanded at a time: what a second one, chosen without having seen what the first
-// leads to, scores in vain costs more than the wait that it fills.
+// leads to, scores in vain costs more than the wait that it fills. A byte of 4-bit codes is two products.
 constexpr size_t kShortCodeBytes = 384;
+constexpr size_t kShortCodeBytesOf4Bits = 256;
+
+// The second of two walks is at a place where wanted rows end, and few of their links lead on.
+constexpr size_t kSecondWidth = 4;
 
 class CodeDistances final : public Distances {
  public:
@@ -21,7 +25,7 @@ class CodeDistances final : public Distances {
     memory = codes.codes;
     stride = codes.code_bytes;
     lines = stride / 64;
-    abreast = stride <= kShortCodeBytes ? 2 : 1;
+    abreast = stride <= (codes.width == CodeWidth::k4 ? kShortCodeBytesOf4Bits : kShortCodeBytes) ? 2 : 1;
     metas = codes.metas;
   }
   Status score(const uint32_t* rows, size_t n, float* out) override {
@@ -67,6 +71,13 @@ class ExactDistances final : public Distances {
   std::vector<const float*> pointers_;
 };
 
+// Whether there are as many wanted nodes in the pool as are asked for.
+bool finds_enough(const Pool& pool, const GraphQuery& query) {
+  size_t wanted = 0;
+  for (size_t i = 0; i < pool.size(); ++i) wanted += has_bit(query.wanted_nodes, row_of(pool[i])) ? 1 : 0;
+  return wanted >= std::min<uint64_t>(query.k, query.wanted_count);
+}
+
 void prefetch_row(const RowSource& source, uint32_t row, size_t dims) {
   const float* memory = source.memory();
   if (memory == nullptr) return;
@@ -96,6 +107,18 @@ Status Searcher::seed(const GraphView& graph, Distances& distances, Distances* r
   return walker_.seed(distances, query.wanted_sample, query.wanted_sample_count);
 }
 
+// From the wanted rows that the walk came through.
+Status Searcher::walk_again_among(const GraphView& graph, Distances& distances, const GraphQuery& query) {
+  on_the_way_.clear();
+  for (const Candidate candidate : walker_.expanded()) {
+    if (has_bit(query.wanted_nodes, row_of(candidate))) on_the_way_.push_back(candidate);
+  }
+  walker_.reset(graph.rows, std::min<size_t>(kSecondWidth * query.ef, graph.rows));
+  for (const Candidate candidate : on_the_way_) walker_.seed(row_of(candidate), distance_of(candidate));
+  EHUB_RETURN_IF_ERROR(walker_.seed(distances, query.wanted_sample, query.wanted_sample_count));
+  return walker_.walk_among(graph, distances, query.wanted_nodes);
+}
+
 Status Searcher::search(const KernelTable& kernels, const Encoder& encoder, const GraphView& graph,
                         const RowSource& source, const GraphQuery& query, uint64_t row_base, TopK& heap) {
   const double share =
@@ -109,7 +132,9 @@ Status Searcher::search(const KernelTable& kernels, const Encoder& encoder, cons
       return walker_.walk_among(graph, distances, query.wanted_nodes);
     }
     EHUB_RETURN_IF_ERROR(seed(graph, distances, router, query));
-    return walker_.walk(graph, distances);
+    EHUB_RETURN_IF_ERROR(walker_.walk(graph, distances));
+    if (query.wanted == nullptr || finds_enough(walker_.pool(), query)) return {};
+    return walk_again_among(graph, distances, query);
   };
   if (graph.codes.width == CodeWidth::kNone) {
     ExactDistances distances(kernels, encoder, graph, source, query);

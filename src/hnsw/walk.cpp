@@ -45,9 +45,12 @@ Status Walker::seed(Distances& distances, const uint32_t* rows, size_t n) {
 // Sees the neighbours of a candidate; those that are new come to the end of the rows seen, and are asked for.
 Status Walker::see_links(const GraphView& graph, uint32_t row, Distances& distances) {
   const uint32_t* links = graph.links_of(row);
-  const size_t count = graph.link_stride;
   uint32_t highest = 0;
-  for (size_t i = 0; i < count; ++i) highest = std::max(highest, links[i]);
+  uint32_t count = 0;  // what fills the rest is the row, which was seen
+  for (size_t i = 0; i < graph.link_stride; ++i) {
+    highest = std::max(highest, links[i]);
+    count += links[i] != row ? 1 : 0;
+  }
   if (highest >= graph.rows) [[unlikely]]
     return no_such_row(highest);
   const size_t before = visited_.count();
