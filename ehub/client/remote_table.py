@@ -33,6 +33,7 @@ class RemoteTable:
         self.link = link
         self.target = target
         self.info = info
+        self._rows = RemoteRows(link, target, info)
 
     @property
     def id(self) -> int:
@@ -102,7 +103,7 @@ class RemoteTable:
 
     def view(self) -> RemoteRows:
         """The rows as of now, whenever they are asked for."""
-        return RemoteRows(self.link, self.target, self.info)
+        return self._rows
 
     def get(self, key: Any, /) -> Vectors:
         """One vector."""

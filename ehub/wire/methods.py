@@ -17,6 +17,7 @@ from ehub.wire import access_pb2, ehub_pb2, old_clients_pb2
 __all__ = [
     "ACCESS",
     "BY_PATH",
+    "CALLS",
     "OLD",
     "SERVICE",
     "SMALL",
@@ -26,6 +27,7 @@ __all__ = [
     "handlers_by_path",
     "methods_of",
     "readable",
+    "reader_of",
 ]
 
 SERVICE: ServiceDescriptor = ehub_pb2.DESCRIPTOR.services_by_name["Embeddinghub"]
@@ -119,7 +121,9 @@ BY_PATH: dict[str, Method] = {
 }
 
 
-# What is sent as a message of `Calls`: reads that are answered in one message.
+# The path of the method whose messages are calls.
+CALLS = f"/{SERVICE.full_name}/Calls"
+# What is sent as a message of it: reads that are answered in one message.
 SMALL: dict[str, Method] = {
     name: BY_PATH[f"/{SERVICE.full_name}/{name}"]
     for name in ("Count", "Get", "Locate", "Recommend", "Search")
