@@ -296,7 +296,8 @@ def queries_of(vectors: pb.Vectors, view: View) -> Vectors:
 def query_of(vectors: pb.Vectors, view: View) -> Vectors:
     """The one query of a search: float32[dims], in the bytes of the message."""
     if LITTLE_ENDIAN and vectors.dims == view.dims and len(vectors.values) == 4 * vectors.dims:
-        return np.frombuffer(vectors.values, np.float32)
+        query: Vectors = np.frombuffer(vectors.values, np.float32)
+        return query
     return queries_of(vectors, view)[0]
 
 

@@ -66,9 +66,15 @@ class Method:
         """The multi-callable of a channel, of `grpc` or `grpc.aio`."""
         return getattr(channel, self.shape)(
             self.path,
-            request_serializer=self.request.SerializeToString,
+            request_serializer=packed,
             response_deserializer=self.response.FromString,
         )
+
+
+def packed(message: Any) -> bytes:
+    """A message as it travels; one that is packed already as it is."""
+    data: bytes = message if isinstance(message, bytes) else message.SerializeToString()
+    return data
 
 
 class Unreadable:

@@ -117,12 +117,13 @@ class Searches:
         on_leave: Callable[[Callable[[], None]], object] | None,
     ) -> Neighbors:
         """Search for one, at once."""
-        if self._make_stop is None:
-            return Neighbors(*rows().nearest_one(query, *options))
-        stop = self._make_stop()
-        if on_leave is not None:
-            on_leave(stop.set)
-        return Neighbors(*rows().nearest_one(query, *options, stop))
+        stop: tuple[Stoppable, ...] = ()
+        if self._make_stop is not None:
+            stop = (self._make_stop(),)
+            if on_leave is not None:
+                on_leave(stop[0].set)
+        view: Any = rows()
+        return Neighbors(*view.nearest_one(query, *options, *stop))
 
     def _in_turn(
         self,
@@ -180,7 +181,7 @@ class Searches:
     ) -> None:
         """Search for this one and those behind it, then let the next one lead."""
         with self._lock:
-            queue = self._waiting.get(common, ())
+            queue = self._waiting.get(common) or deque[Waiting]()
             behind = [queue.popleft() for _ in range(min(len(queue), BATCH_MAX - 1))]
             batch = [mine, *behind]
             stop = self._asked(batch)
