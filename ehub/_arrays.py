@@ -25,6 +25,7 @@ from ehub.errors import (
 from ehub.types import KeyType, Vectors
 
 PARTITION_BYTES_MAX = 255
+FLOAT16 = np.dtype(np.float16)
 FLOAT32 = np.dtype(np.float32)
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -40,14 +41,12 @@ def as_laid_out(array: Any, dtype: Any) -> NDArray[Any]:
 
 def as_vector(vector: Any, dims: int, space: str, what: str = "the vector") -> Vectors:
     """One vector as contiguous float32[dims]."""
-    if (
-        type(vector) is np.ndarray
-        and vector.dtype is FLOAT32
-        and vector.shape == (dims,)
-        and vector.flags.c_contiguous
-        and vector.flags.aligned
-    ):
-        return vector
+    if type(vector) is np.ndarray and vector.shape == (dims,):
+        kind, flags = vector.dtype, vector.flags
+        if kind is FLOAT32 and flags.c_contiguous and flags.aligned:
+            return vector
+        if kind is FLOAT16:
+            return vector.astype(FLOAT32)
     array = numeric(vector, dims, space, what)
     if array.shape != (dims,):
         raise DimensionError(

@@ -255,6 +255,28 @@ def test_a_key_set_has_its_keys_by_name(tmp_path):
                 verifier.verify(jwt.encode(claims(), private, algorithm, headers=wrong))
 
 
+UNKNOWN_KEYS = [
+    {"kty": "EC", "crv": "P-999", "x": "AAAA", "y": "AAAA"},
+    {"kty": "OKP", "crv": "X448", "x": "AAAA"},
+    {"kty": "AKP", "pub": "AAAA"},
+    {"kty": "RSA", "n": "AAAA"},
+    {"crv": "P-256"},
+]
+
+
+@pytest.mark.parametrize("other", UNKNOWN_KEYS, ids=lambda one: json.dumps(one)[:30])
+def test_keys_that_nobody_here_knows_are_left_out_of_a_set(tmp_path, other):
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps({"keys": [{**other, "kid": "o"}, named(RSA, "r")]}))
+    verifier = JwtVerifier(JwtSettings(ISSUER, AUDIENCE, path))
+    assert verifier.verify(jwt.encode(claims(), RSA, "RS256", headers={"kid": "r"}))
+    with pytest.raises(NotAuthenticated, match="not one that this server knows"):
+        verifier.verify(jwt.encode(claims(), RSA, "RS256", headers={"kid": "o"}))
+    path.write_text(json.dumps({"keys": [{**other, "kid": "o"}]}))
+    with pytest.raises(ehub.InvalidArgumentError, match="no keys"):
+        JwtVerifier(JwtSettings(ISSUER, AUDIENCE, path))
+
+
 def test_a_key_is_used_for_the_algorithm_it_is_for(tmp_path):
     path = tmp_path / "jwks.json"
     path.write_text(json.dumps({"keys": [named(RSA, "r", alg="PS256")]}))

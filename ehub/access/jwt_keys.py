@@ -193,25 +193,36 @@ def read_keys(library: Any, path: Path) -> PublicKeys:
 def key_set(library: Any, document: Any) -> PublicKeys:
     """The keys for signatures of a JSON web key set.
 
-    A set with secrets in it (kty "oct", or private parts) is refused as a whole.
+    A set with secrets in it (kty "oct", or private parts) is refused as a whole. Keys of a type or
+    a curve that nobody here knows, or that lack something, are not among the answer (RFC 7517,
+    section 5): a provider adds some for others.
     """
     try:
         entries = document.get("keys", [document])
         if any(one.get("kty") == "oct" or "d" in one for one in entries):
             raise InvalidArgumentError("it has secret or private keys; expected public ones alone")
         entries = [one for one in entries if is_for_signatures(one)]
-        ids = [one.get("kid") for one in entries]
-        found = [library.PyJWK(one) for one in entries]
+        read = [(one, key_of(library, one)) for one in entries]
+        found = [(one.get("kid"), key, one.get("alg")) for one, key in read if key is not None]
+        ids = [id for id, _, _ in found]
+        distinct = len(set(ids)) == len(ids) and (len(ids) == 1 or None not in ids)
     except InvalidArgumentError:
         raise
-    except (ValueError, AttributeError, TypeError, KeyError, library.PyJWTError) as error:
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise no_key_set(error) from error
-    if not ids or len(set(ids)) < len(ids) or (len(ids) > 1 and None in ids):
+    if not ids or not distinct:
         raise InvalidArgumentError("it has no keys, or keys that no `kid` tells apart")
-    algorithms = [one.get("alg") for one in entries]
-    return {
-        id: (key.key, algorithm) for id, key, algorithm in zip(ids, found, algorithms, strict=True)
-    }
+    return {id: (key, algorithm) for id, key, algorithm in found}
+
+
+def key_of(library: Any, entry: Any) -> Any:
+    """The key of an entry; None if it is none that is known here."""
+    try:
+        return library.PyJWK(entry).key
+    except (ValueError, TypeError, KeyError, library.PyJWTError) as error:
+        about = {"kid": str(entry.get("kid")), "error": str(error)}
+        log.warning("a key for JWTs is not known here, and is left out", extra=about)
+        return None
 
 
 def is_for_signatures(entry: Any) -> bool:

@@ -56,6 +56,7 @@ def connected(options: Options, transport: Transport | None = None) -> Hub:
         raise
     if options.timeout_seconds is None:
         way.options = replace(options, timeout_seconds=told.limits.deadline_seconds)
+    way.message_bytes = told.limits.message_bytes or way.message_bytes
     if told.limits.call_streams:
         way.open_lines()
     return RemoteHub(way)

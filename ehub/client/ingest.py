@@ -23,7 +23,8 @@ WINDOW = 4
 class Sent:
     """A batch on its way."""
 
-    messages: list[pb.WriteRequest]
+    request: pb.RequestId
+    messages: list[bytes]
     rows: int
 
 
@@ -43,7 +44,8 @@ class IngestStream:
         if len(self._sent) >= WINDOW:
             self._settle()
         request = self._link.slots.take()
-        self._sent.append(Sent(table.messages(request, keys, vectors, partitions), len(keys)))
+        messages = list(table.messages(request, keys, vectors, partitions))
+        self._sent.append(Sent(request, messages, len(keys)))
         if self._call is not None:
             self._send(self._sent[-1])
         elif len(self._sent) == 1:
@@ -65,7 +67,7 @@ class IngestStream:
             self._refused()
             raise
         sent = self._sent.popleft()
-        self._link.slots.settle(sent.messages[0].request, applied=True)
+        self._link.slots.settle(sent.request, applied=True)
         self.done += sent.rows
 
     def _receive(self) -> None:
@@ -92,7 +94,7 @@ class IngestStream:
     def _refused(self) -> None:
         """The oldest was refused, and the server did not look at those behind it."""
         for sent in self._sent:
-            self._link.slots.settle(sent.messages[0].request, applied=False)
+            self._link.slots.settle(sent.request, applied=False)
         self._sent.clear()
 
     def close(self) -> None:

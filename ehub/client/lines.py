@@ -114,11 +114,12 @@ class Lines:
             LineBroken: There is no line, or it has ended: nothing is known of the call.
             grpc.RpcError: How the call ended, as gRPC would say it.
         """
+        trace = trace_context()
         asked = pb.CallRequest(
             method=name,
             request=request.SerializeToString(),
             timeout_seconds=seconds or 0.0,
-            trace=dict(trace_context()),
+            trace=dict(trace) if trace else None,
         )
         line = self._take()
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ehub.client.slots import Slots
@@ -30,15 +30,17 @@ class Link:
         """A call that may not: whether it was done is not known if the answer does not come."""
         return self.transport.call(name, request)
 
-    def write(self, messages_of: Callable[[pb.RequestId], list[pb.WriteRequest]]) -> int:
+    def write(
+        self, messages_of: Callable[[pb.RequestId], Sequence[pb.WriteRequest | bytes]]
+    ) -> int:
         """One atomic batch, applied once however often it is sent; how many rows.
 
         Args:
-            messages_of: Given its number, the messages that it travels in.
+            messages_of: Given its number, the messages that it travels in, or these packed.
         """
         return self.numbered(lambda request: self._sent(messages_of(request)))
 
-    def _sent(self, messages: list[pb.WriteRequest]) -> pb.WriteResponse:
+    def _sent(self, messages: Sequence[pb.WriteRequest | bytes]) -> pb.WriteResponse:
         answer: pb.WriteResponse
         if len(messages) == 1:
             answer = self.read("Write", messages[0])
@@ -46,7 +48,7 @@ class Link:
             answer = self.transport.repeated(lambda: self._streamed(messages))
         return answer
 
-    def _streamed(self, messages: list[pb.WriteRequest]) -> pb.WriteResponse:
+    def _streamed(self, messages: Sequence[pb.WriteRequest | bytes]) -> pb.WriteResponse:
         call = self.transport.duplex("Ingest")
         try:
             for message in messages:

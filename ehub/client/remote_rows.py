@@ -68,16 +68,14 @@ class RemoteRows:
         self._target = target
         self._info = info
         self._seq = seq
+        self._key_type: KeyType = "int" if info.key_type == "int" else "str"
+        # What searches have in common that may be gathered.
+        self._common = target.SerializeToString(deterministic=True)
 
     @property
     def seq(self) -> int:
         """The last batch that is shown; 0 is now."""
         return self._seq
-
-    @property
-    def _key_type(self) -> KeyType:
-        kind: KeyType = "int" if self._info.key_type == "int" else "str"
-        return kind
 
     def _keys(self, keys: Keys) -> pb.Keys:
         return keys_message(keys, self._key_type)
@@ -179,11 +177,25 @@ class RemoteRows:
         searches = self._link.searches
         options = (k, distance_max, ef, exact)
         if searches is None:
-            return Alone(self).nearest_one(query, *options)
-        common = (self._target.SerializeToString(deterministic=True), len(query), options)
+            return self.one(query, *options)
         alone: Any = Alone(self)
+        common = (self._common, len(query), options)
         found = searches.nearest(common, lambda: alone, query, options)
         return found.keys, found.distances
+
+    def one(
+        self, query: Vectors, k: int, distance_max: float, ef: int, exact: bool
+    ) -> tuple[KeyArray, Vectors]:
+        """The same as a call of its own, gathered with no other."""
+        request = pb.SearchRequest(target=self._target)
+        around, options = request.vectors, request.options
+        around.dims, around.values = len(query), np.ascontiguousarray(query, "<f4").tobytes()
+        options.k, options.ef, options.exact = k, ef, exact
+        if distance_max != math.inf:
+            options.max_distance = distance_max
+        answer = self._link.read("Search", request)
+        distances = numbers(answer.distances, "<f4", "distances").astype(np.float32)
+        return key_array(answer.keys, self._key_type), distances
 
     def nearest_to(
         self,
@@ -278,15 +290,8 @@ class Alone:
     """Rows whose searches are calls, gathered with no others."""
 
     def __init__(self, rows: RemoteRows) -> None:
-        self._rows = rows
         self.nearest = rows.nearest
-
-    def nearest_one(
-        self, query: Vectors, k: int, distance_max: float, ef: int, exact: bool
-    ) -> tuple[KeyArray, Vectors]:
-        """Of one query: keys and distances."""
-        keys, distances, _ = self.nearest(query[np.newaxis], k, distance_max, None, ef, exact)
-        return keys, distances
+        self.nearest_one = rows.one
 
 
 class RemoteSnapshot:

@@ -48,6 +48,10 @@ def looks_again(call: Any) -> Any:
     return checked
 
 
+# Of most of what such a method is given.
+AT_ONCE = frozenset((bool, float, int, list, np.ndarray, str, type(None)))
+
+
 def in_one_call(method: Any) -> Any:
     """A method of a version for the one behind "default", without asking first which that is.
 
@@ -57,8 +61,10 @@ def in_one_call(method: Any) -> Any:
 
     @functools.wraps(method)
     def called(self: RemoteSpace, *args: Any, **options: Any) -> Any:
-        given = (*args, *options.values())
-        in_parts = any(isinstance(one, (Iterator, Model)) or callable(one) for one in given)
+        in_parts = any(
+            type(one) not in AT_ONCE and (isinstance(one, (Iterator, Model)) or callable(one))
+            for one in (*args, *options.values())
+        )
         return method(self.current if in_parts else self, *args, **options)
 
     return called

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ehub._native._store import Keys
+from ehub.client.batches import BatchMessages
 from ehub.client.link import Link
 from ehub.client.remote_rows import RemoteRows, one_key
 from ehub.errors import NotFoundError
@@ -22,9 +23,6 @@ from ehub.wire.packing import (
 
 __all__ = ["RemoteTable"]
 
-# Of vectors in one message.
-CHUNK_BYTES = 1 << 20
-
 
 class RemoteTable:
     """`_store.Table`: a version to be written to."""
@@ -33,6 +31,7 @@ class RemoteTable:
         self.link = link
         self.target = target
         self.info = info
+        self._rows = RemoteRows(link, target, info)
 
     @property
     def id(self) -> int:
@@ -102,7 +101,7 @@ class RemoteTable:
 
     def view(self) -> RemoteRows:
         """The rows as of now, whenever they are asked for."""
-        return RemoteRows(self.link, self.target, self.info)
+        return self._rows
 
     def get(self, key: Any, /) -> Vectors:
         """One vector."""
@@ -146,26 +145,18 @@ class RemoteTable:
         vectors: Vectors,
         partitions: tuple[bytes, ...] = (),
         row_partitions: NDArray[np.uint32] | None = None,
-    ) -> list[pb.WriteRequest]:
-        """One batch as messages, the first with all but the vectors that do not fit into it.
-
-        Small ones: the memory of those is used again, where new pages would cost more than copying.
-        """
-        rows = max(1, CHUNK_BYTES // (4 * vectors.shape[1]))
-        first = pb.WriteRequest(
-            request=request, parts=[self.part(keys, vectors[:0], partitions, row_partitions)]
+    ) -> BatchMessages:
+        """One batch as messages."""
+        return BatchMessages(
+            request,
+            self.target,
+            keys,
+            self.key_type,
+            vectors,
+            partitions,
+            row_partitions,
+            self.link.transport.message_bytes,
         )
-        fill(first, vectors[:rows])
-        messages = [first]
-        names = first.parts[0].set.partitions
-        for begin in range(rows, len(vectors), rows):
-            messages[-1].more = True
-            following = pb.WriteRequest(request=request)
-            following.parts.add().target.CopyFrom(self.target)
-            following.parts[0].set.partitions.extend(names)
-            fill(following, vectors[begin : begin + rows])
-            messages.append(following)
-        return messages
 
     def part(
         self,
@@ -243,10 +234,3 @@ class RemoteTable:
     def freeze(self) -> None:
         """Refuse all later writes."""
         self.link.change("Freeze", pb.FreezeRequest(target=self.target))
-
-
-def fill(message: pb.WriteRequest, vectors: Vectors) -> None:
-    """Put vectors into a message, in place: what is built apart is copied once more."""
-    into = message.parts[0].set.vectors
-    into.dims = vectors.shape[1]
-    into.values = np.ascontiguousarray(vectors, "<f4").tobytes()

@@ -15,7 +15,7 @@ import weakref
 from typing import Any
 
 from ehub.client.lines import CODES, Line, LineBroken, timed_out
-from ehub.wire.methods import SERVICE, methods_of
+from ehub.wire.methods import CALLS
 
 try:
     from grpc._cython import cygrpc
@@ -24,7 +24,7 @@ except ImportError:  # pragma: no cover - no release yet
 
 __all__ = ["Clock", "SyncLine"]
 
-PATH = methods_of(SERVICE)["Calls"].path.encode()
+PATH = CALLS.encode()
 # What is under way in the core: the beginning, the end, a message and its answer.
 BEGUN, OVER, ANSWERED = "begun", "over", "answered"
 CLOCK_SECONDS_MAX = 60.0

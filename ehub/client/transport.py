@@ -149,6 +149,8 @@ class Transport(ABC):
     def __init__(self, options: Options) -> None:
         self.options = options
         self.closed = False
+        # What the server takes in one message, once it has said so.
+        self.message_bytes = MESSAGE_BYTES
         # Streams of small calls; None: the server has none, or nobody has asked it yet.
         self.lines: Lines | None = None
 

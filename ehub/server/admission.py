@@ -27,18 +27,18 @@ from typing import Any
 import grpc
 
 from ehub.errors import InvalidArgumentError, UnavailableError
+from ehub.server import scope
 from ehub.server.checked_call import abort
 from ehub.server.config import Limits
 from ehub.server.handlers import Behaviour, around, close, refuses
 from ehub.server.interceptor import token_of
 from ehub.server.rules import HEALTH, RULES
-from ehub.wire.methods import SERVICE, Unreadable, methods_of
+from ehub.wire.methods import CALLS, Unreadable
 
-__all__ = ["Admission", "threads_for"]
+__all__ = ["Admission", "Visit", "call_streams_max", "threads_for"]
 
 log = logging.getLogger("ehub.server.admission")
 
-CALLS = methods_of(SERVICE)["Calls"].path
 CHECK_SECONDS_MAX = 1.0
 # Threads beyond those of calls that are let in: they find out who calls, and tell the others that
 # there is no place.
@@ -105,6 +105,9 @@ class Offenders:
             if len(self._last) > OFFENDERS_MAX:
                 self._last.popitem(last=False)
 
+    def __len__(self) -> int:
+        return len(self._last)
+
     def wait(self, peer: str) -> None:
         """Wait until it was long enough ago."""
         last = self._last.get(peer)
@@ -138,6 +141,15 @@ class Visit:
         """What comes next is ours."""
         self.since = None
 
+    def offend(self) -> None:
+        """The caller has sent what is no request."""
+        self.offenders.add(self.context.peer())
+
+    def be_patient(self) -> None:
+        """Wait, if what came last on the connection was no request."""
+        if self.offenders:
+            self.offenders.wait(self.context.peer())
+
     def is_late(self, now: float) -> bool:
         """Whether it has to end: it waits for its caller for too long, or its time is over."""
         since, ends = self.since, self.ends
@@ -155,7 +167,7 @@ class Visit:
         request = next(requests, None)
         self.work()
         if type(request) is Unreadable:
-            self.offenders.add(self.context.peer())
+            self.offend()
         return request
 
     def only(self, requests: Iterator[Any]) -> Any:
@@ -178,6 +190,8 @@ class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
         self._authenticates = authenticates
         self._calls = Places("calls", limits.calls)
         self._streams = Places("streams", limits.streams)
+        # Of those that are open `call_streams.py` says how many there may be; some are about to be.
+        self._call_streams = Places("streams of calls", call_streams_max(limits))
         self._checks = Places("health checks", CHECKS)
         self._watches = Places("health watches", WATCHES)
         self._health_threads = threads_for(CHECKS + WATCHES, "ehub-health")
@@ -207,11 +221,10 @@ class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
             seconds = min(HEALTH_SECONDS, self._idle_seconds)
             places = [self._watches if handler.response_streaming else self._checks]
             return self._admitting(handler, places, seconds, self._health_threads)
-        # Those of small calls have a limit of their own (`call_streams.py`).
-        streams = (
-            handler.request_streaming or handler.response_streaming
-        ) and details.method != CALLS
+        streams = handler.request_streaming or handler.response_streaming
         places = [self._calls, self._streams] if streams else [self._calls]
+        if details.method == CALLS:  # which mostly waits, and must leave the places to others
+            places = [self._call_streams]
         # What anybody may call, with whatever token they make up, counts by address.
         rule = RULES.get(details.method)
         is_guarded = rule is not None and not rule.open
@@ -242,6 +255,7 @@ class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
             behaviour: Behaviour, requests: Any, context: grpc.ServicerContext
         ) -> Iterator[Any]:
             visit, given = enter(requests, context)
+            scope.visit.set(visit)
             answers = behaviour(given, context)
             try:
                 for answer in answers:
@@ -300,6 +314,11 @@ class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
                 if visit.is_late(now):
                     log.info("ended a call that waited for too long", extra=described(visit))
                     visit.context.cancel()
+
+
+def call_streams_max(limits: Limits) -> int:
+    """How many streams of small calls hold a thread at once, those that are refused among them."""
+    return max(1, 2 * limits.call_streams)
 
 
 def threads_for(calls: int, name: str) -> ThreadPoolExecutor:

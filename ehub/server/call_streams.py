@@ -1,7 +1,8 @@
 """The streams of small calls that a server has open: how many there may be, and which has to go.
 
-Each holds a thread, also while nothing is asked on it. So there is a limit; when it is met, the one
-on which nothing was asked for longest ends, and its client calls on without it.
+Each holds a thread, also while nothing is asked on it. So there is a limit, of which one caller has
+three quarters at most. When it is met, the stream on which nothing was asked for longest ends, one
+of the caller's own if it is theirs that is met, and its client calls on without it.
 """
 
 from __future__ import annotations
@@ -19,28 +20,38 @@ IDLE_SECONDS = 1.0
 
 
 class CallStream:
-    """One of them; in a `with` block it is open.
+    """One of them; in a `with` block it is open. `begin` and `end` are for the thread that runs it.
 
     Args:
         of: All of them.
         context: Of the call that is the stream.
+        caller: Who opens it.
     """
 
-    __slots__ = ("_of", "busy", "context", "used")
+    __slots__ = ("_of", "busy", "caller", "context", "used")
 
-    def __init__(self, of: CallStreams, context: Any) -> None:
+    def __init__(self, of: CallStreams, context: Any, caller: str) -> None:
         self._of = of
         self.context = context
+        self.caller = caller
         self.busy = False
         self.used = time.monotonic()
 
     def begin(self) -> None:
         """A call was read."""
-        self._of.mark(self, busy=True)
+        self.busy = True
 
-    def end(self) -> bool:
-        """Its answer was sent; whether there may be another."""
-        return self._of.mark(self, busy=False)
+    @property
+    def may_go_on(self) -> bool:
+        """Whether there may be another call."""
+        return not self._of.stopping
+
+    def end(self) -> None:
+        """The answer is on its way; if the server stops by now, nothing else is asked."""
+        self.used = time.monotonic()
+        self.busy = False
+        if self._of.stopping:  # which may have seen it busy
+            self.context.cancel()
 
     def __enter__(self) -> CallStream:
         self._of.add(self)
@@ -59,19 +70,14 @@ class CallStreams:
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self.stopping = False
+        self._share = most - most // 4
         self._lock = threading.Lock()
         self._open: set[CallStream] = set()
-        self._stopping = False
 
-    def opened(self, context: Any) -> CallStream:
+    def opened(self, context: Any, caller: str) -> CallStream:
         """A stream that is to be opened, by a `with` block."""
-        return CallStream(self, context)
-
-    def mark(self, stream: CallStream, *, busy: bool) -> bool:
-        """Note whether a stream is busy; whether it may go on."""
-        with self._lock:
-            stream.busy, stream.used = busy, time.monotonic()
-            return not self._stopping
+        return CallStream(self, context, caller)
 
     def add(self, stream: CallStream) -> None:
         """One stream more.
@@ -80,20 +86,23 @@ class CallStreams:
             UnavailableError: There are too many, and all are in use; or the server stops.
         """
         with self._lock:
-            if self._stopping:
+            if self.stopping:
                 raise UnavailableError("the server is about to stop")
-            if len(self._open) >= self.most:
-                self._end_one()
+            own = [one for one in self._open if one.caller == stream.caller]
+            if len(own) >= self._share:
+                self._end_one(own, f"you have {len(own)} streams of calls, all that a caller gets")
+            elif len(self._open) >= self.most:
+                self._end_one(list(self._open), f"the server has {self.most} streams of calls")
             self._open.add(stream)
 
-    def _end_one(self) -> None:
-        """End the stream that was not used for longest. Requires the lock."""
+    def _end_one(self, streams: list[CallStream], held: str) -> None:
+        """End the one of them that was not used for longest. Requires the lock."""
         unused = time.monotonic() - IDLE_SECONDS
-        idle = [one for one in self._open if not one.busy and one.used <= unused]
+        idle = [one for one in streams if not one.busy and one.used <= unused]
         if not idle:
             raise UnavailableError(
-                f"the server has {self.most} streams of calls, the most that `calls` and `streams` "
-                "among its limits leave room for: call without one"
+                f"{held}; `calls` and `streams` among its limits leave room for {self.most}: call "
+                "without one"
             )
         oldest = min(idle, key=lambda one: one.used)
         self._open.remove(oldest)
@@ -107,7 +116,7 @@ class CallStreams:
     def stop(self) -> None:
         """End those on which nothing is asked now, the others behind their answer; open no more."""
         with self._lock:
-            self._stopping = True
+            self.stopping = True
             idle = [one for one in self._open if not one.busy]
         for one in idle:
             one.context.cancel()

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from ehub.errors import EhubError, InvalidArgumentError
-from ehub.server.call_streams import CallStreams
-from ehub.server.inner_calls import InnerCalls, InnerContext, run_alone
+from ehub.server import scope
+from ehub.server.call_streams import CallStream, CallStreams
+from ehub.server.inner_calls import InnerCalls, InnerContext, Metadata, Run
+from ehub.server.server_line import ServerLine, line_of
 from ehub.wire import ehub_pb2 as pb
 from ehub.wire.failures import Ended, code_of, detail_of, found_in
-from ehub.wire.methods import SMALL
+from ehub.wire.methods import SMALL, Method, Unreadable, readable, reader_of
 
-__all__ = ["Calling"]
+if TYPE_CHECKING:
+    from ehub.server.admission import Visit
+
+__all__ = ["Calling", "StreamCaller"]
 
 log = logging.getLogger("ehub.server.calls")
 
 # Who calls is told by the stream, not by its messages.
 AUTHORIZATION = "authorization"
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED.value[0]
+
+READ = reader_of(pb.CallRequest)
 
 
 class Calling:
@@ -34,17 +42,53 @@ class Calling:
     _inner_calls: InnerCalls | None = None
 
     def Calls(self, requests: Iterator[pb.CallRequest], context: Any) -> Iterator[pb.CallResponse]:
-        if self._inner_calls is None:
+        visit = scope.visit.get()
+        if self._inner_calls is None or visit is None:
             raise InvalidArgumentError("calls are answered one by one here")
-        caller = StreamCaller(self._inner_calls, context)
-        with self._call_streams.opened(context) as stream:
-            for request in requests:
-                stream.begin()
-                answer = caller.answer(request)
-                yield answer
-                # Who is believed no more keeps no place.
-                if not stream.end() or answer.code == UNAUTHENTICATED:
-                    return
+        caller, line = StreamCaller(self._inner_calls, context, visit), line_of(context)
+        with self._call_streams.opened(context, visit.caller) as stream:
+            if line is None:
+                yield from by_grpcio(requests, caller, stream)
+            else:
+                yield from by_line(line, caller, stream, visit)
+
+
+def by_grpcio(
+    requests: Iterator[pb.CallRequest], caller: StreamCaller, stream: CallStream
+) -> Iterator[pb.CallResponse]:
+    """Answer the calls of a stream that grpcio reads and writes."""
+    for request in requests:
+        stream.begin()
+        answer = caller.answer(request)
+        yield answer
+        # Who is believed no more keeps no place.
+        if not stream.may_go_on or answer.code == UNAUTHENTICATED:
+            return
+        stream.end()
+
+
+def by_line(
+    line: ServerLine, caller: StreamCaller, stream: CallStream, visit: Visit
+) -> Iterator[pb.CallResponse]:
+    """Answer the calls of a line; what is given here is the last answer of the stream."""
+
+    def begun() -> None:
+        visit.wait()
+        stream.end()
+
+    data: bytes | None = None
+    while (data := line.exchange(data, begun)) is not None:
+        visit.work()
+        visit.be_patient()
+        stream.begin()
+        request = READ(data)
+        if type(request) is Unreadable:
+            visit.offend()
+        answer = caller.answer(readable(request))
+        if not stream.may_go_on or answer.code == UNAUTHENTICATED:
+            yield answer
+            return
+        data = answer.SerializeToString()
 
 
 class StreamCaller:
@@ -53,27 +97,38 @@ class StreamCaller:
     Args:
         calls: What runs them.
         context: Of the stream.
+        visit: The stream as those see it who look after all calls.
     """
 
-    def __init__(self, calls: InnerCalls, context: Any) -> None:
+    def __init__(self, calls: InnerCalls, context: Any, visit: Visit) -> None:
         self._calls = calls
         self._context = context
+        self._visit = visit
         self._peer = context.peer()
         self._metadata = tuple(context.invocation_metadata())
+        self._runs: dict[str, SmallRun] = {}
         self._running: MessageContext | None = None
-        context.add_callback(self._leave)
+        self._left = not context.add_callback(self._leave)
 
     def _leave(self) -> None:
         """The caller has left."""
+        self._left = True
         running = self._running
         if running is not None:
             running.leave()
 
     def answer(self, message: pb.CallRequest) -> pb.CallResponse:
         """Run one call."""
-        self._running = context = MessageContext(self._peer, self._context, message.timeout_seconds)
+        context = MessageContext(
+            self._peer, self._told(message.trace), self._context, message.timeout_seconds
+        )
+        self._running = context
         try:
-            return pb.CallResponse(response=self._run(message, context))
+            if self._left:
+                context.leave()
+            # What is set in the course of one call is not there in the next one.
+            own = contextvars.copy_context()
+            return pb.CallResponse(response=own.run(self._run, message, context))
         except Ended as end:
             return failed(end.code(), end.details(), found_in(end.trailing_metadata()))
         except EhubError as error:
@@ -87,19 +142,26 @@ class StreamCaller:
             self._running = None
 
     def _run(self, message: pb.CallRequest, context: MessageContext) -> bytes:
-        method = SMALL.get(message.method)
-        if method is None:
-            raise InvalidArgumentError(
-                f"{message.method!r:.100} is no call for a stream of them; {', '.join(SMALL)} are"
-            )
-        handler = self._calls.handler(method.path, self._told(message.trace))
-        read, write = handler.request_deserializer, handler.response_serializer
-        request = message.request if read is None else read(message.request)
-        answer = run_alone(handler, request, context)
-        data: bytes = write(answer)
-        return data
+        small = self._runs.get(message.method) or self._small(message.method)
+        data = message.request
+        request = small.read(data)
+        if type(request) is Unreadable:
+            self._visit.offend()
+        context.received_bytes = len(data)
+        return context.packed(small.run(request, context))
 
-    def _told(self, trace: Mapping[str, str]) -> Sequence[tuple[str, Any]]:
+    def _small(self, name: str) -> SmallRun:
+        """What runs calls of a method."""
+        method = SMALL.get(name)
+        if method is None:
+            self._visit.offend()
+            raise InvalidArgumentError(
+                f"{name!r:.100} is no call for a stream of them; {', '.join(SMALL)} are"
+            )
+        small = self._runs[name] = SmallRun(method, self._calls)
+        return small
+
+    def _told(self, trace: Mapping[str, str]) -> Metadata:
         """The metadata of a call."""
         if not trace:
             return self._metadata
@@ -107,20 +169,41 @@ class StreamCaller:
         return (*self._metadata, *own)
 
 
+class SmallRun:
+    """What reads and runs the calls of a method."""
+
+    __slots__ = ("read", "run")
+
+    def __init__(self, method: Method, calls: InnerCalls) -> None:
+        self.read = reader_of(method.request)
+        self.run: Run = calls.run_of(method.path)
+
+
 class MessageContext(InnerContext):
     """Of a call that is a message of a stream.
 
     Args:
         peer: Where it comes from.
+        metadata: What came with it.
         stream: The context of the stream.
         timeout_seconds: How long the caller waits; 0 or less: without end.
     """
 
-    def __init__(self, peer: str, stream: Any, timeout_seconds: float) -> None:
-        super().__init__(peer)
+    received_bytes = 0
+
+    def __init__(self, peer: str, metadata: Metadata, stream: Any, timeout_seconds: float) -> None:
+        super().__init__(peer, metadata)
         self._stream = stream
         self._until = time.monotonic() + timeout_seconds if timeout_seconds > 0 else None
         self._callbacks: list[Callable[[], None]] | None = []
+        self._packed: bytes | None = None
+
+    def packed(self, answer: Any) -> bytes:
+        """The answer as it travels; there is one."""
+        data = self._packed
+        if data is None:
+            data = self._packed = answer.SerializeToString()
+        return data
 
     def auth_context(self) -> Mapping[str, Sequence[bytes]]:
         """What the connection proves."""
@@ -129,7 +212,7 @@ class MessageContext(InnerContext):
 
     def is_active(self) -> bool:
         """Whether the caller is still there."""
-        return self._callbacks is not None and bool(self._stream.is_active())
+        return self._callbacks is not None
 
     def time_remaining(self) -> float | None:
         """Seconds until the caller waits no more."""

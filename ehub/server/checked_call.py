@@ -79,6 +79,14 @@ class CheckedCall:
         self._note(answer)
         return answer
 
+    def run(self, behaviour: Behaviour, request: Any, context: Any) -> Any:
+        """A call from within that has one request and one answer, in a context of its own."""
+        given = self._begin(request, context, streams=False)
+        self._tell()
+        answer = behaviour(given, context)
+        self._note(answer)
+        return answer
+
     def _in_stream(
         self, behaviour: Behaviour, given: Any, context: grpc.ServicerContext, streams: bool
     ) -> Iterator[Any]:
@@ -186,11 +194,15 @@ class CheckedCall:
     def _context(self) -> contextvars.Context:
         """A context for the service to run in, which knows who calls and what they may."""
         own = contextvars.copy_context()
-        own.run(scope.principal.set, self._who.name)
-        own.run(scope.may_see.set, self._may_see)
-        own.run(scope.partitions.set, self._partitions)
-        own.run(scope.may_write.set, self._may_write)
+        own.run(self._tell)
         return own
+
+    def _tell(self) -> None:
+        """Tell the services, in the context in which this is called."""
+        scope.principal.set(self._who.name)
+        scope.may_see.set(self._may_see)
+        scope.partitions.set(self._partitions)
+        scope.may_write.set(self._may_write)
 
     def _may_see(self, space: str) -> bool:
         return self._rights.may_see(space)

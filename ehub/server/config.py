@@ -54,10 +54,11 @@ class Limits:
             come back later.
         calls: Calls in progress at once, those of streams among them; more are refused
             (UNAVAILABLE), so that they come back later. Of this and the next one caller, who shows
-            one token or comes from one address, has three quarters at most.
+            one token or comes from one address, has three quarters at most. Streams of small calls,
+            which clients keep open, are beside them: half as many as `streams` leaves room for, and
+            of these, too, one caller has three quarters at most.
         streams: Long calls at once: scans, ingests, snapshots' differences. Less than `calls`, so
-            that slow readers of streams leave room for others. Half of the rest of `calls` is what
-            streams of small calls, which clients keep open, may have.
+            that slow readers of streams leave room for others.
         idle_seconds: How long a call may wait for its caller: for its request, for the next message
             of a stream, for an answer to be read. Then it is cancelled.
         deadline_seconds: What clients give a call that is answered in one message, if their user
@@ -88,7 +89,7 @@ class Limits:
 
     @property
     def call_streams(self) -> int:
-        """Streams of small calls at once: half of the calls that `streams` leave room for."""
+        """Streams of small calls at once: half as many as the calls that are no streams."""
         return (self.calls - self.streams) // 2
 
     def __post_init__(self) -> None:

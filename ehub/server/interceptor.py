@@ -26,6 +26,7 @@ from ehub.hub import Hub
 from ehub.server.checked_call import CheckedCall, abort
 from ehub.server.config import ServerConfig
 from ehub.server.handlers import refusing
+from ehub.server.inner_calls import Run
 from ehub.server.notebook import Notebook
 from ehub.server.rules import OLD_SERVICE, RULES
 
@@ -126,6 +127,23 @@ class AccessInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
             return self._refusing(details.method, PermissionDeniedError(why), principal)
         call = CheckedCall(self._access, self._notebook, details.method, rule, principal, is_old)
         return call.handler(handler)
+
+    def layer(self, path: str, inner: Run) -> Run:
+        """The same around each call of a method from within, which is one of the table."""
+        rule, access, notebook = RULES[path], self._access, self._notebook
+
+        def run(request: Any, context: Any) -> Any:
+            if rule.open or not access.guarded:
+                return inner(request, context)
+            try:
+                principal = self._caller(context.metadata, is_old=False)
+            except NotAuthenticated as error:
+                notebook.denial(path, NOBODY, context.peer(), (), error)
+                abort(context, error)
+            call = CheckedCall(access, notebook, path, rule, principal, is_old=False)
+            return call.run(inner, request, context)
+
+        return run
 
     def _caller(self, metadata: Any, is_old: bool) -> Principal | None:
         """Who calls; None if that is to be seen from the connection."""

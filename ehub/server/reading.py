@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import struct
+import sys
 from collections.abc import Iterator
 from operator import sub
 from typing import Any
@@ -39,6 +41,7 @@ __all__ = ["Reading", "gathered_searches"]
 CHUNK_BYTES = 1 << 20
 KEYS_CHUNK_ROWS = 65_536
 KEY_BYTES_MAX = 1_026  # with its length
+LITTLE_ENDIAN = sys.byteorder == "little"
 
 
 class Reading:
@@ -130,7 +133,7 @@ class Reading:
     ) -> pb.SearchResponse:
         target = request.target
         view = self._targets.whole(target)
-        query = queries_of(request.vectors, view)[0]
+        query = query_of(request.vectors, view)
         lists = readable(target, view)
 
         def rows() -> _store.View:
@@ -241,7 +244,7 @@ class Reading:
 
 def gathered_searches() -> Searches:
     """Searches of a hub that are gathered, and end when nobody waits for them."""
-    return Searches(_store.Stop)
+    return Searches(_store.Stop, at_once=os.cpu_count() or 1)
 
 
 def stop_of(context: Any) -> _store.Stop:
@@ -288,6 +291,14 @@ def keys_slice(keys: pb.Keys, key_type: KeyType, row: int) -> _store.Keys:
 def queries_of(vectors: pb.Vectors, view: View) -> Vectors:
     """The queries of a search, with the dims of what is searched."""
     return _arrays.as_vectors(array_of(vectors), view.dims, view.space, "query vector")
+
+
+def query_of(vectors: pb.Vectors, view: View) -> Vectors:
+    """The one query of a search: float32[dims], in the bytes of the message."""
+    if LITTLE_ENDIAN and vectors.dims == view.dims and len(vectors.values) == 4 * vectors.dims:
+        query: Vectors = np.frombuffer(vectors.values, np.float32)
+        return query
+    return queries_of(vectors, view)[0]
 
 
 def filter_of(rows: _store.View, view: View, options: pb.SearchOptions) -> _store.Filter | None:

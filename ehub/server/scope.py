@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ehub._native import _store
+    from ehub.server.admission import Visit
 
-__all__ = ["may_see", "may_write", "partitions", "principal"]
+__all__ = ["may_see", "may_write", "partitions", "principal", "visit"]
 
 # Who calls, for the log.
 principal: ContextVar[str] = ContextVar("principal", default="")
+
+# The call as those see it who look after all of them; None: nobody does.
+visit: ContextVar[Visit | None] = ContextVar("visit", default=None)
 
 # Given a version and the partitions that a read names (none: it names none), the partitions to look
 # into; none is the whole version. What is read is then a view of these partitions, so the rest is

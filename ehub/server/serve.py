@@ -23,7 +23,7 @@ from grpc_reflection.v1alpha import reflection
 
 from ehub.errors import InvalidArgumentError, UnavailableError
 from ehub.hub import Hub
-from ehub.server.admission import Admission, threads_for
+from ehub.server.admission import Admission, call_streams_max, threads_for
 from ehub.server.config import ServerConfig, Tls
 from ehub.server.inner_calls import InnerCalls
 from ehub.wire.methods import handlers, handlers_by_path
@@ -87,7 +87,7 @@ class Server:
         self._hub = hub
         self._config = config
         self._stopped = threading.Event()
-        calls = config.limits.calls
+        calls = config.limits.calls + call_streams_max(config.limits)
         self._threads = threads_for(calls, "ehub-call")
         # Not its way to watch without threads: that sends while it holds its lock.
         self._health = health.HealthServicer(experimental_non_blocking=False)

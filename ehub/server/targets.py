@@ -27,6 +27,8 @@ class Targets:
     def __init__(self, hub: Hub, leases: Leases) -> None:
         self._hub = hub
         self._leases = leases
+        # As of a number of `names_changes`, versions by how targets name them.
+        self._found: tuple[int, dict[tuple[str, str], Version]] = (-1, {})
 
     def space(self, name: str) -> Space:
         """A space; a NotFoundError."""
@@ -34,13 +36,24 @@ class Targets:
 
     def version(self, target: pb.Target) -> Version:
         """The version of a target, whatever its time."""
-        space = self._hub.get_space(target.space)
-        version = space.version(target.version) if target.version else space.current
+        version = self._named(target.space, target.version)
         if target.version_id and version._table.id != target.version_id:
             raise NotFoundError(
                 f"version {version.name!r} of space {target.space!r} was deleted, and another of "
                 "its name made"
             )
+        return version
+
+    def _named(self, name: str, of: str) -> Version:
+        """A version of a space by its name, or an alias; "": the one that the space reads."""
+        changes = self._hub._store.names_changes
+        seen, found = self._found
+        if seen != changes:
+            self._found = changes, found = changes, {}
+        version = found.get((name, of))
+        if version is None:
+            space = self._hub.get_space(name)
+            version = found[name, of] = space.version(of) if of else space.current
         return version
 
     def whole(self, target: pb.Target) -> View:

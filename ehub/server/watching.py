@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import grpc
 
 from ehub.server.handlers import Behaviour, Codec, around
+from ehub.server.inner_calls import Run
 from ehub.server.rules import HEALTH
 
 __all__ = ["Watch", "WatchInterceptor", "Watcher"]
@@ -72,6 +73,33 @@ class WatchInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
             call.end(Code.UNIMPLEMENTED)
             return None
         return call.handler(handler)
+
+    def layer(self, path: str, inner: Run) -> Run:
+        """The same around each call of a method from within; of its context it asks the sizes."""
+        watchers = self._watchers
+
+        def run(request: Any, context: Any) -> Any:
+            arrived, code = time.perf_counter(), Code.UNKNOWN
+            watches = [one.watch(path, context.metadata) for one in watchers]
+            try:
+                for watch in watches:
+                    watch.received(request, context.received_bytes)
+                    watch.begun()
+                answer = inner(request, context)
+                size = len(context.packed(answer))
+                for watch in watches:
+                    watch.sent(answer, size)
+                code = context.code() or Code.OK
+                return answer
+            except BaseException:
+                code = code_of(context, Code.UNKNOWN)
+                raise
+            finally:
+                seconds = time.perf_counter() - arrived
+                for watch in watches:
+                    watch.ended(code, seconds)
+
+        return run
 
 
 class WatchedCall:

@@ -23,6 +23,9 @@ from ehub.wire.packing import array_of, joined_rows, native_keys, numbers
 
 __all__ = ["Writing"]
 
+# A part of a batch, and its vectors, which are held apart; None: it sets none.
+Piece = tuple[pb.Part, "Vectors | None"]
+
 # What a message takes beside its content.
 MESSAGE_BYTES = 1_024
 
@@ -38,7 +41,7 @@ class Writing:
     def Write(self, request: pb.WriteRequest, context: Any) -> pb.WriteResponse:
         if request.more:
             raise InvalidArgumentError("a batch in several messages goes by Ingest")
-        return self._write([request], {})
+        return self._write([Chunk(request)], {})
 
     def Ingest(
         self, requests: Iterator[pb.WriteRequest], context: Any
@@ -46,11 +49,12 @@ class Writing:
         # An alias may be moved meanwhile; what one stream brings goes to one version.
         versions: dict[tuple[str, str, int], Version] = {}
         with self._unfinished.room() as room:
-            chunks: list[pb.WriteRequest] = []
+            chunks: list[Chunk] = []
             for request in requests:
-                room.take(request.ByteSize() + MESSAGE_BYTES)
-                chunks.append(request)
-                if request.more:
+                chunk = Chunk(request)
+                room.take(chunk.size + MESSAGE_BYTES)
+                chunks.append(chunk)
+                if chunk.request.more:
                     continue
                 yield self._write(chunks, versions)
                 chunks = []
@@ -59,10 +63,10 @@ class Writing:
                 raise InvalidArgumentError("the stream ends within a batch, which was not applied")
 
     def _write(
-        self, chunks: list[pb.WriteRequest], versions: dict[tuple[str, str, int], Version]
+        self, chunks: list[Chunk], versions: dict[tuple[str, str, int], Version]
     ) -> pb.WriteResponse:
         """Apply one batch, unless it was."""
-        first = chunks[0]
+        first = chunks[0].request
         if not first.HasField("request"):
             return pb.WriteResponse(rows=self._apply(chunks, versions, None))
         begun = self._requests.begin(first.request)
@@ -77,22 +81,22 @@ class Writing:
 
     def _apply(
         self,
-        chunks: list[pb.WriteRequest],
+        chunks: list[Chunk],
         versions: dict[tuple[str, str, int], Version],
         ticket: Ticket | None,
     ) -> int:
-        parts = [part for chunk in chunks for part in chunk.parts]
+        parts = [piece for chunk in chunks for piece in chunk.pieces]
         if not parts:
             raise InvalidArgumentError("a batch with no parts")
-        kinds = {part.WhichOneof("what") for part in parts}
+        kinds = {part.WhichOneof("what") for part, _ in parts}
         if kinds != {"set"}:
             if len(parts) != 1:
                 raise InvalidArgumentError("a delete is a batch of its own")
-            return self._delete(parts[0], versions, ticket)
+            return self._delete(parts[0][0], versions, ticket)
         if len(chunks) > 1:
             merged = [self._merged(parts, versions)]
         else:
-            merged = [self._part(part, versions) for part in parts]
+            merged = [self._part(*piece, versions) for piece in parts]
         rows = len(merged[0][1])
         set_rows(merged, None if ticket is None else ticket.notes(rows))
         return rows
@@ -104,22 +108,20 @@ class Writing:
             version = versions[named] = self._targets.version(target)
         return version
 
-    def _part(
-        self, part: pb.Part, versions: dict[Any, Version], rows: Vectors | None = None
-    ) -> Part:
-        """A set of one version, all checked; the vectors may be given apart."""
+    def _part(self, part: pb.Part, vectors: Any, versions: dict[Any, Version]) -> Part:
+        """A set of one version, all checked."""
         version = self._version(part.target, versions)
         table = version._table
         names = tuple(part.set.partitions)
         keys = native_keys(part.set.keys, table.key_type)
-        if rows is None:
-            rows = _arrays.as_vectors(array_of(part.set.vectors), table.dims, table.space)
+        rows = _arrays.as_vectors(vectors, table.dims, table.space)
         _arrays.require_same_length(keys, rows)
         labels = labels_of(part.set, len(keys))
         return table, keys, rows, tuple(map(_arrays.as_partition_name, names)), labels
 
-    def _merged(self, parts: list[pb.Part], versions: dict[Any, Version]) -> Part:
+    def _merged(self, pieces: list[Piece], versions: dict[Any, Version]) -> Part:
         """The chunks of one batch of one version, in one piece."""
+        parts = [part for part, _ in pieces]
         first = parts[0]
         if any(
             part.target != first.target or part.set.partitions != first.set.partitions
@@ -129,14 +131,14 @@ class Writing:
                 "the chunks of a batch name different versions or partitions; expected the same"
             )
         space, dims = first.target.space, self._version(first.target, versions).dims
-        arrays = [_arrays.as_vectors(array_of(one.set.vectors), dims, space) for one in parts]
+        arrays = [_arrays.as_vectors(vectors, dims, space) for _, vectors in pieces]
         whole = pb.Part(target=first.target)
         for name in ("utf8", "lengths", "integers"):
             joined = b"".join(getattr(part.set.keys, name) for part in parts)
             setattr(whole.set.keys, name, joined)
         whole.set.partitions.extend(first.set.partitions)
         whole.set.row_partitions = b"".join(part.set.row_partitions for part in parts)
-        return self._part(whole, versions, joined_rows(arrays, dims))
+        return self._part(whole, joined_rows(arrays, dims), versions)
 
     def _delete(self, part: pb.Part, versions: dict[Any, Version], ticket: Ticket | None) -> int:
         version = self._version(part.target, versions)
@@ -160,6 +162,34 @@ class Writing:
             return 0
         notes = None if ticket is None else ticket.notes(count)
         return table.delete_all_within(names, notes) if names else table.delete_all(notes)
+
+
+class Chunk:
+    """A message of a batch, whose vectors are taken out of it: they would be there twice.
+
+    Attributes:
+        request: The rest.
+        pieces: Its parts, with their vectors.
+        size: The bytes that all of it has.
+    """
+
+    __slots__ = ("pieces", "request", "size")
+
+    def __init__(self, request: pb.WriteRequest) -> None:
+        vectors = [taken(part) for part in request.parts]
+        rest = request.SerializeToString()
+        self.request = pb.WriteRequest.FromString(rest)
+        self.pieces: list[Piece] = list(zip(self.request.parts, vectors, strict=True))
+        self.size = len(rest) + sum(0 if one is None else one.nbytes for one in vectors)
+
+
+def taken(part: pb.Part) -> Vectors | None:
+    """The vectors of a part, which it has no more; None if it sets none."""
+    if part.WhichOneof("what") != "set":
+        return None
+    vectors = array_of(part.set.vectors)
+    part.set.vectors.ClearField("values")
+    return vectors
 
 
 def set_rows(parts: list[Part], notes: dict[str, str | None] | None) -> None:

@@ -17,6 +17,7 @@ from ehub.wire import access_pb2, ehub_pb2, old_clients_pb2
 __all__ = [
     "ACCESS",
     "BY_PATH",
+    "CALLS",
     "OLD",
     "SERVICE",
     "SMALL",
@@ -26,6 +27,7 @@ __all__ = [
     "handlers_by_path",
     "methods_of",
     "readable",
+    "reader_of",
 ]
 
 SERVICE: ServiceDescriptor = ehub_pb2.DESCRIPTOR.services_by_name["Embeddinghub"]
@@ -64,9 +66,15 @@ class Method:
         """The multi-callable of a channel, of `grpc` or `grpc.aio`."""
         return getattr(channel, self.shape)(
             self.path,
-            request_serializer=self.request.SerializeToString,
+            request_serializer=packed,
             response_deserializer=self.response.FromString,
         )
+
+
+def packed(message: Any) -> bytes:
+    """A message as it travels; one that is packed already as it is."""
+    data: bytes = message if isinstance(message, bytes) else message.SerializeToString()
+    return data
 
 
 class Unreadable:
@@ -119,7 +127,9 @@ BY_PATH: dict[str, Method] = {
 }
 
 
-# What is sent as a message of `Calls`: reads that are answered in one message.
+# The path of the method whose messages are calls.
+CALLS = f"/{SERVICE.full_name}/Calls"
+# What is sent as a message of it: reads that are answered in one message.
 SMALL: dict[str, Method] = {
     name: BY_PATH[f"/{SERVICE.full_name}/{name}"]
     for name in ("Count", "Get", "Locate", "Recommend", "Search")

@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 EMPTY_OFFSETS = np.zeros(1, np.int64)
+# Numbers as they travel.
+DTYPES = {kind: np.dtype(kind) for kind in ("<u2", "<u4", "<u8", "<i8", "<f4", "<f8")}
 
 
 # --- keys ---
@@ -111,10 +113,12 @@ def offsets_of(keys: pb.Keys) -> NDArray[np.int64]:
 
 def numbers(data: bytes, dtype: str, what: str) -> NDArray[Any]:
     """Numbers that travelled as bytes."""
-    size = np.dtype(dtype).itemsize
-    if len(data) % size:
-        raise InvalidArgumentError(f"{what} have {len(data)} bytes; expected a multiple of {size}")
-    return np.frombuffer(data, dtype)
+    kind = DTYPES[dtype]
+    if len(data) % kind.itemsize:
+        raise InvalidArgumentError(
+            f"{what} have {len(data)} bytes; expected a multiple of {kind.itemsize}"
+        )
+    return np.frombuffer(data, kind)
 
 
 def vectors_message(vectors: Vectors) -> pb.Vectors:

@@ -1,7 +1,7 @@
 """Single searches of many callers, gathered: those that wait are searched for at once.
 
-Who finds nobody searching, searches at once and alone: gathering never makes a lone search wait.
-Those that come meanwhile are one native batch search, on all cores, as soon as it is done. Each
+Who finds few searching, searches at once and alone: gathering never makes a lone search wait.
+Those that come meanwhile are one native batch search, on all cores, as soon as one is done. Each
 search looks at a view that was taken after it came, so it finds every write that was acknowledged
 before it.
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -55,7 +55,7 @@ class Waiting:
     """A search that waits for its answer, or to become the one that searches."""
 
     query: Vectors
-    ready: threading.Event | None = None  # of one that waits for another
+    ready: threading.Event = field(default_factory=threading.Event)
     answer: Neighbors | None = None
     error: BaseException | None = None
     leads: bool = False
@@ -68,13 +68,16 @@ class Searches:
 
     Args:
         make_stop: Makes what the rows take to end a search; None if they take nothing like that.
+        at_once: So many search at once before others wait.
     """
 
-    def __init__(self, make_stop: Callable[[], Stoppable] | None = None) -> None:
+    def __init__(self, make_stop: Callable[[], Stoppable] | None = None, at_once: int = 1) -> None:
         self._lock = threading.Lock()
         self._make_stop = make_stop
-        # By what is common to those that may be gathered; a key is there while one searches.
+        self._at_once = at_once
+        # By what is common to those that may be gathered; a key is there while some search.
         self._waiting: dict[Hashable, deque[Waiting]] = {}
+        self._searching: dict[Hashable, int] = {}
 
     def nearest(
         self,
@@ -94,18 +97,54 @@ class Searches:
             on_leave: Is given what to call when the one who asked has left: the search ends early
                 if nobody else waits for it.
         """
+        with self._lock:
+            searching = self._searching.get(common, 0)
+            is_alone = searching < self._at_once
+            if is_alone:
+                self._searching[common] = searching + 1
+        if is_alone:
+            try:
+                return self._alone(rows, query, options, on_leave)
+            finally:
+                self._hand_on(common)
+        return self._in_turn(common, rows, query, options, on_leave)
+
+    def _alone(
+        self,
+        rows: Callable[[], _store.View],
+        query: Vectors,
+        options: tuple[Any, ...],
+        on_leave: Callable[[Callable[[], None]], object] | None,
+    ) -> Neighbors:
+        """Search for one, at once."""
+        stop: tuple[Stoppable, ...] = ()
+        if self._make_stop is not None:
+            stop = (self._make_stop(),)
+            if on_leave is not None:
+                on_leave(stop[0].set)
+        view: Any = rows()
+        return Neighbors(*view.nearest_one(query, *options, *stop))
+
+    def _in_turn(
+        self,
+        common: Hashable,
+        rows: Callable[[], _store.View],
+        query: Vectors,
+        options: tuple[Any, ...],
+        on_leave: Callable[[Callable[[], None]], object] | None,
+    ) -> Neighbors:
+        """Wait for those that search; then search for all that wait, or be searched for."""
         mine = Waiting(query)
         if on_leave is not None:
             on_leave(lambda: self._leave(mine))
         with self._lock:
-            queue = self._waiting.get(common)
-            if queue is None:
-                self._waiting[common] = deque()
-                mine.leads = True
+            # One of them may have ended meanwhile.
+            mine.leads = self._searching.get(common, 0) < self._at_once
+            if mine.leads:
+                self._searching[common] = self._searching.get(common, 0) + 1
             else:
-                mine.ready = threading.Event()
-                queue.append(mine)
-        if mine.ready is not None:
+                self._waiting.setdefault(common, deque()).append(mine)
+        if not mine.leads:
             mine.ready.wait()
         if mine.leads:
             self._lead(common, rows, mine, options)
@@ -142,23 +181,32 @@ class Searches:
     ) -> None:
         """Search for this one and those behind it, then let the next one lead."""
         with self._lock:
-            queue = self._waiting[common]
-            batch = [mine, *(queue.popleft() for _ in range(min(len(queue), BATCH_MAX - 1)))]
+            queue = self._waiting.get(common) or deque[Waiting]()
+            behind = [queue.popleft() for _ in range(min(len(queue), BATCH_MAX - 1))]
+            batch = [mine, *behind]
             stop = self._asked(batch)
         try:
             search(rows(), batch, options, stop)
         except BaseException as error:
             self._one_by_one(rows, batch, options, stop, error)
         finally:
-            with self._lock:
-                following = queue.popleft() if queue else None
-                if following is None:
-                    del self._waiting[common]
-            if following is not None:
-                following.leads = True
-            for one in batch[1:] if following is None else (following, *batch[1:]):
-                assert one.ready is not None
+            self._hand_on(common)
+            for one in behind:
                 one.ready.set()
+
+    def _hand_on(self, common: Hashable) -> None:
+        """A search has ended: let the one that waits for longest lead the next."""
+        with self._lock:
+            queue = self._waiting.get(common)
+            following = queue.popleft() if queue else None
+            if following is None:
+                self._waiting.pop(common, None)
+                self._searching[common] -= 1
+                if self._searching[common] == 0:
+                    del self._searching[common]
+        if following is not None:
+            following.leads = True
+            following.ready.set()
 
     def _one_by_one(
         self,

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ import grpc
 import numpy as np
 import pytest
 from guarded import METHODS, bearer, guarded
-from metered import Metered
+from metered import Metered, until
 from served import client_of, serving
 from test_access_matrix import PRINCIPALS
 from test_hostile import CALLERS, MISTAKES, fill, made_up, mutated, require_hushed
@@ -29,8 +29,9 @@ from ehub.access import Access, Grant, entries
 from ehub.client import lines, sync_line
 from ehub.client.aio_transport import AioTransport
 from ehub.client.transport import SyncTransport
-from ehub.server import reading
-from ehub.server.call_streams import IDLE_SECONDS
+from ehub.server import reading, server_line
+from ehub.server.admission import Admission
+from ehub.server.call_streams import IDLE_SECONDS, CallStreams
 from ehub.server.config import Limits
 from ehub.wire import ehub_pb2 as pb
 from ehub.wire.methods import SMALL
@@ -47,6 +48,12 @@ def path(tmp_path_factory):
         rows = np.random.default_rng(1).standard_normal((200, 8), np.float32)
         items.multiset([f"k{i}" for i in range(200)], rows)
     return path
+
+
+@pytest.fixture
+def forgiving(monkeypatch):
+    """Nobody has to wait for what they sent before."""
+    monkeypatch.setattr("ehub.server.admission.OFFENCE_SECONDS", 0)
 
 
 @pytest.fixture
@@ -364,6 +371,104 @@ def test_the_stream_that_is_idle_longest_makes_room_and_busy_ones_do_not(path):
             one.close()
 
 
+def test_one_caller_has_three_quarters_of_the_streams_and_ends_none_of_others():
+    ended = []
+
+    def opened(of, caller):
+        context = SimpleNamespace(cancel=lambda: ended.append(caller))
+        return of.opened(context, caller).__enter__()
+
+    of = CallStreams(4)
+    streams = [opened(of, caller) for caller in ("other", "a", "a", "a")]
+    with pytest.raises(ehub.UnavailableError, match="you have 3 streams"):
+        opened(of, "a")
+    for stream in streams:
+        stream.used -= 2 * IDLE_SECONDS
+    streams[1].begin()
+    opened(of, "a")
+    assert ended == ["a"]
+    opened(of, "third")  # that of "other" is idle for longest, or the third of "a"
+    assert len(ended) == 2
+    assert len(of) == 4
+
+
+def test_an_idle_stream_has_no_place_among_the_calls(path):
+    limits = Limits(calls=6, streams=2)
+    with serving(path, limits=limits) as server:
+        admission = next(one for one in server._interceptors if isinstance(one, Admission))
+        with ExitStack() as clients:
+            for _ in range(2):
+                hub = clients.enter_context(ehub.connect(server.address))
+                assert len(hub.get_space("items")) == 200
+                assert len(hub.transport.lines) == 1
+            assert until(lambda: admission._calls._taken == 0)
+
+
+def test_what_is_no_request_makes_its_connection_slow(path, monkeypatch):
+    monkeypatch.setattr("ehub.server.admission.OFFENCE_SECONDS", 0.5)
+    with serving(path) as server, ExitStack() as stack:
+        channels = [
+            stack.enter_context(
+                grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)])
+            )
+            for _ in range(2)
+        ]
+        calls = [stack.enter_context(one_stream(channel)) for channel in channels]
+
+        def seconds(call):
+            began = time.monotonic()
+            assert outcome(call("Count", counted()))[0] is None
+            return time.monotonic() - began
+
+        for method, data in (("Count", b"\xff\xff"), ("Write", b"")):
+            assert seconds(calls[0]) < 0.4
+            assert outcome(calls[0](method, data))[0] is grpc.StatusCode.INVALID_ARGUMENT
+            assert seconds(calls[1]) < 0.4
+            assert seconds(calls[0]) > 0.4
+
+
+def test_a_grpcio_without_the_servers_part_answers_alike(path, monkeypatch):
+    with serving(path) as server, ehub.connect(server.address) as hub:
+        answers = small_calls(hub.get_space("items"))
+    monkeypatch.setattr(server_line, "core", None)
+    with serving(path) as server, ehub.connect(server.address) as hub:
+        items = hub.get_space("items")
+        assert small_calls(items) == answers
+        assert len(hub.transport.lines) == 1
+        with pytest.raises(ehub.NotFoundError):
+            items.get("none")
+
+
+class Seen(grpc.ServerInterceptor):
+    """An interceptor of somebody else, which refuses counting."""
+
+    def __init__(self):
+        self.methods = []
+
+    def intercept_service(self, continuation, details):
+        self.methods.append(details.method.rpartition("/")[2])
+        if not details.method.endswith("/Count"):
+            return continuation(details)
+
+        def refuse(request, context):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no counting")
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+def test_interceptors_of_others_see_each_message(path):
+    seen = Seen()
+    with (
+        serving(path, seen) as server,
+        grpc.insecure_channel(server.address) as channel,
+        one_stream(channel) as call,
+    ):
+        found = pb.LocateRequest(target=pb.Target(space="items"))
+        assert outcome(call("Locate", found))[0] is None
+        assert call("Count", counted()).details == "no counting"
+    assert seen.methods == ["Calls", "Locate", "Count"]
+
+
 # --- who may ---
 
 
@@ -452,6 +557,7 @@ def test_who_may_read_nothing_holds_no_stream_open(tmp_path):
                 call("Count", counted())
 
 
+@pytest.mark.usefixtures("forgiving")
 @pytest.mark.parametrize("method", [*sorted(set(METHODS) - set(SMALL)), "", "count", "é" * 500])
 def test_other_methods_are_refused_and_the_stream_goes_on(path, method):
     with (
@@ -465,6 +571,7 @@ def test_other_methods_are_refused_and_the_stream_goes_on(path, method):
         assert outcome(call("Count", counted()))[0] is None
 
 
+@pytest.mark.usefixtures("forgiving")
 @pytest.mark.parametrize("caller", [one for one in CALLERS if one != "nobody"])
 @pytest.mark.parametrize("name", SMALL)
 def test_made_up_and_mutated_messages_end_in_typed_errors_that_leak_nothing(tmp_path, name, caller):
@@ -496,6 +603,11 @@ def test_messages_are_counted_under_their_methods(tmp_path):
         labels = {"service": "ehub.v1.Embeddinghub", "method": "Search"}
         assert served.value("ehub_calls_total", code="OK", **labels) == 5
         assert served.value("ehub_sent_rows_total", **labels) == 10
+        carried = {name: labels | {"method": name} for name in ("Search", "Calls")}
+        for way in ("received", "sent"):
+            figure = f"ehub_{way}_bytes_total"
+            assert served.value(figure, **carried["Search"]) > 0
+            assert not served.value(figure, **carried["Calls"])
         missed = {**labels, "method": "Get", "code": "NOT_FOUND"}
         assert served.value("ehub_calls_total", **missed) == 1
 

@@ -228,7 +228,7 @@ def test_what_is_beyond_a_limit_is_refused_by_name(tmp_path):
         with pytest.raises(ehub.InvalidArgumentError, match="its limit `rows`"):
             items.multi_nearest_neighbors(50, vectors=vectors)
         with pytest.raises(ehub.InvalidArgumentError, match="larger than max"):
-            items.multiset(range_keys(40_000), np.zeros((40_000, 8), np.float32))
+            items.multiset(range_keys(200_000), np.zeros((200_000, 8), np.float32))
         with pytest.raises(ehub.InvalidArgumentError, match="the server's limit `batch_bytes`"):
             items.multiset((f"n{i}", vectors[0]) for i in range(5_000))
         held = [items.snapshot() for _ in range(2)]
@@ -351,7 +351,7 @@ def test_a_gathered_search_ends_when_the_last_who_asked_has_left():
         first = threads.submit(ask, 0)
         assert searching.wait(10)
         others = [threads.submit(ask, i) for i in (1, 2, 3)]
-        while len(searches._waiting["all"]) < 3:
+        while len(searches._waiting.get("all", ())) < 3:
             time.sleep(0.001)
         go_on.set()
         for other in others:
@@ -445,6 +445,49 @@ def test_concurrent_searches_answer_each_its_own(tmp_path):
         assert wrong == []
 
 
+def test_so_many_searches_run_at_once_and_none_of_them_waits():
+    both = threading.Barrier(2, timeout=10)
+
+    class Rows:
+        def nearest_one(self, *asked):
+            both.wait()
+            return np.zeros(1), np.zeros(1)
+
+    searches = Searches(at_once=2)
+    ask = (lambda: Rows(), np.zeros(1, np.float32), (1, 1.0, 0, False))
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(20):
+            found = [threads.submit(searches.nearest, "all", *ask) for _ in range(2)]
+            assert [len(one.result(20)) for one in found] == [1, 1]
+    assert not searches._searching
+    assert not searches._waiting
+
+
+def test_a_search_that_fails_lets_the_next_one_lead():
+    searches, started = Searches(), threading.Event()
+
+    class Rows:
+        def nearest_one(self, query, *options):
+            if query[0] == 0:
+                started.set()
+                while not searches._waiting:
+                    time.sleep(0.001)
+                raise ehub.InvalidVectorError("bad")
+            return np.zeros(1), np.zeros(1)
+
+    def ask(number):
+        options = (1, 1.0, 0, False)
+        return searches.nearest("all", lambda: Rows(), np.full(1, number, np.float32), options)
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(ask, 0)
+        assert started.wait(10)
+        assert len(threads.submit(ask, 1).result(10)) == 1
+        with pytest.raises(ehub.InvalidVectorError):
+            first.result(10)
+    assert not searches._searching
+
+
 def test_waiting_searches_are_gathered_and_a_bad_one_spoils_no_other(tmp_path):
     with ehub.open(tmp_path) as hub:
         items, vectors = filled(hub)
@@ -455,7 +498,7 @@ def test_waiting_searches_are_gathered_and_a_bad_one_spoils_no_other(tmp_path):
             sizes.append(len(sizes))
             if len(sizes) == 1:
                 started.set()
-                while len(searches._waiting["all"]) < 8:
+                while len(searches._waiting.get("all", ())) < 8:
                     time.sleep(0.001)
             return items._now()
 

@@ -23,7 +23,7 @@ from prometheus_client.core import (
 
 from ehub.server.metrics.rows import rows_of
 from ehub.server.watching import Watch
-from ehub.wire.methods import BY_PATH, Method
+from ehub.wire.methods import BY_PATH, CALLS, Method
 
 __all__ = ["CallMetrics"]
 
@@ -54,12 +54,12 @@ class Carried:
     rows_in: int = 0
     rows_out: int = 0
 
-    def add(self, other: Carried) -> None:
+    def add(self, bytes_in: int, rows_in: int, bytes_out: int, rows_out: int) -> None:
         """Add what others do."""
-        self.bytes_in += other.bytes_in
-        self.bytes_out += other.bytes_out
-        self.rows_in += other.rows_in
-        self.rows_out += other.rows_out
+        self.bytes_in += bytes_in
+        self.rows_in += rows_in
+        self.bytes_out += bytes_out
+        self.rows_out += rows_out
 
 
 @dataclass(slots=True)
@@ -68,6 +68,7 @@ class MethodFigures:
 
     labels: tuple[str, str]
     streams: bool
+    carries: bool = True  # what its messages carry is not counted elsewhere
     lock: threading.Lock = field(default_factory=threading.Lock)
     running: int = 0
     ended: dict[grpc.StatusCode, int] = field(default_factory=dict)
@@ -82,7 +83,10 @@ def figures_for(method: Method | None) -> MethodFigures:
         return MethodFigures(OTHER, streams=False)
     service = method.path.split("/")[1]
     return MethodFigures(
-        (service, method.name), streams=method.request_streams or method.response_streams
+        (service, method.name),
+        streams=method.request_streams or method.response_streams,
+        # Each message is a call of another method.
+        carries=method.path != CALLS,
     )
 
 
@@ -142,12 +146,12 @@ class CallMetrics:
 class CallCount(Watch):
     """Counts one call."""
 
-    __slots__ = ("_carried", "_method", "_runs")
+    __slots__ = ("_bytes_in", "_bytes_out", "_method", "_rows_in", "_rows_out", "_runs")
 
     def __init__(self, method: MethodFigures) -> None:
         self._method = method
         self._runs = False
-        self._carried = Carried()
+        self._bytes_in = self._bytes_out = self._rows_in = self._rows_out = 0
 
     def begun(self) -> None:
         """It is in progress."""
@@ -157,20 +161,23 @@ class CallCount(Watch):
 
     def received(self, message: Any, size: int) -> None:
         """Count what came."""
-        self._carry(Carried(bytes_in=size, rows_in=rows_of(message)))
+        self._carry(size, rows_of(message), 0, 0)
 
     def sent(self, message: Any, size: int) -> None:
         """Count what goes."""
-        self._carry(Carried(bytes_out=size, rows_out=rows_of(message)))
+        self._carry(0, 0, size, rows_of(message))
 
-    def _carry(self, more: Carried) -> None:
+    def _carry(self, bytes_in: int, rows_in: int, bytes_out: int, rows_out: int) -> None:
         """Keep it until the end; of a stream, which may have none for long, add it now."""
         method = self._method
         if not method.streams:
-            self._carried.add(more)
-            return
-        with method.lock:
-            method.carried.add(more)
+            self._bytes_in += bytes_in
+            self._rows_in += rows_in
+            self._bytes_out += bytes_out
+            self._rows_out += rows_out
+        elif method.carries:
+            with method.lock:
+                method.carried.add(bytes_in, rows_in, bytes_out, rows_out)
 
     def ended(self, code: grpc.StatusCode, seconds: float) -> None:
         """Count it."""
@@ -180,4 +187,4 @@ class CallCount(Watch):
             method.ended[code] = method.ended.get(code, 0) + 1
             method.buckets[bisect_left(BUCKETS, seconds)] += 1
             method.seconds += seconds
-            method.carried.add(self._carried)
+            method.carried.add(self._bytes_in, self._rows_in, self._bytes_out, self._rows_out)

@@ -1,0 +1,87 @@
+"""Batches of rows as messages: packed by hand, they are what protobuf would have made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from served import client_of, serving
+
+import ehub
+from ehub._native._store import Keys
+from ehub.client import batches
+from ehub.client.batches import BatchMessages, varint
+from ehub.server.config import Limits
+from ehub.server.writing import Chunk
+from ehub.wire import ehub_pb2 as pb
+from ehub.wire.packing import array_of, key_array
+
+REQUEST = pb.RequestId(client=b"c" * 16, slot=63, number=1 << 40)
+TARGET = pb.Target(space="items" * 40, version="v", version_id=7)
+
+
+def made(rows, vectors, names=(), labels=None, message_bytes=1 << 30):
+    keys = Keys.of_objects([f"kéy {i}" for i in range(rows)], "str", "items")
+    return BatchMessages(REQUEST, TARGET, keys, "str", vectors, names, labels, message_bytes)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 63, 64, 65, 1_000])
+@pytest.mark.parametrize("dims", [1, 384])
+def test_messages_have_what_they_were_given(rows, dims, monkeypatch):
+    monkeypatch.setattr(batches, "CHUNK_BYTES", 32 * 4 * dims)
+    vectors = np.random.default_rng(1).standard_normal((rows, 2 * dims), np.float32)[:, ::2]
+    labels = np.arange(rows, dtype=np.uint32) % 2
+    messages = made(rows, vectors, (b"us", "eü".encode()), labels)
+    read = [pb.WriteRequest.FromString(one) for one in messages]
+    assert len(read) == len(messages) == -(-rows // 32)
+    assert [one.more for one in read] == [True] * (len(read) - 1) + [False]
+    parts = [one.parts[0] for one in read]
+    assert all(one.request == REQUEST and len(one.parts) == 1 for one in read)
+    assert all(one.target == TARGET for one in parts)
+    assert all(list(one.set.partitions) == ["us", "eü"] for one in parts)
+    assert key_array(parts[0].set.keys, "str").tolist() == [f"kéy {i}" for i in range(rows)]
+    assert parts[0].set.row_partitions == labels.tobytes()
+    sent = np.concatenate([array_of(one.set.vectors) for one in parts])
+    assert np.array_equal(sent, vectors)
+
+
+@pytest.mark.parametrize("number", [0, 1, 127, 128, 300, 1 << 21, (1 << 32) - 1])
+def test_lengths_are_as_protobuf_has_them(number):
+    assert pb.Limits(rows=number).SerializeToString() == (
+        b"\x10" + varint(number) if number else b""
+    )
+
+
+def test_a_chunk_holds_its_vectors_once_and_says_how_large_it_is():
+    vectors = np.ones((500, 384), np.float32)
+    request = pb.WriteRequest.FromString(made(500, vectors)[0])
+    whole = request.ByteSize()
+    chunk = Chunk(request)
+    assert 0 <= whole - chunk.size < 32  # the lengths of what was taken out
+    assert chunk.request.ByteSize() < whole - vectors.nbytes
+    [(part, taken)] = chunk.pieces
+    assert np.array_equal(taken, vectors)
+    assert part.set.keys == request.parts[0].set.keys
+
+
+@pytest.mark.parametrize("kind", ["grpc", "aio"])
+def test_rows_travel_in_messages_that_the_server_takes(tmp_path, kind):
+    vectors = np.random.default_rng(1).standard_normal((3_000, 384), np.float32)
+    keys = [f"k{i}" for i in range(3_000)]
+    with (
+        serving(tmp_path, limits=Limits(message_bytes=1 << 20)) as server,
+        client_of(server, kind) as hub,
+    ):
+        items = hub.create_space("items", dims=384, metric="l2")
+        assert items.multiset(keys, vectors) == 3_000
+        own = server.hub.get_space("items")
+        assert np.array_equal(own.multiget(keys), vectors)
+
+
+def test_a_batch_beyond_the_limit_is_refused_however_many_messages_it_has(tmp_path):
+    limits = Limits(message_bytes=1 << 20, batch_bytes=2 << 20)
+    with serving(tmp_path, limits=limits) as server, ehub.connect(server.address) as hub:
+        items = hub.create_space("items", dims=384, metric="l2")
+        keys, vectors = [f"k{i}" for i in range(3_000)], np.ones((3_000, 384), np.float32)
+        with pytest.raises(ehub.InvalidArgumentError, match="the server's limit `batch_bytes`"):
+            items.multiset(keys, vectors)
+        assert len(items) == 0
