@@ -297,8 +297,9 @@ def query_of(vectors: pb.Vectors, view: View) -> Vectors:
     """The one query of a search: float32[dims], in the bytes of the message."""
     if LITTLE_ENDIAN and vectors.dims == view.dims and len(vectors.values) == 4 * vectors.dims:
         query: Vectors = np.frombuffer(vectors.values, np.float32)
-        return query
-    return queries_of(vectors, view)[0]
+    else:
+        query = queries_of(vectors, view)[0]
+    return query
 
 
 def filter_of(rows: _store.View, view: View, options: pb.SearchOptions) -> _store.Filter | None:
