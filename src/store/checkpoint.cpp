@@ -426,7 +426,8 @@ Status Store::Impl::rotate_log(CheckpointPlan& plan) {
   if (log != nullptr) log_end = log->bytes();
   log.reset();
   // A recovery's log must not vouch for what the old logs hold: only its manifest will make that so.
-  const Seq synced = log_continues ? last_seq : 0;
+  const bool is_proven = log_continues;
+  const Seq synced = is_proven ? last_seq : 0;
   EHUB_RETURN_IF_ERROR(ensure_log());
   EHUB_RETURN_IF_ERROR(write_group([&] {
     for (const auto& table : plan.carried) {
@@ -443,7 +444,7 @@ Status Store::Impl::rotate_log(CheckpointPlan& plan) {
   fresh_base = carried_rows;
   plan.first_log = log_number;
   plan.carried_bytes = log_base = log->bytes();
-  publish();
+  publish(is_proven);
   return {};
 }
 

@@ -47,8 +47,17 @@
 
 namespace ehub {
 
-// Where LOCK holds what: text about the writer, then, for reader processes, the last visible seq and its complement.
+// What LOCK holds behind the text about the writer. A seq whose complement does not match is not known.
 inline constexpr uint64_t kLockProgressOffset = 512;
+struct LockProgress {
+  Seq visible = 0;  // for reader processes; both zero as long as the writer has not come so far
+  Seq visible_complement = 0;
+  Seq owed = 0;  // for a repair: as Store::Impl::owed_seq
+  Seq owed_complement = 0;
+
+  bool is_opening() const { return visible == 0 && visible_complement == 0; }
+};
+static_assert(sizeof(LockProgress) == 32);
 
 // Rows of a large batch that were written to a file segment, and how it was before.
 struct Placed {
@@ -187,6 +196,7 @@ struct Store::Impl {
   bool log_continues = true;       // whether the next log may say that it continues the newest one
   Seq last_seq = 0;
   Seq synced_seq = 0;
+  Seq owed_seq = 0;  // the last batch that was acknowledged and not derived: if it is missing, something was lost
   TableId next_table = 1;
   Fork* forking = nullptr;  // since its cut; notes that are changed after it stay so
   bool unsynced = false;
@@ -281,12 +291,12 @@ struct Store::Impl {
   Status write_group(const std::function<void()>& add);
   void apply(PendingBatch& pending, Seq seq);
   uint64_t apply_part(PendingBatch& pending, Seq seq);
-  // Syncs if the durability asks for it, unless all of the group is derived, then lets readers see everything up to
-  // last_seq.
+  // Syncs if the durability asks for it, unless all of the group is derived, and publishes.
   Status acknowledge(bool is_derived);
   Status ensure_log();
   Status sync_files();
-  void publish();
+  // Lets readers see everything up to last_seq, which is owed from now on, or not yet.
+  void publish(bool is_owed = true);
   // What a checkpoint now might have to write.
   uint64_t checkpoint_bytes() const;
   Status poison_with(const Status& status);
@@ -373,6 +383,7 @@ struct Store::Impl {
   // recovery.cpp
   Status open_writer();
   Status open_reader();
+  // Reads owed_seq as the last writer left it.
   Status lock_for_writing();
   Status create_hub();
   Status recover(const Replay& replayed);
