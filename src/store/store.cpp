@@ -365,7 +365,12 @@ Status Store::compact(const Table& table) {
   if (table.dropped()) return not_found("space '" + table.space + "' was deleted");
   // The first round also seals what is fresh; each further one has fewer dead rows or fewer segments before it.
   EHUB_RETURN_IF_ERROR(impl_->checkpoint({}));
-  for (bool more = true; more;) EHUB_RETURN_IF_ERROR(impl_->checkpoint({.compacted = &table}, &more));
+  CompactionOutcome outcome = {.found_some = true};
+  while (outcome.found_some) {
+    const CheckpointRequest request = {.compacted = &table, .one_by_one = outcome.was_short};
+    EHUB_RETURN_IF_ERROR(impl_->checkpoint(request, &outcome));
+    outcome.was_short |= request.one_by_one;
+  }
   return {};
 }
 

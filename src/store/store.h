@@ -265,7 +265,8 @@ class Store {
   Status sync();
   // Folds the log into segments now.
   Status checkpoint();
-  // Rewrites the table's segments without dead rows, and small ones together.
+  // Rewrites the table's segments without dead rows, and small ones together. That takes room for a copy of what lives
+  // in those that become one; where there is none, those with dead rows are rewritten one by one, and small ones stay.
   Status compact(const Table& table);
   // Returns when every segment that should have a graph has one.
   Status wait_indexed(const Table& table);

@@ -148,6 +148,7 @@ struct CheckpointRequest {
   bool closing = false;               // leave a clean hub and refuse later writes
   Fork* fork = nullptr;               // make this
   PendingErasure* erasure = nullptr;  // erase this
+  bool one_by_one = false;            // of `compacted`, the segment that makes room for the smallest copy
 
   bool erases(const Table& table) const { return erasure != nullptr && erasure->of(table) != nullptr; }
   // Whether the table's rows may not stay in the log.
@@ -156,6 +157,12 @@ struct CheckpointRequest {
 
 // The engine's own note, which Store::notes() does not show: files of before an erasure are still to be removed.
 inline constexpr const char* kErasureMark = "erasing";
+
+// What a checkpoint made of the table that was to be compacted.
+struct CompactionOutcome {
+  bool found_some = false;  // there was something to rewrite
+  bool was_short = false;   // ... but no room for a copy of all that
+};
 
 struct CheckpointPlan;
 struct TableWork;
@@ -325,9 +332,8 @@ struct Store::Impl {
   Status make_fork(Fork& fork, Seq cut);
 
   // checkpoint.cpp
-  // `compacted_some`, if given, says whether there was something to rewrite in the table that the request names.
-  Status checkpoint(const CheckpointRequest& request, bool* compacted_some = nullptr);
-  Status checkpoint_unindexed(const CheckpointRequest& request, bool* compacted_some);
+  Status checkpoint(const CheckpointRequest& request, CompactionOutcome* outcome = nullptr);
+  Status checkpoint_unindexed(const CheckpointRequest& request, CompactionOutcome* outcome);
   Status try_checkpoint(const CheckpointRequest& request, CheckpointPlan& plan);
   Status begin_checkpoint(CheckpointPlan& plan);
   void plan_table(CheckpointPlan& plan, const std::shared_ptr<Table>& table) const;
@@ -336,6 +342,7 @@ struct Store::Impl {
   Status rotate_log(CheckpointPlan& plan);
   uint64_t count_fresh_files() const;
   Status merge(CheckpointPlan& plan, TableWork& work);
+  Status rewrite_together(TableWork& work);
   void finish_checkpoint(CheckpointPlan& plan);
   Status finish_fork(CheckpointPlan& plan);
   Status install(CheckpointPlan& plan);
