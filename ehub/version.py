@@ -20,7 +20,7 @@ from ehub.errors import (
 )
 from ehub.history import History
 from ehub.index import IndexStats, RecallReport, measure_recall
-from ehub.interrupts import interruptible
+from ehub.interrupts import interruptible, stoppable
 from ehub.model import Lineage, Model, model_of
 from ehub.named_average import NamedAverages
 from ehub.partition import Partition
@@ -43,6 +43,9 @@ Part: TypeAlias = tuple[
 # A stream is stored in batches of so many rows, or fewer if they are long.
 STREAM_BATCH_ROWS = 10_000
 STREAM_BATCH_BYTES = 16 << 20
+
+# A batch of less is stored soon, and a thread for it would be felt.
+LONG_WRITE_BYTES = 64 << 20
 
 
 class Version(NamedAverages, SubIndices, History):
@@ -184,7 +187,10 @@ class Version(NamedAverages, SubIndices, History):
         _arrays.require_same_length(packed, rows)
         partitions = _arrays.as_partitions(partition, len(packed))
         with bar(progress, len(packed), "row", f"multiset {self._table.space}") as shown:
-            self._table.multiset(packed, rows, *partitions)
+            if rows.nbytes < LONG_WRITE_BYTES:
+                self._table.multiset(packed, rows, *partitions)
+            else:
+                stoppable(self._table.multiset, packed, rows, *partitions)
             shown.update(len(packed))
         return len(packed)
 
@@ -252,7 +258,7 @@ class Version(NamedAverages, SubIndices, History):
 
     def compact(self) -> None:
         """Rewrite segments without their dead rows, and small ones together."""
-        interruptible(self._table.compact)
+        stoppable(self._table.compact)
 
     # --- the index ---
 

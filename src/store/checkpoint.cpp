@@ -450,8 +450,9 @@ Status Store::Impl::rotate_log(CheckpointPlan& plan) {
 }
 
 // If it fails, nothing of it is left.
-Status Store::Impl::rewrite_together(TableWork& work) {
-  const RewriteTarget target = {fs, segment_directory, work.table->schema, hash_seed, next_segment.fetch_add(1)};
+Status Store::Impl::rewrite_together(const CheckpointPlan& plan, TableWork& work) {
+  const RewriteTarget target = {fs,        segment_directory,         work.table->schema,
+                                hash_seed, next_segment.fetch_add(1), plan.request.stop};
   Status status = guarded([&]() -> Status {
     Result<Rewritten> merged = rewrite_segments(target, as_refs(work.compacted), work.times, nullptr);
     if (merged.ok()) work.merged = std::move(merged.value());
@@ -467,16 +468,17 @@ Status Store::Impl::rewrite_together(TableWork& work) {
 Status Store::Impl::merge(CheckpointPlan& plan, TableWork& work) {
   if (work.compacted.empty() || work.compacted_dead || work.is_prepared) return {};
   const bool is_requested = work.table.get() == plan.request.compacted;
-  Status status = rewrite_together(work);
+  Status status = rewrite_together(plan, work);
   if (status.is_full_disk() && !plan.request.one_by_one) {
     plan.outcome.was_short |= is_requested;  // the next round goes on
     const CompactionLimits limits = {.unmergeable = &unmergeable, .times = work.times};
     work.compacted = is_requested ? std::vector<SealedRef>() : first_for_room(work.compacted, limits);
-    status = work.compacted.empty() ? Status() : rewrite_together(work);
+    status = work.compacted.empty() ? Status() : rewrite_together(plan, work);
   }
   if (status.ok()) return {};
   const bool damaged = status.code() == Code::kCorruption || status.code() == Code::kNotFound;
-  if (!damaged && !status.is_shortage()) return status;
+  const bool was_stopped = status.code() == Code::kDeadline;
+  if (!damaged && !was_stopped && !status.is_shortage()) return status;
   if (damaged) {
     for (const SealedRef& ref : work.compacted) unmergeable.insert(ref.segment->info().id);
   }

@@ -206,7 +206,7 @@ Status Store::Impl::place_some(PendingBatch& pending, size_t row) {
   const uint32_t tail_crc = file.block_crcs().empty() ? 0 : file.block_crcs().back();
   pending.placed.push_back({segment.value(), Extent{segment.value()->id(), file.rows(), n, {}}, tail_crc});
   Extent& extent = pending.placed.back().extent;
-  EHUB_RETURN_IF_ERROR(file.append(batch.vectors + row * schema.dims, n));
+  EHUB_RETURN_IF_ERROR(file.append(batch.vectors + row * schema.dims, n, batch.stop));
   extent.block_crcs = crcs_from(file, extent.first_row, schema.row_bytes());
   return {};
 }

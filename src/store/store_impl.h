@@ -148,6 +148,7 @@ struct CheckpointRequest {
   bool closing = false;               // leave a clean hub and refuse later writes
   Fork* fork = nullptr;               // make this
   PendingErasure* erasure = nullptr;  // erase this
+  StopFlag stop = nullptr;            // rewrite no more
   bool one_by_one = false;            // of `compacted`, the segment that makes room for the smallest copy
 
   bool erases(const Table& table) const { return erasure != nullptr && erasure->of(table) != nullptr; }
@@ -342,7 +343,7 @@ struct Store::Impl {
   Status rotate_log(CheckpointPlan& plan);
   uint64_t count_fresh_files() const;
   Status merge(CheckpointPlan& plan, TableWork& work);
-  Status rewrite_together(TableWork& work);
+  Status rewrite_together(const CheckpointPlan& plan, TableWork& work);
   void finish_checkpoint(CheckpointPlan& plan);
   Status finish_fork(CheckpointPlan& plan);
   Status install(CheckpointPlan& plan);
@@ -402,7 +403,7 @@ struct Store::Impl {
   Status refresh();
 
   // verify.cpp
-  Result<VerifyReport> verify();
+  Result<VerifyReport> verify(StopFlag stop);
 };
 
 // Of the clock that never goes back.
