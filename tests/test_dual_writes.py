@@ -74,6 +74,13 @@ def test_a_refused_batch_changes_no_version(hub, vectors, error):
     assert (len(items), len(items.version("wide"))) == (0, 0)
 
 
+def test_which_version_is_named_twice_is_said(hub):
+    items = hub.get_space("items")
+    items.alias("next", "wide")
+    with pytest.raises(ehub.InvalidArgumentError, match="version 'wide' of space 'items'"):
+        items.multiset(KEYS, {"initial": rows(4), "wide": rows(6), "next": rows(6)})
+
+
 def test_a_frozen_version_keeps_the_others_from_the_batch(hub):
     items = hub.get_space("items")
     items.version("wide").freeze()

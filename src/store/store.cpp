@@ -203,7 +203,11 @@ Status Store::write_all(const std::vector<WriteBatch>& batches) {
   uint64_t bytes = 0;
   for (const WriteBatch& batch : batches) {
     EHUB_RETURN_IF_ERROR(check_batch(batch));
-    if (!tables.insert(batch.table.get()).second) return invalid_argument("a version is named twice in one batch");
+    const Table& table = *batch.table;
+    if (!tables.insert(&table).second) {
+      return invalid_argument("version '" + table.version + "' of space '" + table.space +
+                              "' is named twice in one batch; put its rows together");
+    }
     bytes += batch_bytes(batch);
   }
   if (batches.empty()) return {};
