@@ -168,9 +168,7 @@ def as_members(name: Any, keys: Any) -> Any:
     if isinstance(keys, (list, tuple, np.ndarray)):
         return keys
     if isinstance(keys, (str, bytes, Mapping)) or not isinstance(keys, Iterable):
-        raise InvalidArgumentError(
-            f"group {name!r:.100} is {keys!r:.100}; expected a collection of keys"
-        )
+        raise TypeError(f"group {name!r:.100} is {keys!r:.100}; expected a collection of keys")
     return list(keys)
 
 
@@ -215,10 +213,10 @@ def mapped_weights(weights: Mapping[Any, Any], names: list[Any], members: list[A
 def as_offsets(offsets: Any, members: int) -> NDArray[np.uint64]:
     """Where each group begins among the members, and where the last one ends."""
     array = np.asarray(offsets)
-    if array.dtype.kind not in "iu" or array.ndim != 1 or len(array) == 0:
-        raise InvalidArgumentError(
-            f"offsets are {array.dtype} of shape {array.shape}; expected integers of shape (g + 1,)"
-        )
+    if array.dtype.kind not in "iu" and array.shape != (0,):
+        raise TypeError(f"offsets are {array.dtype}; expected integers")
+    if array.ndim != 1 or len(array) == 0:
+        raise InvalidArgumentError(f"offsets have shape {array.shape}; expected (g + 1,)")
     if array[0] != 0 or array[-1] != members:
         raise InvalidArgumentError(
             f"offsets go from {array[0]} to {array[-1]}; "

@@ -168,7 +168,7 @@ class Version(NamedAverages, SubIndices, History):
             batches = _arrow.read_batches(keys, key_column, vector_column)
             return version._write_all(batches, partition, rows_of(keys), progress)
         if isinstance(keys, (str, bytes, np.ndarray)) or not isinstance(keys, Iterable):
-            raise InvalidArgumentError(
+            raise TypeError(
                 "multiset() needs keys and vectors, a mapping, pairs of key and vector, or a table"
             )
         return version._write_all(version._batches_of(keys), partition, rows_of(keys), progress)
@@ -205,7 +205,7 @@ class Version(NamedAverages, SubIndices, History):
         self, batches: Iterable[tuple[Any, Any]], partition: Any, total: int | None, progress: bool
     ) -> int:
         if not (partition is None or isinstance(partition, str)):
-            raise InvalidArgumentError("a stream or a table takes one partition for all its rows")
+            raise TypeError("a stream or a table takes one partition for all its rows")
         done = 0
         with bar(progress, total, "row", f"multiset {self._table.space}") as shown:
             try:
