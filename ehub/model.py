@@ -59,7 +59,8 @@ class Model:
             width = _arrays.as_integer(self.dims, "a model's dims", 1, DIMS_MAX)
             object.__setattr__(self, "dims", width)
         if self.metric not in (None, *get_args(Metric)):
-            raise InvalidArgumentError(
+            error = InvalidArgumentError if isinstance(self.metric, str) else TypeError
+            raise error(
                 f"a model's metric is {self.metric!r:.100}; expected one of {get_args(Metric)}"
             )
         if not (self.normalized is None or isinstance(self.normalized, bool)):
