@@ -56,6 +56,17 @@ def test_partitions_are_those_of_each_version(hub):
     assert items.partitions() == items.version("wide").partitions() == {"eu": 25, "us": 25}
 
 
+def test_partitions_of_each_version_are_there_after_a_kill(hub, tmp_path):
+    labels = ["us" if i % 2 else "eu" for i in range(len(KEYS))]
+    hub.get_space("items").multiset(KEYS, {"initial": rows(4), "wide": rows(6)}, partition=labels)
+    shutil.copytree(tmp_path / "hub", tmp_path / "killed")
+    with ehub.open(tmp_path / "killed") as again:
+        items = again.get_space("items")
+        for version in (items, items.version("wide")):
+            assert version.partitions() == {"eu": 25, "us": 25}
+            assert sorted(version.partition("us").keys()) == sorted(KEYS[1::2])
+
+
 @pytest.mark.parametrize(
     ("vectors", "error"),
     [

@@ -199,6 +199,21 @@ def test_a_restore_makes_the_rows_what_they_were_and_loses_nothing(items):
     assert rows(items) == ROWS
 
 
+def test_what_was_gone_before_a_restore_is_gone_at_that_time_for_ever(items, hub):
+    """The time in between is in the manifest, too: a reopened hub shows it as it was."""
+    items.tag("both")
+    items.delete("a")
+    items.tag("without")
+    items.restore("both")
+    hub.close()
+    for _ in range(2):
+        with ehub.open(hub.path) as again:
+            found = again.get_space("items")
+            assert rows(found) == rows(found.at("both")) == ROWS
+            assert rows(found.at("without")) == {"b": (0, 1, 0)}
+            found.compact()
+
+
 def test_a_restore_is_one_batch_that_a_held_snapshot_does_not_see(items):
     with items.snapshot() as first:
         items.delete_all()
