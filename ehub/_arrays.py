@@ -118,7 +118,7 @@ def as_keys(keys: Any, key_type: KeyType, space: str) -> Keys:
     if isinstance(keys, np.ndarray):
         return array_keys(keys, key_type, space)
     if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
-        raise InvalidKeyError(f"expected a collection of keys, not one: {keys!r:.100}")
+        raise TypeError(f"expected a collection of keys, not one: {keys!r:.100}")
     if _arrow.exports_arrow(keys):
         return arrow_keys(keys, key_type, space)
     return Keys.of_objects(tuple(keys), key_type, space)
@@ -157,11 +157,9 @@ def arrow_keys(keys: Any, key_type: KeyType, space: str) -> Keys:
 def require_order(keys: Any) -> None:
     """Refuse keys that cannot be matched with vectors or weights, one by one."""
     if isinstance(keys, Mapping):
-        raise InvalidArgumentError(
-            "the keys are a mapping, which has vectors of its own: no others"
-        )
+        raise TypeError("the keys are a mapping, which has vectors of its own: no others")
     if isinstance(keys, (set, frozenset)):
-        raise InvalidArgumentError(
+        raise TypeError(
             "the keys are a set, whose order is arbitrary: give a list in the order of the rest"
         )
 
@@ -256,6 +254,15 @@ def as_integer(number: Any, what: str, low: int, high: int) -> int:
     return value
 
 
+def as_count(number: Any, what: str) -> int:
+    """A number of things."""
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"{what} is {number!r:.100}; expected an int")
+    if number < 0:
+        raise InvalidArgumentError(f"{what} is {number}; expected 0 or more")
+    return number
+
+
 def as_share(number: Any, what: str) -> float:
     """A number between 0 and 1, neither of them."""
     if isinstance(number, (bool, str, bytes)):
@@ -291,7 +298,7 @@ def as_weights(weights: Any, rows: int, what: str = "weights") -> NDArray[np.flo
     except ValueError as error:
         raise InvalidArgumentError(f"{what} must be {rows} numbers: {error}") from None
     if array.dtype.kind not in "fiu" and array.shape != (0,):
-        raise InvalidArgumentError(f"{what} are {array.dtype}; expected numbers")
+        raise TypeError(f"{what} are {array.dtype}; expected numbers")
     if array.shape != (rows,):
         raise InvalidArgumentError(f"{what} have shape {array.shape}; expected ({rows},)")
     with np.errstate(over="ignore", invalid="ignore"):  # their sum says so

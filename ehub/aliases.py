@@ -125,7 +125,7 @@ class Aliases:
         names.as_name(name, "an alias")
         names.as_text(why, "why")
         if not (protect is None or isinstance(protect, bool)):
-            raise InvalidArgumentError(f"protect is {protect!r:.100}; expected True or False")
+            raise TypeError(f"protect is {protect!r:.100}; expected True or False")
         if version is None and protect is None and expect is UNSAID:
             return self._find_alias(name)
         with self._hub._names_lock:
@@ -224,6 +224,7 @@ class Aliases:
 
     def _alias_target(self, name: str) -> str | None:
         """Where an alias leads; None if there is none of that name."""
+        names.require_str(name, "an alias")
         alias = self.aliases().get(name) if name == DEFAULT else self._noted().get(name)
         return None if alias is None else alias.version
 
@@ -241,12 +242,14 @@ class Aliases:
         )
 
     def _find_alias(self, name: str) -> Alias:
+        names.require_str(name, "an alias")
         alias = self.aliases().get(name)
         if alias is None:
             raise NotFoundError(f"space {self._name!r} has no alias {name!r}")
         return alias
 
     def _require_version(self, name: str) -> None:
+        names.require_str(name, "a version")
         if name not in self.versions():
             raise NotFoundError(f"space {self._name!r} has no version {name!r}")
 

@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 from ehub import _arrays
 from ehub._native import _store
 from ehub.errors import InvalidArgumentError, InvalidVectorError
+from ehub.interrupts import interruptible
 from ehub.types import KeyType, Vectors
 
 __all__ = ["Groups", "as_groups", "average", "multi_average", "partition_averages"]
 
 # Of src/store/group_average.h.
 EMPTY, NO_WEIGHT, ZERO, TOO_LARGE = 1, 2, 3, 4
+
+# Fewer are summed soon, and a thread for them would be felt.
+MEMBERS_MIN = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ def average(
     if len(keys) == 0:
         raise InvalidArgumentError("an average of no keys")
     begins = np.array([0, len(keys)], np.uint64)
-    means, _, states = view.averages(keys, begins, weights, as_flag(normalize, "normalize"))
+    means, _, states = averaged(view, keys, begins, weights, as_flag(normalize, "normalize"))
     require_mean(int(states[0]), "the average", "the weights")
     mean: Vectors = means[0]
     return mean
@@ -60,8 +64,8 @@ def multi_average(
     A group without any is an error; with `skips_missing` its mean is zeros, and its count says so.
     """
     flag = as_flag(normalize, "normalize")
-    means, found, states = view.averages(
-        groups.keys, groups.begins, groups.weights, flag, skips_missing
+    means, found, states = averaged(
+        view, groups.keys, groups.begins, groups.weights, flag, skips_missing
     )
     wrong = states > (EMPTY if skips_missing else 0)
     if wrong.any():
@@ -73,13 +77,22 @@ def multi_average(
 
 def partition_averages(view: _store.View, normalize: bool) -> dict[str, Vectors]:
     """The mean of the rows of each partition that has any."""
-    names, means, _, states = view.partition_averages(as_flag(normalize, "normalize"))
+    names, means, _, states = interruptible(
+        view.partition_averages, as_flag(normalize, "normalize")
+    )
     averages = {}
     for name, mean, state in zip(names, means, states.tolist(), strict=True):
         if state != EMPTY:
             require_mean(state, f"the average of partition {name!r}")
             averages[name] = mean
     return averages
+
+
+def averaged(view: _store.View, keys: _store.Keys, *options: Any) -> Any:
+    """What the engine says of groups of keys, unless somebody interrupts it."""
+    if len(keys) < MEMBERS_MIN:
+        return view.averages(keys, *options)
+    return interruptible(view.averages, keys, *options)
 
 
 def require_mean(
@@ -155,9 +168,7 @@ def as_members(name: Any, keys: Any) -> Any:
     if isinstance(keys, (list, tuple, np.ndarray)):
         return keys
     if isinstance(keys, (str, bytes, Mapping)) or not isinstance(keys, Iterable):
-        raise InvalidArgumentError(
-            f"group {name!r:.100} is {keys!r:.100}; expected a collection of keys"
-        )
+        raise TypeError(f"group {name!r:.100} is {keys!r:.100}; expected a collection of keys")
     return list(keys)
 
 
@@ -202,10 +213,10 @@ def mapped_weights(weights: Mapping[Any, Any], names: list[Any], members: list[A
 def as_offsets(offsets: Any, members: int) -> NDArray[np.uint64]:
     """Where each group begins among the members, and where the last one ends."""
     array = np.asarray(offsets)
-    if array.dtype.kind not in "iu" or array.ndim != 1 or len(array) == 0:
-        raise InvalidArgumentError(
-            f"offsets are {array.dtype} of shape {array.shape}; expected integers of shape (g + 1,)"
-        )
+    if array.dtype.kind not in "iu" and array.shape != (0,):
+        raise TypeError(f"offsets are {array.dtype}; expected integers")
+    if array.ndim != 1 or len(array) == 0:
+        raise InvalidArgumentError(f"offsets have shape {array.shape}; expected (g + 1,)")
     if array[0] != 0 or array[-1] != members:
         raise InvalidArgumentError(
             f"offsets go from {array[0]} to {array[-1]}; "

@@ -223,7 +223,7 @@ def hash_of(salt: str, key: Key) -> str:
 def typed_keys(tables: list[_store.Table], keys: Any) -> Typed:
     """Different keys by their type; an InvalidKeyError if no version has keys of such a type."""
     if isinstance(keys, (str, bytes, Mapping)) or not isinstance(keys, Iterable):
-        raise InvalidArgumentError(f"keys is {keys!r:.100}; expected a list or an array of keys")
+        raise TypeError(f"keys is {keys!r:.100}; expected a list or an array of keys")
     found: Typed = {"str": [], "int": []}
     for key in keys.tolist() if hasattr(keys, "tolist") else keys:
         found["str" if isinstance(key, str) else "int"].append(key)
@@ -362,8 +362,10 @@ def files_with(root: Path, segments: set[int]) -> list[str]:
 
 def as_seconds(wait: object) -> float:
     """How long to wait."""
-    if isinstance(wait, bool) or not isinstance(wait, (int, float)) or not wait >= 0:
-        raise InvalidArgumentError(f"wait is {wait!r:.100}; expected seconds, 0 or more")
+    if isinstance(wait, bool) or not isinstance(wait, (int, float)):
+        raise TypeError(f"wait is {wait!r:.100}; expected seconds")
+    if not wait >= 0:
+        raise InvalidArgumentError(f"wait is {wait}; expected 0 or more")
     return float(wait)
 
 

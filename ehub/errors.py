@@ -3,6 +3,10 @@
 So `except KeyError` works as it does for a dict, and `except ehub.EhubError` catches everything
 that the store itself reports. A call that raises has changed nothing, but for a stream or an Arrow
 table: of these the batches before the one that failed stay, and the error says how many rows.
+
+An argument of a wrong type is a TypeError, as in the standard library; of the right type and with a
+value that cannot be, an InvalidArgumentError. Keys and vectors have errors of their own, because
+what they may be the space says.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from ehub import names
+from ehub import _arrays, names
 from ehub._native import _store
 from ehub.comparison import Drift, Moment, drift
 from ehub.diff import Diff, diff_of
@@ -130,9 +130,9 @@ class History(View):
         """
         if keep_last is None and keep_for is None:
             raise InvalidArgumentError("expire_snapshots() needs keep_last= or keep_for=")
-        count = 0 if keep_last is None else as_count(keep_last, "keep_last")
+        count = 0 if keep_last is None else _arrays.as_count(keep_last, "keep_last")
         if not (keep_for is None or isinstance(keep_for, timedelta)):
-            raise InvalidArgumentError(f"keep_for is {keep_for!r:.100}; expected a timedelta")
+            raise TypeError(f"keep_for is {keep_for!r:.100}; expected a timedelta")
         with self._hub._names_lock:
             recorded = self.snapshots()
             kept = set(recorded[max(0, len(recorded) - count) :])
@@ -153,7 +153,7 @@ class History(View):
         showed, and a tag that was made before the restore leads back.
         """
         if at is None:
-            raise InvalidArgumentError("restore() was given None; expected a tag or a snapshot")
+            raise TypeError("restore() was given None; expected a tag or a snapshot")
         version = self._as_version()
         with version._opened(at) as snapshot:
             version._table.restore(version._held(snapshot))
@@ -208,7 +208,7 @@ class History(View):
             progress: Show a bar if standard error is a terminal.
         """
         if since is None:
-            raise InvalidArgumentError("diff() was given None; expected a tag or a view")
+            raise TypeError("diff() was given None; expected a tag or a view")
         version = self._as_version()
         with version._readable(since) as before, version._readable(until) as after:
             return diff_of(before, after, progress)
@@ -236,7 +236,7 @@ class History(View):
             exact: Scan all rows, so that neighbours which the index misses count for nothing.
         """
         if isinstance(over, (str, Tag, Snapshot)):
-            raise InvalidArgumentError(f"over is {over!r:.100}; expected a list of tags")
+            raise TypeError(f"over is {over!r:.100}; expected a list of tags")
         version = self._as_version()
         with version._opened(baseline) as start:
             moments = []
@@ -258,7 +258,7 @@ class History(View):
 
     def _held(self, snapshot: Snapshot) -> _store.Snapshot:
         if not isinstance(snapshot, Snapshot):
-            raise InvalidArgumentError(
+            raise TypeError(
                 f"{snapshot!r:.100} is not a snapshot; expected an open one of this version, as "
                 "snapshot() and at() give"
             )
@@ -332,13 +332,6 @@ class _Opened:
     def __exit__(self, *error: object) -> None:
         if self._closes:
             self._view.close()
-
-
-def as_count(value: object, what: str) -> int:
-    """A number of things."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidArgumentError(f"{what} is {value!r:.100}; expected 0 or more")
-    return value
 
 
 def tag_of(name: str, seq: int, about: dict[str, Any]) -> Tag:

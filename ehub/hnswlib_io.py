@@ -11,6 +11,7 @@ Both take the graph over: nothing is built anew where there is one. hnswlib itse
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from ehub import _arrays
 from ehub._native import _hnsw
-from ehub.errors import EhubError, InvalidArgumentError, InvalidKeyError
+from ehub.errors import EhubError, InvalidArgumentError, InvalidKeyError, StorageError
 from ehub.model import DIMS_MAX
 from ehub.types import Key, KeyArray, KeyType, Metric, Vectors
 from ehub.view import BATCH_ROWS_MAX, joined
@@ -131,13 +132,22 @@ def save(
             ef_construction, "ef_construction", EF_CONSTRUCTION_MIN, EF_CONSTRUCTION_MAX
         )
     )
+    target = os.path.abspath(path)  # noqa: PTH100 - without resolving links
+    require_directory(os.path.dirname(target))  # noqa: PTH120
     keys, vectors, links = rows_and_links(space, links_wanted=room == table.M)
     numbers = labels_of(keys, space, labels)
     threads = len(os.sched_getaffinity(0))
     if links is None:
         links = built_links(vectors, space.metric, room, effort, threads)
-    target = os.fsencode(os.path.abspath(path))  # noqa: PTH100 - without resolving links
-    _hnsw.write_hnswlib(target, numbers, vectors, links, space.metric, room, effort, threads)
+    _hnsw.write_hnswlib(
+        os.fsencode(target), numbers, vectors, links, space.metric, room, effort, threads
+    )
+
+
+def require_directory(directory: str | bytes) -> None:
+    """Refuse before the graph is built a file that could not be written after it."""
+    if not os.path.isdir(directory):  # noqa: PTH112 - of whatever type the path is
+        raise StorageError(errno.ENOENT, "there is no such directory", os.fsdecode(directory))
 
 
 def keys_of(labels: NDArray[np.uint64], key_type: KeyType) -> NDArray[Any]:

@@ -20,6 +20,7 @@ from ehub.backup.place import Where
 from ehub.backup.record import Backup
 from ehub.erasure import finish_erasures
 from ehub.errors import InvalidArgumentError, NotFoundError, add_note
+from ehub.interrupts import stoppable
 from ehub.kept_average import KeptAverage
 from ehub.model import Lineage, Model, as_model
 from ehub.named_average import wrong_averages
@@ -210,7 +211,7 @@ class Hub:
 
     def checkpoint(self) -> None:
         """Fold the log into segments now; it happens by itself as the log grows."""
-        self._store.checkpoint()
+        stoppable(self._store.checkpoint)
 
     def refresh(self) -> None:
         """For a hub opened with `read_only=True`: see what the writer has acknowledged since."""
@@ -223,7 +224,7 @@ class Hub:
         """
         total = disk_bytes(self.path) if progress else 0
         with bar(progress, total, "B", "verify") as shown:
-            files, size, rows, findings = self._store.verify()
+            files, size, rows, findings = stoppable(self._store.verify)
             shown.update(total)
         found = [Finding(*finding) for finding in findings]
         if not found:  # else what is wrong with rows is said

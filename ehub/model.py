@@ -52,20 +52,23 @@ class Model:
         for part in TEXT_FIELDS:
             value = getattr(self, part)
             if not isinstance(value, str):
-                raise InvalidArgumentError(f"a model's {part} is a str; {value!r:.100} was given")
+                raise TypeError(f"a model's {part} is a str; {value!r:.100} was given")
         if not self.name:
             raise InvalidArgumentError("a model needs a name")
         if self.dims is not None:
             width = _arrays.as_integer(self.dims, "a model's dims", 1, DIMS_MAX)
             object.__setattr__(self, "dims", width)
         if self.metric not in (None, *get_args(Metric)):
-            raise InvalidArgumentError(
+            error = InvalidArgumentError if isinstance(self.metric, str) else TypeError
+            raise error(
                 f"a model's metric is {self.metric!r:.100}; expected one of {get_args(Metric)}"
             )
         if not (self.normalized is None or isinstance(self.normalized, bool)):
-            raise InvalidArgumentError(
+            raise TypeError(
                 f"a model's normalized is {self.normalized!r:.100}; expected True, False or None"
             )
+        if not isinstance(self.extra, Mapping):
+            raise TypeError(f"a model's extra is {self.extra!r:.100}; expected a mapping")
         try:
             json.dumps(dict(self.extra), allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -116,7 +119,7 @@ class Lineage:
         for part in fields(self):
             value = getattr(self, part.name)
             if part.name != "labels" and not isinstance(value, str):
-                raise InvalidArgumentError(f"{part.name} is a str; {value!r:.100} was given")
+                raise TypeError(f"{part.name} is a str; {value!r:.100} was given")
         object.__setattr__(self, "labels", as_labels(self.labels))
 
     def to_dict(self) -> dict[str, Any]:
@@ -131,10 +134,10 @@ def as_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
     try:
         given = dict(labels)
     except (TypeError, ValueError) as error:
-        raise InvalidArgumentError(f"labels are a mapping; {labels!r:.100} was given") from error
+        raise TypeError(f"labels are a mapping; {labels!r:.100} was given") from error
     for name, value in given.items():
         if not (isinstance(name, str) and isinstance(value, str)):
-            raise InvalidArgumentError(f"labels are strings; {name!r:.50}: {value!r:.50} was given")
+            raise TypeError(f"labels are strings; {name!r:.50}: {value!r:.50} was given")
     return given
 
 
@@ -150,7 +153,7 @@ def model_of(table: Any) -> Model | None:
 def as_model(model: object) -> Model | None:
     """A model, or none."""
     if not (model is None or isinstance(model, Model)):
-        raise InvalidArgumentError(f"model is {model!r:.100}; expected an ehub.Model")
+        raise TypeError(f"model is {model!r:.100}; expected an ehub.Model")
     return model
 
 

@@ -153,9 +153,7 @@ class Averages(View):
     ) -> tuple[Pairs, NDArray[np.float64]]:
         """Memberships of a mapping, all checked, and their weights."""
         if not isinstance(groups, Mapping):
-            raise InvalidArgumentError(
-                f"groups are {groups!r:.100}; expected a mapping of group to keys"
-            )
+            raise TypeError(f"groups are {groups!r:.100}; expected a mapping of group to keys")
         members = [average.as_members(name, keys) for name, keys in groups.items()]
         space = self._table.space
         if members and all(average.is_integers(keys) for keys in members):
@@ -376,7 +374,7 @@ def as_plain(keys: Any, key_type: KeyType, space: str) -> list[Any]:
     if isinstance(keys, np.ndarray):
         keys = keys.tolist()
     elif isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
-        raise InvalidKeyError(f"expected a collection of keys, not one: {keys!r:.100}")
+        raise TypeError(f"expected a collection of keys, not one: {keys!r:.100}")
     given = list(keys)
     _arrays.as_keys(given, key_type, space)
     return [int(key) for key in given] if key_type == "int" else [str(key) for key in given]

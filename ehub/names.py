@@ -174,10 +174,16 @@ def without_space(store: _store.Store, space: str) -> dict[str, str | None]:
     return changes
 
 
-def as_name(name: object, what: str) -> str:
-    """A name of something."""
+def require_str(name: object, what: str) -> str:
+    """Refuse what is no name of anything."""
     if not isinstance(name, str):
-        raise InvalidArgumentError(f"the name of {what} is {name!r:.100}; expected a str")
+        raise TypeError(f"the name of {what} is {name!r:.100}; expected a str")
+    return name
+
+
+def as_name(given: object, what: str) -> str:
+    """A name of something."""
+    name = require_str(given, what)
     as_text(name, f"the name of {what}")
     if not 1 <= len(name.encode()) <= NAME_BYTES_MAX:
         raise InvalidArgumentError(
@@ -193,7 +199,7 @@ def as_name(name: object, what: str) -> str:
 def as_text(value: object, what: str) -> str:
     """A text for people; it may be empty."""
     if not isinstance(value, str):
-        raise InvalidArgumentError(f"{what} is {value!r:.100}; expected a str")
+        raise TypeError(f"{what} is {value!r:.100}; expected a str")
     try:
         value.encode()
     except UnicodeEncodeError as error:

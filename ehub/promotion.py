@@ -116,7 +116,7 @@ def as_required(require: object) -> dict[str, float]:
     if require is None:
         return {}
     if not isinstance(require, Mapping):
-        raise InvalidArgumentError(
+        raise TypeError(
             f"require is {require!r:.100}; expected a mapping such as {{'coverage': 1.0}}"
         )
     return {str(name): as_least(name, least) for name, least in require.items()}
@@ -138,6 +138,8 @@ def parsed(name: str) -> tuple[str, int]:
 
 def as_least(name: str, least: object) -> float:
     """The bound of a requirement."""
-    if isinstance(least, bool) or not isinstance(least, (int, float)) or not np.isfinite(least):
-        raise InvalidArgumentError(f"{name} is to be at least {least!r:.50}; expected a number")
+    if isinstance(least, bool) or not isinstance(least, (int, float)):
+        raise TypeError(f"{name} is to be at least {least!r:.50}; expected a number")
+    if not np.isfinite(least):
+        raise InvalidArgumentError(f"{name} is to be at least {least}; expected a finite number")
     return float(least)

@@ -22,7 +22,7 @@ def as_examples(examples: Any, what: str) -> list[Any] | Vectors:
     if isinstance(examples, np.ndarray) and examples.dtype.kind == "f":
         return examples
     if isinstance(examples, (str, bytes)) or not hasattr(examples, "__iter__"):
-        raise InvalidArgumentError(
+        raise TypeError(
             f"{what} is {examples!r:.100}; expected a collection of keys, or float32[n, dims]"
         )
     return examples.tolist() if isinstance(examples, np.ndarray) else list(examples)

@@ -20,7 +20,7 @@ from ehub.errors import (
 )
 from ehub.history import History
 from ehub.index import IndexStats, RecallReport, measure_recall
-from ehub.interrupts import interruptible
+from ehub.interrupts import interruptible, stoppable
 from ehub.model import Lineage, Model, model_of
 from ehub.named_average import NamedAverages
 from ehub.partition import Partition
@@ -43,6 +43,9 @@ Part: TypeAlias = tuple[
 # A stream is stored in batches of so many rows, or fewer if they are long.
 STREAM_BATCH_ROWS = 10_000
 STREAM_BATCH_BYTES = 16 << 20
+
+# A batch of less is stored soon, and a thread for it would be felt.
+LONG_WRITE_BYTES = 64 << 20
 
 
 class Version(NamedAverages, SubIndices, History):
@@ -165,7 +168,7 @@ class Version(NamedAverages, SubIndices, History):
             batches = _arrow.read_batches(keys, key_column, vector_column)
             return version._write_all(batches, partition, rows_of(keys), progress)
         if isinstance(keys, (str, bytes, np.ndarray)) or not isinstance(keys, Iterable):
-            raise InvalidArgumentError(
+            raise TypeError(
                 "multiset() needs keys and vectors, a mapping, pairs of key and vector, or a table"
             )
         return version._write_all(version._batches_of(keys), partition, rows_of(keys), progress)
@@ -184,7 +187,10 @@ class Version(NamedAverages, SubIndices, History):
         _arrays.require_same_length(packed, rows)
         partitions = _arrays.as_partitions(partition, len(packed))
         with bar(progress, len(packed), "row", f"multiset {self._table.space}") as shown:
-            self._table.multiset(packed, rows, *partitions)
+            if rows.nbytes < LONG_WRITE_BYTES:
+                self._table.multiset(packed, rows, *partitions)
+            else:
+                stoppable(self._table.multiset, packed, rows, *partitions)
             shown.update(len(packed))
         return len(packed)
 
@@ -199,7 +205,7 @@ class Version(NamedAverages, SubIndices, History):
         self, batches: Iterable[tuple[Any, Any]], partition: Any, total: int | None, progress: bool
     ) -> int:
         if not (partition is None or isinstance(partition, str)):
-            raise InvalidArgumentError("a stream or a table takes one partition for all its rows")
+            raise TypeError("a stream or a table takes one partition for all its rows")
         done = 0
         with bar(progress, total, "row", f"multiset {self._table.space}") as shown:
             try:
@@ -252,7 +258,7 @@ class Version(NamedAverages, SubIndices, History):
 
     def compact(self) -> None:
         """Rewrite segments without their dead rows, and small ones together."""
-        interruptible(self._table.compact)
+        stoppable(self._table.compact)
 
     # --- the index ---
 

@@ -173,7 +173,8 @@ def test_a_promotion_is_refused_if_the_alias_was_moved_while_it_was_measured(ite
     [{"speed": 1}, {"coverage_at_10": 1}, {"overlap_at_0": 1}, {"coverage": True}, {"cka": "x"}],
 )
 def test_a_requirement_that_cannot_be_is_refused_before_anything_moves(items, require):
-    with pytest.raises(ehub.InvalidArgumentError):
+    [least] = require.values()
+    with pytest.raises(ehub.InvalidArgumentError if type(least) is int else TypeError):
         items.promote("v3", require=require)
     assert items.current.name == "initial"
 

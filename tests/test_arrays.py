@@ -243,7 +243,9 @@ BAD_WEIGHTS = [
 @pytest.mark.parametrize("weights", BAD_WEIGHTS, ids=repr)
 def test_weights_that_cannot_be_shares_are_refused(items, weights):
     items.multiset(["a", "b"], GOOD[:2])
-    with pytest.raises(ehub.InvalidArgumentError, match="weights"):
+    is_text = isinstance(weights, list) and isinstance(weights[0], str)
+    error = TypeError if is_text else ehub.InvalidArgumentError
+    with pytest.raises(error, match="weights"):
         items.average(["a", "b"], weights)
 
 

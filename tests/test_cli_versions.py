@@ -202,6 +202,28 @@ def test_compare_writes_a_report(cli, hub, tmp_path):
     assert "<svg" in page.read_text()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["compare", "items", "initial", "v2", "--report"],
+        ["drift", "items", "old", "--report"],
+        ["export", "--force", "--space", "items"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_where_a_file_cannot_be_written_is_said_before_the_work(
+    cli, hub, tmp_path, monkeypatch, command
+):
+    name, *options = command
+    for module, work in [(ehub, "compare"), (ehub.Space, "drift"), (ehub.Space, "scan")]:
+        monkeypatch.setattr(module, work, lambda *_, **__: pytest.fail("it has begun"))
+    (tmp_path / "taken.csv").mkdir()
+    wrong = {"missing/x.csv": "there is no directory", "taken.csv": "is a directory"}
+    for place, said in wrong.items():
+        refused = cli(name, hub, *options, tmp_path / place)
+        assert (refused.code, said in refused.err.replace("\n", " ")) == (2, True)
+
+
 def test_drift_prints_a_row_for_each_time(cli, hub):
     cli("tag", hub, "items", "later")
     text = cli("drift", hub, "items", "old", "later").out

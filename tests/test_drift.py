@@ -63,7 +63,7 @@ def test_what_is_no_tag_is_refused(items):
         items.drift("t9")
     with pytest.raises(ehub.NotFoundError, match="no tag 't9'"):
         items.drift("start", over=["t9"])
-    with pytest.raises(ehub.InvalidArgumentError, match="expected a list of tags"):
+    with pytest.raises(TypeError, match="expected a list of tags"):
         items.drift("start", over="t1")
 
 

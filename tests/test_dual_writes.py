@@ -56,6 +56,17 @@ def test_partitions_are_those_of_each_version(hub):
     assert items.partitions() == items.version("wide").partitions() == {"eu": 25, "us": 25}
 
 
+def test_partitions_of_each_version_are_there_after_a_kill(hub, tmp_path):
+    labels = ["us" if i % 2 else "eu" for i in range(len(KEYS))]
+    hub.get_space("items").multiset(KEYS, {"initial": rows(4), "wide": rows(6)}, partition=labels)
+    shutil.copytree(tmp_path / "hub", tmp_path / "killed")
+    with ehub.open(tmp_path / "killed") as again:
+        items = again.get_space("items")
+        for version in (items, items.version("wide")):
+            assert version.partitions() == {"eu": 25, "us": 25}
+            assert sorted(version.partition("us").keys()) == sorted(KEYS[1::2])
+
+
 @pytest.mark.parametrize(
     ("vectors", "error"),
     [
@@ -72,6 +83,13 @@ def test_a_refused_batch_changes_no_version(hub, vectors, error):
     with pytest.raises(error):
         items.multiset(KEYS, vectors)
     assert (len(items), len(items.version("wide"))) == (0, 0)
+
+
+def test_which_version_is_named_twice_is_said(hub):
+    items = hub.get_space("items")
+    items.alias("next", "wide")
+    with pytest.raises(ehub.InvalidArgumentError, match="version 'wide' of space 'items'"):
+        items.multiset(KEYS, {"initial": rows(4), "wide": rows(6), "next": rows(6)})
 
 
 def test_a_frozen_version_keeps_the_others_from_the_batch(hub):

@@ -283,6 +283,14 @@ def test_arguments_that_cannot_be_leave_no_space(hub, path):
     hub.delete_space("s")
 
 
+def test_a_directory_that_is_missing_is_said_before_the_graph_is_built(hub, tmp_path, monkeypatch):
+    space = hub.create_space("saved", 2, metric="l2", key_type="int")
+    monkeypatch.setattr(hnswlib_io, "rows_and_links", lambda *_, **__: pytest.fail("it has begun"))
+    with pytest.raises(ehub.StorageError, match="no such directory"):
+        hnswlib_io.save(space, tmp_path / "missing" / "file")
+    hub.delete_space("saved")
+
+
 def test_a_save_that_fails_leaves_the_older_file(hub, path, tmp_path):
     space = hub.create_space("saved", 2, metric="l2", key_type="int")
     space.multiset([1, 2, 3], np.eye(3, 2, dtype=np.float32))

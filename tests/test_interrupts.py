@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import Future
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ehub
+from ehub import interrupts, version
+from ehub._native import _store
 
 ROWS, DIMS = 100_000, 64
 
@@ -159,3 +163,142 @@ def test_an_error_in_the_engine_is_raised_as_ever(tmp_path):
         assert len(items.multi_nearest_neighbors(1, keys=range(300))) == 300
     with pytest.raises(ehub.ClosedError):
         items.optimize()
+
+
+# --- what is in the way of the work in these tests: a pipe, where it expects a file ---
+
+
+@pytest.fixture
+def hub(tmp_path):
+    # Without threads that would rewrite segments by themselves.
+    store = _store.Store(str(tmp_path / "hub"), background=False, graph_rows_min=1 << 20)
+    with ehub.Hub(store) as hub:
+        items = hub.create_space("items", DIMS, metric="l2", key_type="int")
+        items.multiset(np.arange(20_000), np.ones((20_000, DIMS), np.float32))
+        yield hub
+
+
+@pytest.fixture
+def blocked(hub):
+    """Whoever reads CURRENT of the open hub waits, until the test is over."""
+    current = Path(hub.path, "CURRENT")
+    kept = current.rename(current.with_suffix(".file"))
+    os.mkfifo(current)
+    yield
+    pipe = current.rename(current.with_suffix(".pipe"))
+    kept.rename(current)
+    os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
+    join_work()
+
+
+def join_work():
+    for thread in threading.enumerate():
+        if thread.name == "ehub-work":
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+@pytest.fixture
+def times_out():
+    """A signal's handler that raises TimeOut; call it with the seconds until the signal comes."""
+
+    def late(number, frame):
+        raise TimeOut
+
+    before = signal.signal(signal.SIGALRM, late)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("blocked")
+def test_a_check_of_all_files_can_be_interrupted(hub, times_out):
+    times_out(0.2)
+    with pytest.raises(TimeOut):
+        hub.verify()
+
+
+@pytest.mark.usefixtures("blocked")
+def test_a_checkpoint_can_be_interrupted(hub, times_out):
+    # It waits for a check of the files.
+    check = threading.Thread(target=hub.verify)
+    check.start()
+    time.sleep(0.1)
+    times_out(0.2)
+    with pytest.raises(TimeOut):
+        hub.checkpoint()
+
+
+@pytest.mark.parametrize("call", ["average", "multi_average", "multiset"])
+def test_what_takes_long_is_done_where_it_can_be_interrupted(hub, call, monkeypatch):
+    items = hub.get_space("items")
+    threads = []
+    begun = interrupts.begun
+    monkeypatch.setattr(interrupts, "begun", lambda thread: threads.append(thread) or begun(thread))
+    monkeypatch.setattr(version, "LONG_WRITE_BYTES", 1 << 20)
+    keys = np.tile(np.arange(20_000), 6)
+    if call == "average":
+        assert items.average(keys)[0] == 1
+    elif call == "multi_average":
+        assert items.multi_average(keys, offsets=[0, len(keys)])[0, 0] == 1
+    else:
+        items.multiset(np.arange(20_000), np.ones((20_000, DIMS), np.float32))
+    assert [thread.name for thread in threads] == ["ehub-work"]
+
+
+# --- what ends soon when it is told to ---
+
+
+@pytest.fixture
+def stop():
+    stop = _store.Stop()
+    stop.set()
+    return stop
+
+
+def test_a_compaction_that_is_stopped_leaves_the_segments_as_they_are(hub, stop):
+    items = hub.get_space("items")
+    hub.checkpoint()
+    items.multidelete(np.arange(0, 20_000, 2))
+    before = [(segment.id, segment.rows) for segment in items.stats().segments]
+    with pytest.raises(ehub.DeadlineError):
+        items._table.compact(stop)
+    assert [(segment.id, segment.rows) for segment in items.stats().segments] == before
+    assert len(items) == 10_000
+    assert hub.verify().ok
+    items.compact()
+    assert [segment.rows for segment in items.stats().segments if segment.id] == [10_000]
+
+
+def test_a_checkpoint_that_is_stopped_folds_the_log_and_rewrites_nothing(hub, stop):
+    items = hub.get_space("items")
+    hub.checkpoint()
+    items.multidelete(np.arange(0, 20_000, 2))
+    hub._store.checkpoint(stop)
+    assert [segment.rows for segment in items.stats().segments if segment.id] == [20_000]
+    assert hub._store.write_stats()["log_bytes_due"] == 0
+    hub.checkpoint()
+    assert [segment.rows for segment in items.stats().segments if segment.id] == [10_000]
+
+
+def test_a_check_that_is_stopped_says_nothing(hub, stop):
+    with pytest.raises(ehub.DeadlineError):
+        hub._store.verify(stop)
+    assert hub.verify().ok
+
+
+def test_a_write_that_is_stopped_stores_nothing(hub, stop):
+    items = hub.get_space("items")
+    packed = items._pack(np.arange(10_000, 30_000))
+    with pytest.raises(ehub.DeadlineError):
+        items._table.multiset(packed, np.full((20_000, DIMS), 2, np.float32), stop=stop)
+    assert len(items) == 20_000
+    items.multiset(np.arange(20_000, 30_000), np.full((10_000, DIMS), 3, np.float32))
+    assert items.get(15_000)[0] == 1
+    assert items.get(29_999)[0] == 3
+    assert hub.verify().ok
+    path = hub.path
+    hub.close()
+    with ehub.open(path) as again:
+        assert len(again.get_space("items")) == 30_000
+        assert again.verify().ok

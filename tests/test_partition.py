@@ -205,6 +205,17 @@ def test_deletes_survive_reopening(items):
         assert len(hub.get_space("items").partition("us")) == 0  # its name stays
 
 
+def test_a_partition_is_dropped_from_every_segment(tmp_path):
+    with ehub.Hub(_store.Store(str(tmp_path), background=False, carry_bytes_max=0)) as hub:
+        items = hub.create_space("items", dims=1, metric="l2")
+        for number in range(3):
+            hub.checkpoint()
+            items.multiset([f"us{number}", f"eu{number}"], [[1], [1]], partition=["us", "eu"])
+        assert len(items.stats().segments) == 3
+        assert items.drop_partition("us") == 3
+        assert sorted(items) == ["eu0", "eu1", "eu2"]
+
+
 def test_a_read_only_hub_reads_partitions_and_writes_none(items):
     with ehub.open(items.hub.path, read_only=True) as reader:
         us = reader.get_space("items").partition("us")

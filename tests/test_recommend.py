@@ -103,7 +103,7 @@ def test_what_cannot_be_recommended_from_is_refused(tmp_path):
             items.recommend(1, positive=["a"], negative=["x"])
         with pytest.raises(ehub.InvalidArgumentError, match="at least one positive"):
             items.recommend(1, positive=[], negative=["a"])
-        with pytest.raises(ehub.InvalidArgumentError, match="positive is 'a'"):
+        with pytest.raises(TypeError, match="positive is 'a'"):
             items.recommend(1, positive="a")
         with pytest.raises(ehub.InvalidArgumentError, match="weights have shape"):
             items.recommend(1, positive=["a", "c"], weights=[1])

@@ -217,13 +217,13 @@ def test_an_error_in_a_stream_says_where_and_that_rows_are_stored(items, monkeyp
 
 def test_keys_without_an_order_do_not_go_beside_vectors(items):
     for keys in ({"a", "b"}, frozenset("ab")):
-        with pytest.raises(ehub.InvalidArgumentError, match="a set, whose order is arbitrary"):
+        with pytest.raises(TypeError, match="a set, whose order is arbitrary"):
             items.multiset(keys, np.ones((2, 4)))
-    with pytest.raises(ehub.InvalidArgumentError, match="a mapping, which has vectors of its own"):
+    with pytest.raises(TypeError, match="a mapping, which has vectors of its own"):
         items.multiset({"a": [1, 2, 3, 4]}, np.ones((1, 4)))
     assert len(items) == 0
     items.multiset({"a": [1, 2, 3, 4]}.keys(), np.ones((1, 4)))
-    with pytest.raises(ehub.InvalidArgumentError, match="a set, whose order is arbitrary"):
+    with pytest.raises(TypeError, match="a set, whose order is arbitrary"):
         items.average({"a"}, weights=[1])
     assert items.average({"a"}).tolist() == [1, 1, 1, 1]
 
@@ -300,9 +300,9 @@ FAILURES = {
     "bad key": (lambda s: s.multiset(["x", ""], np.ones((2, 4))), ehub.InvalidKeyError),
     "bad key to delete": (lambda s: s.multidelete(["a", 5]), ehub.InvalidKeyError),
     "missing key": (lambda s: s.delete("nothing"), ehub.NotFoundError),
-    "no vectors": (lambda s: s.multiset("a"), ehub.InvalidArgumentError),
-    "keys only": (lambda s: s.multiset(np.array(["a", "b"])), ehub.InvalidArgumentError),
-    "no iterable": (lambda s: s.multiset(5), ehub.InvalidArgumentError),
+    "no vectors": (lambda s: s.multiset("a"), TypeError),
+    "keys only": (lambda s: s.multiset(np.array(["a", "b"])), TypeError),
+    "no iterable": (lambda s: s.multiset(5), TypeError),
     "mapping of nonsense": (lambda s: s.multiset({"x": "text"}), ehub.EhubError),
     "bad label": (lambda s: s.multiset(["x"], np.ones((1, 4)), partition=[5]), TypeError),
     "few labels": (
@@ -378,10 +378,11 @@ def test_an_average_refuses_what_has_none(items):
         (["a", "b"], [1, -1]),
         (["a", "b"], [1, NAN]),
         (["a", "b"], [INF, 1]),
-        (["a", "b"], ["1", "2"]),
     ]:
         with pytest.raises(ehub.InvalidArgumentError):
             items.average(keys, weights)
+    with pytest.raises(TypeError):
+        items.average(["a", "b"], ["1", "2"])
     with pytest.raises(ehub.NotFoundError, match="'x'"):
         items.average(["a", "x"])
     items.multiset(["c", "d"], [[3e38] * 4, [-3e38] * 4])
@@ -411,7 +412,7 @@ def test_a_partition_name_has_limits(items):
             items.set("a", [1, 2, 3, 4], partition=name)
     with pytest.raises(TypeError):
         items.set("a", [1, 2, 3, 4], partition=5)
-    with pytest.raises(ehub.InvalidArgumentError, match="one partition"):
+    with pytest.raises(TypeError, match="one partition"):
         items.multiset([("a", [1, 2, 3, 4])], partition=["us"])
     items.set("a", [1, 2, 3, 4], partition="x" * 255)
     assert items.partitions() == {"x" * 255: 1}

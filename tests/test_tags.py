@@ -60,7 +60,8 @@ def test_any_text_is_a_name_and_is_kept_apart(tmp_path):
 
 @pytest.mark.parametrize("name", ["", "x" * 256, "ü" * 128, "\ud800", "@1", "@", 7, None, b"v1"])
 def test_what_is_no_name_is_refused_and_changes_nothing(items, name):
-    with pytest.raises(ehub.InvalidArgumentError, match="name"):
+    error = ehub.InvalidArgumentError if isinstance(name, str) else TypeError
+    with pytest.raises(error, match="name"):
         items.tag(name)
     assert items.tags() == items.snapshots() == []
 
@@ -69,7 +70,7 @@ def test_what_is_no_name_is_refused_and_changes_nothing(items, name):
     "about", [{"message": 1}, {"labels": {"a": 1}}, {"labels": 5}, {"created_by": object()}]
 )
 def test_what_is_no_text_is_refused_and_changes_nothing(items, about):
-    with pytest.raises(ehub.InvalidArgumentError):
+    with pytest.raises(TypeError):
         items.tag("v1", **about)
     assert items.tags() == []
 
@@ -117,7 +118,7 @@ def test_a_tag_of_another_versions_snapshot_is_refused(items):
     fork = items.fork("fork")
     with fork.snapshot() as foreign, pytest.raises(ehub.InvalidArgumentError, match="initial"):
         items.tag("v1", foreign)
-    with pytest.raises(ehub.InvalidArgumentError, match="not a snapshot"):
+    with pytest.raises(TypeError, match="not a snapshot"):
         items.tag("v1", "now")
     assert items.tags() == []
 

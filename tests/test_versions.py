@@ -78,7 +78,7 @@ def test_the_wrong_model_is_refused_with_both_identities_and_changes_nothing(ite
             call(OTHER)
         assert MINI.fingerprint in str(refused.value)
         assert OTHER.fingerprint in str(refused.value)
-        with pytest.raises(ehub.InvalidArgumentError, match=r"ehub\.Model"):
+        with pytest.raises(TypeError, match=r"ehub\.Model"):
             call("mini")
     assert version.multiget(["k", "u"]).tolist() == [[1, 2, 3]] * 2
     for call in calls(version):
@@ -170,6 +170,6 @@ def test_a_name_that_is_free_again_remembers_nothing(items):
 @pytest.mark.parametrize("name", ["", "x" * 256, "\ud800", 7])
 def test_what_is_no_name_makes_no_version(items, name):
     for make in (items.create_version, items.fork):
-        with pytest.raises(ehub.InvalidArgumentError):
+        with pytest.raises(TypeError if name == 7 else ehub.InvalidArgumentError):
             make(name)
     assert items.versions() == ["initial"]

@@ -267,6 +267,7 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
         vector[uint32_t] bounds
         NoteChanges notes
         cbool is_derived
+        const atomic[cbool]* stop
 
     cppclass WriteResult:
         uint64_t rows_deleted
@@ -416,15 +417,15 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
         Result[uint64_t] row_count(const CTable& table)
         TableStats stats(const CTable& table) except +
         Status sync() except +
-        Status checkpoint() except +
-        Status compact(const CTable& table) except +
+        Status checkpoint(const atomic[cbool]* stop) except +
+        Status compact(const CTable& table, const atomic[cbool]* stop) except +
         Status wait_indexed(const CTable& table) except +
         Status optimize(const CTable& table) except +
         CIndexStats index_stats(const CTable& table) except +
         CWriteStats write_stats() except +
         void note_search(const CTable& table)
         Status refresh() except +
-        Result[CVerifyReport] verify()
+        Result[CVerifyReport] verify(const atomic[cbool]* stop)
         Result[CStoredFiles] files()
         Result[vector[CFinding]] damage_of(const cset[uint64_t]& segments)
         Status close() except +

@@ -324,10 +324,11 @@ cdef class Store:
             status = self.engine.get().sync()
         check(status)
 
-    def checkpoint(self):
+    def checkpoint(self, Stop stop=None):
         cdef Status status
+        cdef const atomic[cbool]* wanted = wanted_of(stop)
         with nogil:
-            status = self.engine.get().checkpoint()
+            status = self.engine.get().checkpoint(wanted)
         check(status)
 
     def refresh(self):
@@ -336,11 +337,12 @@ cdef class Store:
             status = self.engine.get().refresh()
         check(status)
 
-    def verify(self):
+    def verify(self, Stop stop=None):
         cdef CVerifyReport report
         cdef Status status
+        cdef const atomic[cbool]* wanted = wanted_of(stop)
         with nogil:
-            status = take(self.engine.get().verify(), &report)
+            status = take(self.engine.get().verify(wanted), &report)
         check(status)
         return report.files, report.bytes, report.rows, findings_of(report.findings)
 

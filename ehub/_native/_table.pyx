@@ -76,6 +76,7 @@ cdef class Table:
         notes=None,
         Keys gone=None,
         bint derived=False,
+        Stop stop=None,
     ):
         cdef WriteBatch batch
         self.require_fit(keys)
@@ -93,6 +94,7 @@ cdef class Table:
         batch.vectors = &vectors[0, 0] if len(keys) else NULL
         batch.notes = changes_of(notes)
         batch.is_derived = derived
+        batch.stop = wanted_of(stop)
         batch.keys.swap(keys.views)
         try:
             if gone is None:
@@ -216,10 +218,11 @@ cdef class Table:
     def partition_names(self):
         return [text_of(name) for name in partition_names(deref(self.table))]
 
-    def compact(self):
+    def compact(self, Stop stop=None):
         cdef Status status
+        cdef const atomic[cbool]* wanted = wanted_of(stop)
         with nogil:
-            status = self.store.engine.get().compact(deref(self.table))
+            status = self.store.engine.get().compact(deref(self.table), wanted)
         check(status)
 
     def wait_indexed(self):

@@ -48,9 +48,10 @@ cdef Py_ssize_t _NAMES_SHOWN = 10
 
 
 cdef int choice(str option, object value, dict choices) except -1:
+    cdef object error = InvalidArgumentError if isinstance(value, str) else TypeError
     if not isinstance(value, str) or value not in choices:
         expected = ", ".join(f'"{name}"' for name in choices)
-        raise InvalidArgumentError(f"{option} is {value!r}; expected one of {expected}")
+        raise error(f"{option} is {value!r}; expected one of {expected}")
     return choices[value]
 
 

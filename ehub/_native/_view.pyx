@@ -6,6 +6,13 @@ cdef class Stop:
         self.wanted.store(True)
 
 
+# For as long as the caller holds it.
+cdef const atomic[cbool]* wanted_of(Stop stop) noexcept:
+    if stop is None:
+        return NULL
+    return &stop.wanted
+
+
 @cython.final
 cdef class View:
     @property
@@ -226,8 +233,7 @@ cdef class View:
         options.ef = ef
         options.exact = exact
         options.excluded = excluded
-        if stop is not None:
-            options.stopped = &stop.wanted
+        options.stopped = wanted_of(stop)
         require_valid(queries, m, self.table.dims, deref(self.view).schema().metric)
         with nogil:
             self.table.store.engine.get().note_search(deref(self.table.table))

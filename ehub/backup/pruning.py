@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from ehub._arrays import as_count
 from ehub.backup import chunks, record
 from ehub.backup.lease import Lease, leased
 from ehub.backup.place import Place, Where, open_place
@@ -81,10 +82,8 @@ def prune_backups(
         "keep_monthly": keep_monthly,
     }
     for name, count in rules.items():
-        if count is not None and (
-            not isinstance(count, int) or isinstance(count, bool) or count < 0
-        ):
-            raise InvalidArgumentError(f"{name} is {count!r:.100}; expected a count, 0 or more")
+        if count is not None:
+            as_count(count, name)
     if made_before is None and not any(count is not None for count in rules.values()):
         raise InvalidArgumentError(
             f"nothing says which backups stay; expected one of {', '.join(rules)} or made_before"
@@ -101,7 +100,9 @@ def prune_backups(
 
 
 def as_time(value: str | datetime) -> datetime:
-    """A moment; an InvalidArgumentError if it is none."""
+    """A moment; an InvalidArgumentError if a text says none."""
+    if not isinstance(value, (str, datetime)):
+        raise TypeError(f"made_before is {value!r:.100}; expected a datetime or a str")
     try:
         time = (
             datetime.fromisoformat(value.replace("Z", "+00:00"))
@@ -109,7 +110,7 @@ def as_time(value: str | datetime) -> datetime:
             else value
         )
         return time if time.tzinfo is not None else time.replace(tzinfo=timezone.utc)
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         raise InvalidArgumentError(
             f"made_before is {value!r:.100}; expected a datetime or a time in ISO 8601"
         ) from error

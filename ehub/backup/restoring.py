@@ -27,7 +27,6 @@ from ehub.errors import (
     CorruptionError,
     EhubError,
     ExistsError,
-    InvalidArgumentError,
     LockedError,
     NotFoundError,
     StorageError,
@@ -71,7 +70,7 @@ def restore(
         LockedError: Another process restores to it.
     """
     if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
-        raise InvalidArgumentError(f"number is {number!r:.100}; expected that of a backup")
+        raise TypeError(f"number is {number!r:.100}; expected that of a backup")
     place = open_place(where)
     listed = record.numbers(place)
     if not listed:

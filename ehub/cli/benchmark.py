@@ -14,6 +14,7 @@ import typer
 
 from ehub.cli import output
 from ehub.cli.app import Failure, Interrupted, app, find_space, open_to_read
+from ehub.cli.files import require_writable
 from ehub.types import Metric
 
 if TYPE_CHECKING:
@@ -121,8 +122,7 @@ def check_files(json_file: Path | None, plots: Sequence[Path], keep: Path | None
     if plots and not can_plot():
         raise Failure("--plot needs matplotlib", "pip install 'ehub[bench]'")
     for file in (*plots, *([json_file] if json_file else [])):
-        if not file.absolute().parent.is_dir():
-            raise typer.BadParameter(f"{file}: there is no directory {file.parent}")
+        require_writable(file)
     if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise typer.BadParameter(f"--keep {keep} exists: say a new directory")
 

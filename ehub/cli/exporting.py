@@ -12,6 +12,7 @@ import typer
 
 from ehub.cli import output
 from ehub.cli.app import AtTag, Failure, Hub, Json, VersionName, app, open_to_read, view_of
+from ehub.cli.files import require_writable
 from ehub.formats import Keys, Sink, SinkSchema, open_sink
 from ehub.formats.sink import SINKS, StreamSink
 from ehub.types import KeyArray
@@ -47,6 +48,8 @@ def export_space(
         raise typer.BadParameter("--json and OUT - both want standard output")
     if out != STDOUT and out.suffix.lower() not in SINKS:
         raise typer.BadParameter(f"{out}: a name must end in one of: {', '.join(SINKS)}")
+    if out != STDOUT:
+        require_writable(out)
     with open_to_read(hub) as store:
         items = view_of(store, space, version, at)
         schema = SinkSchema(len(items), items.dims, items.metric, items.key_type)

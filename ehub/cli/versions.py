@@ -31,6 +31,7 @@ from ehub.cli.app import (
     open_to_write,
     view_of,
 )
+from ehub.cli.files import require_writable
 from ehub.formats.arrays import map_npy
 
 AliasName = Annotated[str, typer.Option("--alias", metavar="NAME", help="Which alias.")]
@@ -309,20 +310,30 @@ def compare(
     Coverage, neighbour overlap, rank-biased overlap, CKA, Procrustes residual, shifts, norms and
     more, each with its sample and 95 % interval. --report needs matplotlib: ehub[report].
     """
+    check_report(report)
     with open_to_read(hub) as store, held(store, space, a) as first, held(store, space, b) as other:
         found = ehub.compare(first, other, k=k, sample=sample, seed=seed, exact=exact, names=(a, b))
     write_report(found, report)
     show_comparison(found, as_json)
 
 
-def write_report(found: ehub.Comparison | ehub.Drift, path: Path | None) -> None:
-    """The page, if there is to be one."""
+def check_report(path: Path | None) -> None:
+    """Refuse before the measuring a page that could not be made after it."""
+    from ehub.comparison.plots import import_matplotlib
+
     if path is None:
         return
+    require_writable(path)
     try:
-        found.report(path)
+        import_matplotlib()
     except ImportError as error:
         raise Failure(str(error)) from None
+
+
+def write_report(found: ehub.Comparison | ehub.Drift, path: Path | None) -> None:
+    """The page, if there is to be one."""
+    if path is not None:
+        found.report(path)
 
 
 def show_comparison(found: ehub.Comparison | ehub.Drift, as_json: bool) -> None:
@@ -351,6 +362,7 @@ def drift(
     as_json: Json = False,
 ) -> None:
     """Measure how a space has moved since a tag: now, and at the tags between that are named."""
+    check_report(report)
     with open_to_read(hub) as store:
         for name in (baseline, *(over or [])):
             view_of(store, space, version, name)

@@ -9,9 +9,6 @@ import numpy as np
 
 from ehub import _arrays
 from ehub.aliases import Alias, Move
-from ehub.errors import (
-    InvalidArgumentError,
-)
 from ehub.model import Model
 from ehub.snapshot import Tag
 from ehub.wire import ehub_pb2 as pb
@@ -31,7 +28,7 @@ def schema_of(
 ) -> pb.Schema:
     """The shape of a new version; what the server would find wrong it says."""
     if not (model is None or isinstance(model, Model)):
-        raise InvalidArgumentError(f"model is {model!r:.100}; expected an ehub.Model")
+        raise TypeError(f"model is {model!r:.100}; expected an ehub.Model")
     return pb.Schema(
         dims=None if dims is None else _arrays.as_integer(dims, "dims", 1, 65_535),
         metric=metric,

@@ -158,8 +158,8 @@ class RemoteSpace(RemoteVersion, Space):
 
     def version(self, name: str) -> Version:
         """The version of that name, or that an alias of that name leads to; a NotFoundError."""
-        if not isinstance(name, str) or not name:
-            raise NotFoundError(f"space {self._name!r} has no version {name!r:.100}")
+        if not names.require_str(name, "a version"):
+            raise NotFoundError(f"space {self._name!r} has no version {name!r}")
         request = pb.DescribeRequest(target=pb.Target(space=self._name, version=name))
         return version_of(self._hub, self._link, self._link.read("Describe", request))
 

@@ -26,7 +26,6 @@ from ehub.errors import (
     EhubError,
     InvalidArgumentError,
 )
-from ehub.history import as_count
 from ehub.hub import Hub
 from ehub.index import RecallReport
 from ehub.model import as_labels
@@ -125,10 +124,10 @@ class RemoteVersion(Version):
         if keep_last is None and keep_for is None:
             raise InvalidArgumentError("expire_snapshots() needs keep_last= or keep_for=")
         if not (keep_for is None or isinstance(keep_for, timedelta)):
-            raise InvalidArgumentError(f"keep_for is {keep_for!r:.100}; expected a timedelta")
+            raise TypeError(f"keep_for is {keep_for!r:.100}; expected a timedelta")
         request = pb.ExpireSnapshotsRequest(
             target=self._at(None),
-            keep_last=None if keep_last is None else as_count(keep_last, "keep_last"),
+            keep_last=None if keep_last is None else _arrays.as_count(keep_last, "keep_last"),
             keep_for_seconds=None if keep_for is None else keep_for.total_seconds(),
         )
         return [tag_of(tag) for tag in self._link.change("ExpireSnapshots", request).tags]
@@ -195,7 +194,7 @@ class RemoteVersion(Version):
     ) -> int:
         """The batches of a stream, several of them on their way at once, in order."""
         if not (partition is None or isinstance(partition, str)):
-            raise InvalidArgumentError("a stream or a table takes one partition for all its rows")
+            raise TypeError("a stream or a table takes one partition for all its rows")
         stream = IngestStream(self._link)
         labels, _ = _arrays.as_partitions(partition, 0)
         try:

@@ -391,18 +391,24 @@ class SyncDuplex(Duplex):
 
 def require_seconds(seconds: object) -> float | None:
     """A time that a call may take; None: as long as the server lets it."""
-    is_number = isinstance(seconds, Real) and not isinstance(seconds, bool)
-    if seconds is None or (is_number and 0 < seconds < math.inf):  # type: ignore[operator]
-        return None if seconds is None else float(seconds)  # type: ignore[arg-type]
-    raise InvalidArgumentError(
-        f"timeout_seconds is {seconds!r:.100}; expected a finite number above 0, or None for the "
-        "server's limit"
-    )
+    if seconds is None:
+        return None
+    if not isinstance(seconds, Real) or isinstance(seconds, bool):
+        raise TypeError(f"timeout_seconds is {seconds!r:.100}; expected a number")
+    number = float(seconds)
+    if not 0 < number < math.inf:
+        raise InvalidArgumentError(
+            f"timeout_seconds is {seconds}; expected a finite number above 0, or None for the "
+            "server's limit"
+        )
+    return number
 
 
 def require_address(address: object) -> str:
     """Host and port as grpcio takes them."""
-    if not isinstance(address, str) or not re.fullmatch(r"unix:.+|[^\s/]+:\d{1,5}", address):
+    if not isinstance(address, str):
+        raise TypeError(f"address is {address!r:.100}; expected a str such as 'host:port'")
+    if not re.fullmatch(r"unix:.+|[^\s/]+:\d{1,5}", address):
         raise InvalidArgumentError(
             f"address is {address!r:.100}; expected 'host:port'. A directory is opened by "
             "ehub.open()"

@@ -261,14 +261,14 @@ struct Store::Impl::ForkGuard {
   Impl& impl;
 };
 
-Status Store::Impl::checkpoint(const CheckpointRequest& request, bool* compacted_some) {
-  EHUB_RETURN_IF_ERROR(checkpoint_unindexed(request, compacted_some));
+Status Store::Impl::checkpoint(const CheckpointRequest& request, CompactionOutcome* outcome) {
+  EHUB_RETURN_IF_ERROR(checkpoint_unindexed(request, outcome));
   // Without a thread of its own the indexer works here, and its merges end in a checkpoint.
   indexer.wake();
   return {};
 }
 
-Status Store::Impl::checkpoint_unindexed(const CheckpointRequest& request, bool* compacted_some) {
+Status Store::Impl::checkpoint_unindexed(const CheckpointRequest& request, CompactionOutcome* outcome) {
   const std::lock_guard maintenance(maintenance_mutex);
   if (!request.closing) EHUB_RETURN_IF_ERROR(check_usable());  // it may have been closed since the call began
   CheckpointPlan plan;
@@ -280,7 +280,7 @@ Status Store::Impl::checkpoint_unindexed(const CheckpointRequest& request, bool*
   if (status.is_full_disk() && reserve.give_up()) status = tried();
   EHUB_RETURN_IF_ERROR(status);
   reserve.refill(checkpoint_bytes());
-  if (compacted_some != nullptr) *compacted_some = plan.compacts_requested;
+  if (outcome != nullptr) *outcome = plan.outcome;
   return plan.compaction;
 }
 
@@ -406,8 +406,9 @@ void Store::Impl::choose_compaction(CheckpointPlan& plan, TableWork& work) const
   const Schema& schema = work.table->schema;
   const CompactionLimits limits = {segment_rows_max(schema), options.graph_rows_min, &unmergeable, work.times};
   if (work.table.get() == plan.request.compacted) {
-    work.compacted = all_compactable(work.candidates, limits);
-    plan.compacts_requested = !work.compacted.empty();
+    work.compacted =
+        plan.request.one_by_one ? first_for_room(work.candidates, limits) : all_compactable(work.candidates, limits);
+    plan.outcome.found_some = !work.compacted.empty();
   } else if (PreparedMerge* prepared = plan.request.prepared; prepared != nullptr && prepared->table == work.table) {
     take_prepared(*prepared, work);
   } else {
@@ -426,7 +427,8 @@ Status Store::Impl::rotate_log(CheckpointPlan& plan) {
   if (log != nullptr) log_end = log->bytes();
   log.reset();
   // A recovery's log must not vouch for what the old logs hold: only its manifest will make that so.
-  const Seq synced = log_continues ? last_seq : 0;
+  const bool is_proven = log_continues;
+  const Seq synced = is_proven ? last_seq : 0;
   EHUB_RETURN_IF_ERROR(ensure_log());
   EHUB_RETURN_IF_ERROR(write_group([&] {
     for (const auto& table : plan.carried) {
@@ -443,29 +445,45 @@ Status Store::Impl::rotate_log(CheckpointPlan& plan) {
   fresh_base = carried_rows;
   plan.first_log = log_number;
   plan.carried_bytes = log_base = log->bytes();
-  publish();
+  publish(is_proven);
   return {};
 }
 
-// A merge is not worth a checkpoint: damage in one space must not stop the writes to all, nor may want of room for a
-// copy. The segments stay as they are.
-Status Store::Impl::merge(CheckpointPlan& plan, TableWork& work) {
-  if (work.compacted.empty() || work.compacted_dead || work.is_prepared) return {};
-  const RewriteTarget target = {fs, segment_directory, work.table->schema, hash_seed, next_segment.fetch_add(1)};
-  const Status status = guarded([&]() -> Status {
+// If it fails, nothing of it is left.
+Status Store::Impl::rewrite_together(const CheckpointPlan& plan, TableWork& work) {
+  const RewriteTarget target = {fs,        segment_directory,         work.table->schema,
+                                hash_seed, next_segment.fetch_add(1), plan.request.stop};
+  Status status = guarded([&]() -> Status {
     Result<Rewritten> merged = rewrite_segments(target, as_refs(work.compacted), work.times, nullptr);
     if (merged.ok()) work.merged = std::move(merged.value());
     return merged.status();
   });
   if (status.ok()) return {};
   for (const auto& path : {vector_path, segment_path}) (void)fs.remove(path(segment_directory, target.id));
+  return status;
+}
+
+// A merge is not worth a checkpoint: damage in one space must not stop the writes to all, nor may want of room for a
+// copy. The segments stay as they are; but where there is room for the copy of one, that one's dead rows make more.
+Status Store::Impl::merge(CheckpointPlan& plan, TableWork& work) {
+  if (work.compacted.empty() || work.compacted_dead || work.is_prepared) return {};
+  const bool is_requested = work.table.get() == plan.request.compacted;
+  Status status = rewrite_together(plan, work);
+  if (status.is_full_disk() && !plan.request.one_by_one) {
+    plan.outcome.was_short |= is_requested;  // the next round goes on
+    const CompactionLimits limits = {.unmergeable = &unmergeable, .times = work.times};
+    work.compacted = is_requested ? std::vector<SealedRef>() : first_for_room(work.compacted, limits);
+    status = work.compacted.empty() ? Status() : rewrite_together(plan, work);
+  }
+  if (status.ok()) return {};
   const bool damaged = status.code() == Code::kCorruption || status.code() == Code::kNotFound;
-  if (!damaged && !status.is_shortage()) return status;
+  const bool was_stopped = status.code() == Code::kDeadline;
+  if (!damaged && !was_stopped && !status.is_shortage()) return status;
   if (damaged) {
     for (const SealedRef& ref : work.compacted) unmergeable.insert(ref.segment->info().id);
   }
   work.compacted.clear();
-  if (work.table.get() == plan.request.compacted) plan.compaction = status;
+  if (is_requested) plan.compaction = status;
   return {};
 }
 

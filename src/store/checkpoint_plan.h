@@ -58,8 +58,8 @@ struct TableNames {
 
 struct CheckpointPlan {
   CheckpointRequest request;
-  bool compacts_requested = false;  // there was something to rewrite in the table that the request names
-  Status compaction;                // ... and how that ended
+  CompactionOutcome outcome;  // in the table that the request names
+  Status compaction;          // ... and how that ended
   Seq cut = 0;
   SegmentId first_new = 0;  // segments from this one on may be needed by the new log
   LogNumber first_log = 0;

@@ -206,7 +206,7 @@ Status Store::Impl::place_some(PendingBatch& pending, size_t row) {
   const uint32_t tail_crc = file.block_crcs().empty() ? 0 : file.block_crcs().back();
   pending.placed.push_back({segment.value(), Extent{segment.value()->id(), file.rows(), n, {}}, tail_crc});
   Extent& extent = pending.placed.back().extent;
-  EHUB_RETURN_IF_ERROR(file.append(batch.vectors + row * schema.dims, n));
+  EHUB_RETURN_IF_ERROR(file.append(batch.vectors + row * schema.dims, n, batch.stop));
   extent.block_crcs = crcs_from(file, extent.first_row, schema.row_bytes());
   return {};
 }
@@ -402,18 +402,19 @@ Status Store::Impl::sync_files() {
 
 Status Store::Impl::acknowledge(bool is_derived) {
   if (options.durability == Durability::kFull && !is_derived) EHUB_RETURN_IF_ERROR(sync_files());
-  publish();
+  publish(!is_derived);
   return {};
 }
 
-void Store::Impl::publish() {
+void Store::Impl::publish(bool is_owed) {
+  if (is_owed) owed_seq = last_seq;
   visible_seq.store(last_seq, std::memory_order_release);
   last_commit_ms.store(steady_milliseconds(), std::memory_order_relaxed);
   log_growth.store(log == nullptr ? 0 : log->bytes() - log_base);
   growth_max.store(std::max(options.log_bytes_max, log_base));
   // For reader processes. If it fails they lag behind, nothing else.
-  const uint64_t progress[2] = {last_seq, ~last_seq};
-  (void)lock_file->write(kLockProgressOffset, progress, sizeof(progress));
+  const LockProgress progress = {last_seq, ~last_seq, owed_seq, ~owed_seq};
+  (void)lock_file->write(kLockProgressOffset, &progress, sizeof(progress));
   reserve.extend(checkpoint_bytes());
 }
 

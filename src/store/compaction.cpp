@@ -103,4 +103,17 @@ std::vector<SealedRef> all_compactable(const std::vector<SealedRef>& sealed, con
   return {};
 }
 
+std::vector<SealedRef> first_for_room(const std::vector<SealedRef>& sealed, const CompactionLimits& limits) {
+  std::vector<SealedRef> first;
+  uint64_t least = 0;
+  for (const SealedRef& ref : sealed) {
+    if (ref.deaths->dead_count() == 0 || !is_mergeable(ref, limits)) continue;
+    const uint64_t needed = needed_rows(as_ref(ref), limits.times);
+    if (needed == ref.segment->row_count() || (!first.empty() && needed >= least)) continue;
+    first = {ref};
+    least = needed;
+  }
+  return first;
+}
+
 }  // namespace ehub

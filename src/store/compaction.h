@@ -27,5 +27,8 @@ std::vector<SealedRef> due_for_compaction(const std::vector<SealedRef>& sealed, 
 std::vector<SealedRef> due_for_merge(const std::vector<SealedRef>& sealed, const CompactionLimits& limits);
 // What a user who asks for it wants rewritten: all with dead rows, and all that are not full.
 std::vector<SealedRef> all_compactable(const std::vector<SealedRef>& sealed, const CompactionLimits& limits);
+// Where the disk has no room for a copy of more: the one with rows that nobody needs whose copy is the smallest. None
+// if there is none: what is left makes no room.
+std::vector<SealedRef> first_for_room(const std::vector<SealedRef>& sealed, const CompactionLimits& limits);
 
 }  // namespace ehub

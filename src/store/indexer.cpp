@@ -334,7 +334,10 @@ Status Indexer::perform_alone(const Job& job, unsigned threads) {
     // What a segment leaves that has been replaced meanwhile is removed, its unfinished graph included.
     return is_in_use(*job.table, *job.segment) ? status : Status();
   }
-  return merge(job, threads);
+  const Status status = merge(job, threads);
+  if (!status.is_full_disk()) return status;
+  const Job alone = {.table = job.table, .merged = first_for_room(job.merged, limits_for(*job.table))};
+  return alone.merged.empty() || job.merged.size() < 2 ? status : merge(alone, threads);
 }
 
 Status Indexer::build(const Job& job, const SealedSegment& segment, unsigned threads) {
@@ -433,6 +436,7 @@ Status Indexer::merge(const Job& job, unsigned threads) {
     if (job.linked != nullptr) job.linked->were_taken &= status.ok() && prepared.was_taken;
   } else {
     status = rewritten.status();
+    for (const auto& path : {vector_path, segment_path}) (void)store_.fs.remove(path(store_.segment_directory, id));
   }
   const std::lock_guard lock(store_.unfinished_mutex);
   store_.unfinished.erase(id);

@@ -85,8 +85,11 @@ Status Store::Impl::lock_for_writing() {
     if (!locked.ok()) return locked.status();
     if (locked.value()) {
       lock_file = std::move(file.value());
+      LockProgress progress;
+      const Status known = lock_file->read(kLockProgressOffset, &progress, sizeof(progress));
+      owed_seq = known.ok() && progress.owed == ~progress.owed_complement ? progress.owed : 0;
       std::string text = self() + "\n";
-      text.resize(kLockProgressOffset, '\0');
+      text.resize(kLockProgressOffset + offsetof(LockProgress, owed), '\0');
       return lock_file->write(0, text.data(), text.size());
     }
     std::this_thread::sleep_for(kLockPause);
@@ -158,7 +161,11 @@ Status Store::Impl::recover(const Replay& replayed) {
     next_segment = std::max<SegmentId>(next_segment, last + 1);
   }
   log_continues = false;
-  return checkpoint({});
+  EHUB_RETURN_IF_ERROR(checkpoint({}));
+  return queue.run_alone([this] {
+    publish();
+    return Status();
+  });
 }
 
 Status Store::Impl::load(Manifest loaded) {
@@ -250,7 +257,8 @@ Result<Manifest> Store::Impl::pin_manifest() {
   return corruption(root + "/CURRENT", 0, "the manifest that it names is missing");
 }
 
-// Up to which batch the writer has acknowledged; kSeqMax if there is no writer.
+// Up to which batch the writer has acknowledged; kSeqMax if there is none, or one that has yet to find out what the
+// last one left: the logs are to be judged then, as it does.
 Result<Seq> Store::Impl::acknowledged_by_writer() {
   const Result<bool> alone = lock_file->try_lock(false);
   if (!alone.ok()) return alone.status();
@@ -258,9 +266,11 @@ Result<Seq> Store::Impl::acknowledged_by_writer() {
     lock_file->unlock();
     return kSeqMax;
   }
-  uint64_t progress[2] = {0, 0};
-  if (!lock_file->read(kLockProgressOffset, progress, sizeof(progress)).ok()) return manifest.seq;
-  return progress[0] == ~progress[1] ? std::max(progress[0], manifest.seq) : visible_seq.load();
+  LockProgress progress;
+  if (!lock_file->read(kLockProgressOffset, &progress, sizeof(progress)).ok()) return manifest.seq;
+  if (progress.is_opening()) return kSeqMax;
+  return progress.visible == ~progress.visible_complement ? std::max(progress.visible, manifest.seq)
+                                                          : visible_seq.load();
 }
 
 Status Store::Impl::follow() {
@@ -279,6 +289,12 @@ Status Store::Impl::follow() {
     if (!number.ok()) return number.status();
     // What was read while the writer switched manifests proves nothing, neither success nor damage.
     if (number.value() != manifest.number) continue;
+    if (acknowledged.value() == kSeqMax || !status.ok()) {
+      // Nor what was read while a writer came or went.
+      const Result<Seq> afterwards = acknowledged_by_writer();
+      if (!afterwards.ok()) return afterwards.status();
+      if ((afterwards.value() == kSeqMax) != (acknowledged.value() == kSeqMax)) continue;
+    }
     EHUB_RETURN_IF_ERROR(status);
     last_seq = replay->seq();
     visible_seq.store(last_seq, std::memory_order_release);

@@ -191,19 +191,12 @@ class Repair {
   }
 
   Status repair_log() {
-    Salvage salvage(impl_, acknowledged(), lost_, report_);
+    Salvage salvage(impl_, impl_.owed_seq, lost_, report_);
     EHUB_RETURN_IF_ERROR(salvage.run());
     impl_.last_seq = impl_.synced_seq = salvage.seq();
     impl_.log_number = newest_log_;
     impl_.log_continues = false;
     return {};
-  }
-
-  // What the last writer left in LOCK; 0 if nothing of use.
-  Seq acknowledged() {
-    uint64_t progress[2] = {0, 0};
-    const Status status = impl_.lock_file->read(kLockProgressOffset, progress, sizeof(progress));
-    return status.ok() && progress[0] == ~progress[1] ? progress[0] : 0;
   }
 
   // The checkpoint may not remove anything: what it would is moved instead.

@@ -44,10 +44,11 @@ Result<std::vector<Origin>> collect_origins(const std::vector<SegmentRef>& sourc
 }
 
 Status copy_vectors(const std::vector<SegmentRef>& sources, const std::vector<Origin>& origins, size_t row_bytes,
-                    VectorFile& file) {
+                    VectorFile& file, StopFlag stop) {
   const size_t step = std::max<size_t>(1, kCopyBytes / row_bytes);
   std::vector<float> buffer(std::min(step, origins.size()) * row_bytes / sizeof(float));
   for (size_t begin = 0; begin < origins.size(); begin += step) {
+    if (is_wanted(stop)) return stopped("the rewriting of segments");
     const size_t n = std::min(step, origins.size() - begin);
     for (size_t i = 0; i < n; ++i) {
       const Origin& origin = origins[begin + i];
@@ -123,7 +124,7 @@ Result<Rewritten> rewrite_segments(const RewriteTarget& target, const std::vecto
   const Row rows = static_cast<Row>(origins.value().size());
   auto file = VectorFile::create(target.fs, vector_path(target.directory, target.id), target.schema.row_bytes(), rows);
   if (!file.ok()) return file.status();
-  EHUB_RETURN_IF_ERROR(copy_vectors(sources, origins.value(), target.schema.row_bytes(), *file.value()));
+  EHUB_RETURN_IF_ERROR(copy_vectors(sources, origins.value(), target.schema.row_bytes(), *file.value(), target.stop));
   SegmentBuilder builder(target.schema, target.hash_seed);
   EHUB_RETURN_IF_ERROR(add_rows(sources, origins.value(), target.hash_seed, builder));
   const Result<SegmentInfo> info = builder.write(target.fs, target.directory, target.id, file.value()->block_crcs());

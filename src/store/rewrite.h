@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "base/stop.h"
 #include "io/file.h"
 #include "store/segment_file.h"
 #include "store/view.h"
@@ -47,6 +48,7 @@ struct RewriteTarget {
   Schema schema;
   uint64_t hash_seed;
   SegmentId id;
+  StopFlag stop = nullptr;  // once it is wanted, kDeadline
 };
 
 // Writes the rows of `sources` that are visible at one of `times`, in order of birth, and syncs both files. `usable`:

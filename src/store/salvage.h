@@ -25,8 +25,8 @@ namespace ehub {
 class Salvage : private LogApplier {
  public:
   // The tables of impl.manifest are loaded, and their sealed segments are sound. `acknowledged`: the last batch that
-  // the hub is known to have acknowledged, 0 if nobody knows: all up to it count as proven, because it is better to
-  // keep the half of such a batch, and to say so, than nothing. `lost` and `report` are added to.
+  // the hub is known to have acknowledged and that is owed, 0 if nobody knows: all up to it count as proven, because it
+  // is better to keep the half of such a batch, and to say so, than nothing. `lost` and `report` are added to.
   Salvage(Store::Impl& impl, Seq acknowledged, LostRows& lost, RepairReport& report);
 
   // Reads all logs. kIo, kFormat.

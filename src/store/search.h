@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "base/stop.h"
 #include "hnsw/graph_file.h"
 #include "kernels/scan.h"
 #include "store/segment_file.h"
@@ -58,10 +59,8 @@ struct Search {
 };
 
 // Whether nobody wants the answer any more. Asked between pieces of work of some milliseconds at most.
-inline bool is_stopped(const SearchOptions& options) {
-  return options.stopped != nullptr && options.stopped->load(std::memory_order_relaxed);
-}
-inline Status stopped() { return {Code::kDeadline, "the search was stopped before it was done"}; }
+inline bool is_stopped(const SearchOptions& options) { return is_wanted(options.stopped); }
+inline Status stopped() { return stopped("the search"); }
 
 // How many threads work of this much (in multiplications) is worth, at most `pieces`.
 unsigned threads_for(const SearchOptions& options, uint64_t work, size_t pieces);

@@ -203,7 +203,11 @@ Status Store::write_all(const std::vector<WriteBatch>& batches) {
   uint64_t bytes = 0;
   for (const WriteBatch& batch : batches) {
     EHUB_RETURN_IF_ERROR(check_batch(batch));
-    if (!tables.insert(batch.table.get()).second) return invalid_argument("a version is named twice in one batch");
+    const Table& table = *batch.table;
+    if (!tables.insert(&table).second) {
+      return invalid_argument("version '" + table.version + "' of space '" + table.space +
+                              "' is named twice in one batch; put its rows together");
+    }
     bytes += batch_bytes(batch);
   }
   if (batches.empty()) return {};
@@ -355,17 +359,22 @@ Status Store::sync() {
   return impl_->queue.run_alone([&] { return impl_->sync_files(); });
 }
 
-Status Store::checkpoint() {
+Status Store::checkpoint(StopFlag stop) {
   EHUB_RETURN_IF_ERROR(impl_->check_writable());
-  return impl_->checkpoint({});
+  return impl_->checkpoint({.stop = stop});
 }
 
-Status Store::compact(const Table& table) {
+Status Store::compact(const Table& table, StopFlag stop) {
   EHUB_RETURN_IF_ERROR(impl_->check_writable());
   if (table.dropped()) return not_found("space '" + table.space + "' was deleted");
   // The first round also seals what is fresh; each further one has fewer dead rows or fewer segments before it.
-  EHUB_RETURN_IF_ERROR(impl_->checkpoint({}));
-  for (bool more = true; more;) EHUB_RETURN_IF_ERROR(impl_->checkpoint({.compacted = &table}, &more));
+  EHUB_RETURN_IF_ERROR(impl_->checkpoint({.stop = stop}));
+  CompactionOutcome outcome = {.found_some = true};
+  while (outcome.found_some) {
+    const CheckpointRequest request = {.compacted = &table, .stop = stop, .one_by_one = outcome.was_short};
+    EHUB_RETURN_IF_ERROR(impl_->checkpoint(request, &outcome));
+    outcome.was_short |= request.one_by_one;
+  }
   return {};
 }
 
@@ -457,9 +466,9 @@ Status Store::refresh() {
   return impl_->options.read_only ? impl_->refresh() : Status();
 }
 
-Result<VerifyReport> Store::verify() const {
+Result<VerifyReport> Store::verify(StopFlag stop) const {
   EHUB_RETURN_IF_ERROR(impl_->check_usable());
-  return impl_->verify();
+  return impl_->verify(stop);
 }
 
 Status Store::close() {

@@ -24,6 +24,7 @@
 #include "base/durations.h"
 #include "base/finding.h"
 #include "base/status.h"
+#include "base/stop.h"
 #include "hnsw/given_links.h"
 #include "io/file.h"
 #include "store/erasure.h"
@@ -87,6 +88,9 @@ struct WriteBatch {
   // What can be made again from other rows: acknowledged before it is on the disk, which is not before the next batch
   // that is not derived, checkpoint or close.
   bool is_derived = false;
+  // Once it is wanted while vectors are still on their way to a file, write() ends with kDeadline and nothing is
+  // stored.
+  StopFlag stop = nullptr;
 };
 
 struct WriteResult {
@@ -264,10 +268,13 @@ class Store {
 
   // Makes everything acknowledged so far durable, whatever the durability.
   Status sync();
-  // Folds the log into segments now.
-  Status checkpoint();
-  // Rewrites the table's segments without dead rows, and small ones together.
-  Status compact(const Table& table);
+  // Folds the log into segments now. Once `stop` is wanted, segments that were to be rewritten as well stay as they
+  // are.
+  Status checkpoint(StopFlag stop = nullptr);
+  // Rewrites the table's segments without dead rows, and small ones together. That takes room for a copy of what lives
+  // in those that become one; where there is none, those with dead rows are rewritten one by one, and small ones stay.
+  // Once `stop` is wanted: kDeadline, and what is not rewritten by then stays as it is.
+  Status compact(const Table& table, StopFlag stop = nullptr);
   // Returns when every segment that should have a graph has one.
   Status wait_indexed(const Table& table);
   // Makes the table's segments as few as can be, each with its graph, on all cores.
@@ -278,8 +285,9 @@ class Store {
   void note_search(const Table& table) const;
   // A reader: moves on to what the writer has acknowledged. A writer: nothing to do.
   Status refresh();
-  // Reads and checks all files. For a hub with findings, repair() when it is closed.
-  Result<VerifyReport> verify() const;
+  // Reads and checks all files. For a hub with findings, repair() when it is closed. kDeadline if `stop` is wanted
+  // before the end.
+  Result<VerifyReport> verify(StopFlag stop = nullptr) const;
   // A reader: what it sees, as files, which stay as they are until it is refreshed or closed. kInvalidArgument for a
   // writer.
   Result<StoredFiles> files() const;

@@ -47,8 +47,17 @@
 
 namespace ehub {
 
-// Where LOCK holds what: text about the writer, then, for reader processes, the last visible seq and its complement.
+// What LOCK holds behind the text about the writer. A seq whose complement does not match is not known.
 inline constexpr uint64_t kLockProgressOffset = 512;
+struct LockProgress {
+  Seq visible = 0;  // for reader processes; both zero as long as the writer has not come so far
+  Seq visible_complement = 0;
+  Seq owed = 0;  // for a repair: as Store::Impl::owed_seq
+  Seq owed_complement = 0;
+
+  bool is_opening() const { return visible == 0 && visible_complement == 0; }
+};
+static_assert(sizeof(LockProgress) == 32);
 
 // Rows of a large batch that were written to a file segment, and how it was before.
 struct Placed {
@@ -139,6 +148,8 @@ struct CheckpointRequest {
   bool closing = false;               // leave a clean hub and refuse later writes
   Fork* fork = nullptr;               // make this
   PendingErasure* erasure = nullptr;  // erase this
+  StopFlag stop = nullptr;            // rewrite no more
+  bool one_by_one = false;            // of `compacted`, the segment that makes room for the smallest copy
 
   bool erases(const Table& table) const { return erasure != nullptr && erasure->of(table) != nullptr; }
   // Whether the table's rows may not stay in the log.
@@ -147,6 +158,12 @@ struct CheckpointRequest {
 
 // The engine's own note, which Store::notes() does not show: files of before an erasure are still to be removed.
 inline constexpr const char* kErasureMark = "erasing";
+
+// What a checkpoint made of the table that was to be compacted.
+struct CompactionOutcome {
+  bool found_some = false;  // there was something to rewrite
+  bool was_short = false;   // ... but no room for a copy of all that
+};
 
 struct CheckpointPlan;
 struct TableWork;
@@ -187,6 +204,7 @@ struct Store::Impl {
   bool log_continues = true;       // whether the next log may say that it continues the newest one
   Seq last_seq = 0;
   Seq synced_seq = 0;
+  Seq owed_seq = 0;  // the last batch that was acknowledged and not derived: if it is missing, something was lost
   TableId next_table = 1;
   Fork* forking = nullptr;  // since its cut; notes that are changed after it stay so
   bool unsynced = false;
@@ -281,12 +299,12 @@ struct Store::Impl {
   Status write_group(const std::function<void()>& add);
   void apply(PendingBatch& pending, Seq seq);
   uint64_t apply_part(PendingBatch& pending, Seq seq);
-  // Syncs if the durability asks for it, unless all of the group is derived, then lets readers see everything up to
-  // last_seq.
+  // Syncs if the durability asks for it, unless all of the group is derived, and publishes.
   Status acknowledge(bool is_derived);
   Status ensure_log();
   Status sync_files();
-  void publish();
+  // Lets readers see everything up to last_seq, which is owed from now on, or not yet.
+  void publish(bool is_owed = true);
   // What a checkpoint now might have to write.
   uint64_t checkpoint_bytes() const;
   Status poison_with(const Status& status);
@@ -315,9 +333,8 @@ struct Store::Impl {
   Status make_fork(Fork& fork, Seq cut);
 
   // checkpoint.cpp
-  // `compacted_some`, if given, says whether there was something to rewrite in the table that the request names.
-  Status checkpoint(const CheckpointRequest& request, bool* compacted_some = nullptr);
-  Status checkpoint_unindexed(const CheckpointRequest& request, bool* compacted_some);
+  Status checkpoint(const CheckpointRequest& request, CompactionOutcome* outcome = nullptr);
+  Status checkpoint_unindexed(const CheckpointRequest& request, CompactionOutcome* outcome);
   Status try_checkpoint(const CheckpointRequest& request, CheckpointPlan& plan);
   Status begin_checkpoint(CheckpointPlan& plan);
   void plan_table(CheckpointPlan& plan, const std::shared_ptr<Table>& table) const;
@@ -326,6 +343,7 @@ struct Store::Impl {
   Status rotate_log(CheckpointPlan& plan);
   uint64_t count_fresh_files() const;
   Status merge(CheckpointPlan& plan, TableWork& work);
+  Status rewrite_together(const CheckpointPlan& plan, TableWork& work);
   void finish_checkpoint(CheckpointPlan& plan);
   Status finish_fork(CheckpointPlan& plan);
   Status install(CheckpointPlan& plan);
@@ -373,6 +391,7 @@ struct Store::Impl {
   // recovery.cpp
   Status open_writer();
   Status open_reader();
+  // Reads owed_seq as the last writer left it.
   Status lock_for_writing();
   Status create_hub();
   Status recover(const Replay& replayed);
@@ -384,7 +403,7 @@ struct Store::Impl {
   Status refresh();
 
   // verify.cpp
-  Result<VerifyReport> verify();
+  Result<VerifyReport> verify(StopFlag stop);
 };
 
 // Of the clock that never goes back.

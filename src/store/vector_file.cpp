@@ -64,14 +64,14 @@ Result<std::unique_ptr<VectorFile>> VectorFile::adopt(FileSystem& fs, const std:
   return opened;
 }
 
-Status VectorFile::append(const float* vectors, Row n) {
+Status VectorFile::append(const float* vectors, Row n, StopFlag stop) {
   EHUB_ASSERT(n <= rows_max_ - rows_);
   const uint64_t begin = end_of(rows_);
   const uint64_t end = end_of(rows_ + n);
   const uint32_t tail_crc = block_crcs_.empty() ? 0 : block_crcs_.back();
   reserve_checksums(checksum_blocks(end));
   Status written = reserve_for(end);
-  if (written.ok()) written = write_pieces(reinterpret_cast<const uint8_t*>(vectors), begin, end);
+  if (written.ok()) written = write_pieces(reinterpret_cast<const uint8_t*>(vectors), begin, end, stop);
   if (!written.ok()) {
     rollback(rows_, tail_crc);
     give_back();
@@ -82,8 +82,9 @@ Status VectorFile::append(const float* vectors, Row n) {
 }
 
 // Summed is what the file has, not what the caller has: another thread may be changing that.
-Status VectorFile::write_pieces(const uint8_t* bytes, uint64_t begin, uint64_t end) {
+Status VectorFile::write_pieces(const uint8_t* bytes, uint64_t begin, uint64_t end, StopFlag stop) {
   for (uint64_t at = begin; at < end;) {
+    if (is_wanted(stop)) return stopped("the write");
     const uint64_t size = piece_size(at, end);
     dirty_ = true;
     EHUB_RETURN_IF_ERROR(file_->write(at, bytes + (at - begin), size));

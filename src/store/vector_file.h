@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "base/stop.h"
 #include "io/file.h"
 #include "store/types.h"
 
@@ -34,7 +35,8 @@ class VectorFile {
 
   // Another thread may write to `vectors` meanwhile: what the file then has of them, its sums are of. Requires: rows()
   // + n <= rows_max.
-  Status append(const float* vectors, Row n);
+  // kDeadline once `stop` is wanted.
+  Status append(const float* vectors, Row n, StopFlag stop = nullptr);
   // Forgets the rows from `rows` on; the next append writes over them. `tail_crc`: block_crcs() value of the block that
   // holds the end of the rows that stay, as it was then (ignored if they end at a block boundary).
   void rollback(Row rows, uint32_t tail_crc);
@@ -71,7 +73,7 @@ class VectorFile {
   Status reserve_for(uint64_t end);
   void give_back();
   void reserve_checksums(size_t blocks);
-  Status write_pieces(const uint8_t* bytes, uint64_t begin, uint64_t end);
+  Status write_pieces(const uint8_t* bytes, uint64_t begin, uint64_t end, StopFlag stop);
   // Reads bytes [begin, end), piece by piece, in memory of one piece, until `use(bytes, offset, size)` fails.
   template <typename Use>
   Status for_each_piece(uint64_t begin, uint64_t end, Use use) const;

@@ -12,13 +12,14 @@ constexpr size_t kRowsAtOnce = 4096;
 
 class Verifier {
  public:
-  explicit Verifier(Store::Impl& impl) : impl_(impl) {}
+  Verifier(Store::Impl& impl, StopFlag stop) : impl_(impl), stop_(stop) {}
 
-  VerifyReport run() {
+  Result<VerifyReport> run() {
     check_manifest();
     check_logs();
     check_fresh_files();
     for (const auto& table : impl_.all_tables()) check_table(*table);
+    if (is_wanted(stop_)) return stopped("the check");
     return std::move(report_);
   }
 
@@ -109,7 +110,10 @@ class Verifier {
       }
       return Status();
     });
-    for (FreshFile& file : files) check_fresh_file(file);
+    for (FreshFile& file : files) {
+      if (is_wanted(stop_)) return;
+      check_fresh_file(file);
+    }
   }
 
   void check_fresh_file(FreshFile& fresh) {
@@ -137,6 +141,7 @@ class Verifier {
     for (const SegmentRef& ref : state->segments) {
       const auto* sealed = dynamic_cast<const SealedSegment*>(ref.segment.get());
       if (sealed == nullptr) continue;
+      if (is_wanted(stop_)) return;
       count_file(vector_path(impl_.segment_directory, sealed->info().id));
       count_file(segment_path(impl_.segment_directory, sealed->info().id));
       const std::vector<Finding> findings = sealed->findings();
@@ -167,6 +172,7 @@ class Verifier {
     ScanCursor cursor(view);
     uint64_t rows = 0;
     while (true) {
+      if (is_wanted(stop_)) return stopped("the check");
       const Result<ScanCursor::Batch> batch = cursor.next(kRowsAtOnce);
       if (!batch.ok()) return batch.status();
       if (batch.value().rows.empty()) break;
@@ -195,16 +201,17 @@ class Verifier {
   }
 
   Store::Impl& impl_;
+  const StopFlag stop_;
   VerifyReport report_;
 };
 
 }  // namespace
 
 // A checkpoint meanwhile would remove the files that are being read.
-Result<VerifyReport> Store::Impl::verify() {
+Result<VerifyReport> Store::Impl::verify(StopFlag stop) {
   const std::lock_guard maintenance(maintenance_mutex);
   const std::shared_lock refreshing(refresh_mutex);
-  return Verifier(*this).run();
+  return Verifier(*this, stop).run();
 }
 
 }  // namespace ehub

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "base/stop.h"
 #include "hnsw/graph_file.h"
 #include "kernels/scan.h"
 #include "store/deletion_vector.h"
@@ -49,10 +50,10 @@ struct SearchOptions {
   bool exact = false;             // scan all rows
   uint64_t scan_rows_max = 4096;  // so few rows of a segment are scanned: as fast as a walk, and exact
   float distance_max = std::numeric_limits<float>::infinity();
-  const Selection* filter = nullptr;           // only these rows
-  const Ordinal* excluded = nullptr;           // per query, a row that is not an answer (or kNoOrdinal)
-  unsigned threads = 0;                        // 0: as many as the work and the machine are worth
-  const std::atomic<bool>* stopped = nullptr;  // once it is true, the search ends with kDeadline
+  const Selection* filter = nullptr;  // only these rows
+  const Ordinal* excluded = nullptr;  // per query, a row that is not an answer (or kNoOrdinal)
+  unsigned threads = 0;               // 0: as many as the work and the machine are worth
+  StopFlag stopped = nullptr;         // once it is wanted, the search ends with kDeadline
 };
 
 struct Search;

@@ -72,6 +72,21 @@ def fill(items: ehub.Space) -> int:
     raise AssertionError("the disk never became full")
 
 
+def fill_segments(hub: ehub.Hub, items: ehub.Space) -> int:
+    """The same in segments of six batches each."""
+    full = False
+    while not full:
+        try:
+            items.multiset(*batch(len(items) // BATCH))
+            if len(items) % (6 * BATCH) == 0:
+                hub.checkpoint()
+        except ehub.StorageError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            full = True
+    return len(items) // BATCH
+
+
 def check(items: ehub.Space, batches: range) -> None:
     """Every one of these batches is there, bit for bit, and nothing else of its kind."""
     for number in batches:
@@ -183,6 +198,27 @@ def test_deleting_goes_on_where_a_compaction_does_not_fit(disk):
             items.multiset(*batch(number))
         check(items, range(written - 1))
     check_reopened(disk / "hub", written - 1, 0)
+
+
+def test_deletes_scattered_over_all_segments_make_room(disk):
+    """Segment by segment, where there is no room for a copy of what lives in all of them."""
+    ballast = lay_ballast(disk)
+    store = _store.Store(str(disk / "hub"), background=False, graph_rows_min=1 << 20)
+    with ehub.Hub(store) as hub:
+        items = hub.create_space("items", dims=DIMS, metric="l2")
+        written = fill_segments(hub, items)
+        ballast.unlink()
+        for number in range(written):
+            items.multidelete(batch(number)[0][::2])
+        items.compact()
+        assert sum(segment.rows_dead for segment in items.stats().segments) == 0
+        for number in range(written, written + written // 3):
+            items.multiset(*batch(number))
+        check(items, range(written, written + written // 3))
+        for number in range(written):
+            keys, vectors = batch(number)
+            assert items.multiget(keys[1::2]).tobytes() == vectors[1::2].tobytes()
+        assert hub.verify().findings == ()
 
 
 @pytest.fixture

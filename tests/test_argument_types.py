@@ -1,0 +1,178 @@
+"""An argument of a wrong type is a TypeError, whatever call it is given to.
+
+Every public call is looked at: what it takes says its signature. What is of the right type and
+cannot be is an InvalidArgumentError; keys and vectors have errors of their own, for what they may
+be the space says.
+"""
+
+from __future__ import annotations
+
+import inspect
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+import ehub
+from ehub.named_average import Averages
+from ehub.partition import Partition
+from ehub.snapshot import Snapshot
+from ehub.subindex import SubIndex
+
+DIMS = 4
+ROWS = np.random.default_rng(1).standard_normal((20, DIMS), np.float32)
+KEYS = [f"k{i}" for i in range(20)]
+
+# Keys, vectors and tables of them; what is only looked at for being true; what may be anything.
+OTHERS = {"self", "key", "keys", "vector", "vectors", "progress", "download_snapshot", "queries"}
+OTHERS |= {"options", "filter", "default", "expect", "index", "group", "where"}
+OTHERS |= {"key_column", "vector_column"}
+
+# What other calls than the one at hand must be given.
+VALID = {
+    "name": "new",
+    "key": "k1",
+    "vector": ROWS[0],
+    "vectors": ROWS,
+    "at": "then",
+    "since": "then",
+    "baseline": "then",
+    "version": "initial",
+    "source": "initial",
+    "target": "other",
+    "a": "initial",
+    "b": "other",
+    "k": 3,
+    "num": 3,
+    "positive": ["k1", "k2"],
+    "groups": {"u": KEYS[:3]},
+    "group": "u",
+    "dims": DIMS,
+}
+# Options that go together, or without which others are not looked at.
+WITH = {
+    ("nearest_neighbors", "vector"): ROWS[0],
+    ("multi_nearest_neighbors", "vectors"): ROWS,
+    ("multiset", "vectors"): ROWS,
+    ("expire_snapshots", "keep_for"): timedelta(1),
+    ("alias", "name"): "prod",
+    ("promote", "version"): "other",
+    ("multi_average", "groups"): KEYS,
+    ("multi_average", "offsets"): [0, 20],
+    ("subindex", "name"): "few",
+    ("averages", "name"): "each",
+    ("promote", "require"): {"coverage": 0.0},
+}
+CALLS = [ehub.Hub, ehub.Space, ehub.Version, Snapshot, Partition, Averages, SubIndex]
+# What has no other arguments, cannot be called twice, or is not for a server.
+LEFT_OUT = {"close", "backup", "to_torch_dataset", "download_snapshot"}
+
+
+class Nothing:
+    """Of no type that anything expects."""
+
+
+def public(kind: type) -> dict[str, inspect.Signature]:
+    """The methods of a class that users call, and what they take."""
+    methods = inspect.getmembers(kind, inspect.isfunction)
+    names = {name: inspect.signature(method) for name, method in methods if name[0] != "_"}
+    return {name: taken for name, taken in names.items() if name not in LEFT_OUT}
+
+
+def cases() -> list[tuple[str, str, str]]:
+    """Each argument of each call."""
+    return [
+        (kind.__name__, name, argument)
+        for kind in CALLS
+        for name, signature in public(kind).items()
+        for argument in signature.parameters
+        if argument not in OTHERS
+    ]
+
+
+@pytest.fixture
+def hub(tmp_path):
+    with ehub.open(tmp_path / "hub", durability="off") as opened:
+        yield opened
+
+
+@pytest.fixture
+def things(hub):
+    """One of each kind; a server has no sub-indices."""
+    items = hub.create_space("items", DIMS, metric="l2")
+    items.multiset(KEYS, ROWS, partition="p")
+    items.tag("then")
+    items.create_version("other").multiset(KEYS, ROWS)
+    each = items.create_average("each", {"k1": KEYS[:3], "k2": KEYS[:2]})
+    version = items.version("initial")
+    kinds = [hub, items, version, items.at("then"), items.partition("p"), each]
+    if type(hub) is ehub.Hub:
+        kinds.append(items.create_subindex("few", KEYS[:5]))
+    return {kind.__name__: thing for kind, thing in zip(CALLS, kinds, strict=False)}
+
+
+def arguments_of(name: str, signature: inspect.Signature, wrong: str) -> dict:
+    """Arguments of which one is wrong, and no other."""
+    given = {wrong: Nothing()}
+    for argument, taken in signature.parameters.items():
+        if argument == wrong or taken.kind is inspect.Parameter.VAR_KEYWORD:
+            continue
+        if (name, argument) in WITH:
+            given[argument] = WITH[name, argument]
+        elif taken.default is inspect.Parameter.empty and argument != "self":
+            given[argument] = VALID.get(argument, KEYS if argument == "keys" else None)
+    return given
+
+
+def test_a_wrong_type_is_a_type_error_in_every_call(things):
+    other = []
+    for kind, name, wrong in cases():
+        thing = things.get(kind)
+        if thing is None or ("SubIndex" not in things and "subindex" in name):
+            continue
+        signature = public(type(thing)).get(name)
+        if signature is None or wrong not in signature.parameters:
+            continue  # another name for it on a server
+        given = arguments_of(name, signature, wrong)
+        positional = [
+            given.pop(argument)
+            for argument, taken in signature.parameters.items()
+            if taken.kind is inspect.Parameter.POSITIONAL_ONLY and argument in given
+        ]
+        try:
+            found = getattr(thing, name)(*positional, **given)
+            if inspect.isgenerator(found):
+                next(found)
+        except TypeError as error:
+            # Not one of a call that is wrong otherwise.
+            if not isinstance(error, ehub.EhubError) and "argument:" not in str(error):
+                continue
+            other.append(f"{kind}.{name}({wrong}=): {error!r}")
+        except Exception as error:
+            other.append(f"{kind}.{name}({wrong}=): {error!r}")
+        else:
+            other.append(f"{kind}.{name}({wrong}=): nothing")
+    assert other == []
+
+
+IMPOSSIBLE = {
+    "no neighbors": lambda items: items.nearest_neighbors(0, key="k1"),
+    "no distance": lambda items: items.nearest_neighbors(3, key="k1", max_distance=float("nan")),
+    "no name": lambda items: items.tag(""),
+    "a long name": lambda items: items.partition("x" * 256).multiset(KEYS, ROWS),
+    "few weights": lambda items: items.average(KEYS, weights=[1.0]),
+    "few offsets": lambda items: items.multi_average(KEYS, offsets=[0, 3]),
+    "no clusters": lambda items: items.kmeans(0),
+    "no metric": lambda items: items.create_version("v", metric="far"),
+    "few links": lambda items: items.create_version("v", M=1),
+    "fewer than none": lambda items: items.expire_snapshots(keep_last=-1),
+    "no figure": lambda items: items.promote("other", require={"nothing": 1.0}),
+    "few vectors": lambda items: items.multiset(KEYS, ROWS[:3]),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_a_value_that_cannot_be_is_an_invalid_argument(things, name):
+    with pytest.raises(ehub.InvalidArgumentError) as caught:
+        IMPOSSIBLE[name](things["Space"])
+    assert isinstance(caught.value, ValueError)
