@@ -23,6 +23,9 @@ constexpr uint64_t kBytesPerThread = 1 << 20;
 constexpr uint64_t kBytesTogether = 64 << 10;
 constexpr size_t kRowsTogether = 16;
 
+// What a status says of a member that must be there; no other does.
+constexpr const char* kMissingMember = "a member of a group is missing";
+
 // What a group's members, or some of them, weigh together.
 struct Weight {
   int64_t found = 0;
@@ -70,7 +73,7 @@ class Averaging {
     return {};
   }
 
-  // The first member that must be there and is not; kNoMember if it was not for that.
+  // The first member that was met of those that must be there and are not; kNoMember if there was none.
   uint64_t missing() const { return missing_; }
 
  private:
@@ -131,7 +134,7 @@ class Averaging {
     uint64_t first = missing_.load();
     while (member < first && !missing_.compare_exchange_weak(first, member)) {
     }
-    return {Code::kNotFound, "a member of a group is missing"};
+    return not_found(kMissingMember);
   }
 
   // Adds those that there are, the `first` of them to before the `end`.
@@ -233,7 +236,8 @@ Status average_groups(const View& view, const Groups& groups, bool normalize, un
                       int64_t* found, MeanState* states, uint64_t* missing) {
   Averaging averaging(view, groups, normalize, out, found, states);
   Status status = averaging.run(threads);
-  if (missing != nullptr) *missing = averaging.missing();
+  // A thread may have met a missing member behind the failure that counts.
+  if (missing != nullptr) *missing = status.message() == kMissingMember ? averaging.missing() : kNoMember;
   return status;
 }
 
