@@ -209,7 +209,7 @@ class Averaging {
     // A quotient rounded twice is still as good as exact to a float32.
     const double factor = 1.0 / divisor;
     if (std::isfinite(factor)) {
-      for (size_t d = 0; d < dims_; ++d) out[d] = static_cast<float>(sum[d] * factor);
+      kernels().scale(sum, dims_, factor, out);
     } else {
       for (size_t d = 0; d < dims_; ++d) out[d] = static_cast<float>(sum[d] / divisor);
     }
