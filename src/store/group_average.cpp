@@ -115,6 +115,9 @@ class Averaging {
   Status collect(const Task& task, Members& members) {
     std::vector<Ordinal> rows;
     EHUB_RETURN_IF_ERROR(locate(task, rows));
+    members.rows.reserve(rows.size() + together_);
+    members.weights.reserve(rows.size());
+    members.found_before.reserve(rows.size() + 1);
     members.found_before.push_back(0);
     for (size_t i = 0; i < rows.size(); ++i) {
       if (rows[i] != kNoOrdinal) {

@@ -42,17 +42,17 @@ class Probe {
     const bool each_counts = all_count();
     size_t left = 0;
     for (size_t i = 0; i < count_; ++i) {
-      if (rows[i] != kNoRow && !each_counts) {
+      if (!each_counts && rows[i] != kNoRow) {
         const Result<Row> row = row_of(rows[i]);
         if (!row.ok()) return row.status();
         rows[i] = row.value();
       }
-      if (rows[i] != kNoRow) {
-        out_[places_[i]] = make_ordinal(s, rows[i]);
-        continue;
-      }
+      // Without a branch: whether a segment has a key could not be foretold.
+      const bool is_found = rows[i] != kNoRow;
+      out_[places_[i]] = is_found ? make_ordinal(s, rows[i]) : kNoOrdinal;
       keys_[left] = keys_[i];
-      places_[left++] = places_[i];
+      places_[left] = places_[i];
+      left += is_found ? 0 : 1;
     }
     count_ = left;
     return {};

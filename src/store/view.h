@@ -91,8 +91,10 @@ class View {
   Status gather(const Ordinal* rows, size_t n, float* out, unsigned threads = 0) const;
   // Where the vector of a row lies, good while the view lives; for a loop over many rows.
   Result<const float*> vector(Ordinal row) const {
+    const Segment& segment = *state_->segments[row >> 32].segment;
+    if (const float* known = segment.known_vector(static_cast<Row>(row))) return known;
     Row run = 0;
-    return state_->segments[row >> 32].segment->vectors(static_cast<Row>(row), 1, &run);
+    return segment.vectors(static_cast<Row>(row), 1, &run);
   }
   // The key of a row that this view gave out; good while the view lives.
   Result<std::string_view> key(Ordinal row) const;
