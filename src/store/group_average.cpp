@@ -108,7 +108,9 @@ class Averaging {
   // Keys are looked up here and not for all tasks at once, so that what is found stays in the cache until it is used.
   Status locate(const Task& task, std::vector<Ordinal>& rows) const {
     rows.resize(task.end - task.begin);
-    if (groups_.keys != nullptr) return view_.locate_range(groups_.keys + task.begin, rows.size(), order_, rows.data());
+    if (!groups_.keys.empty()) {
+      return view_.locate_range(groups_.keys.from(task.begin), rows.size(), order_, rows.data());
+    }
     std::copy(groups_.rows + task.begin, groups_.rows + task.end, rows.begin());
     return {};
   }

@@ -11,9 +11,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string_view>
 
 #include "base/status.h"
+#include "store/probe.h"
 #include "store/view.h"
 
 namespace ehub {
@@ -24,7 +24,7 @@ struct Groups {
   const double* weights;   // one per member, or null: all 1
   const uint64_t* begins;  // count + 1 of them, ascending from 0
   size_t count;
-  const std::string_view* keys = nullptr;
+  KeyList keys = {};
   bool needs_all = false;  // instead of leaving out what is not there
 };
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 #include "base/status.h"
 #include "store/segment.h"
@@ -18,6 +19,27 @@ namespace ehub {
 using Ordinal = uint64_t;
 inline Ordinal make_ordinal(size_t segment, Row row) { return (uint64_t{segment} << 32) | row; }
 inline constexpr Ordinal kNoOrdinal = ~Ordinal{0};
+
+// Keys as a caller has them, one by one or as integers side by side. Owns nothing.
+class KeyList {
+ public:
+  KeyList() = default;
+  explicit KeyList(const std::string_view* views) : views_(views) {}
+  // Of `integers` if it is not null, else of `views`.
+  KeyList(const int64_t* integers, const std::string_view* views) : integers_(integers), views_(views) {}
+
+  bool empty() const { return integers_ == nullptr && views_ == nullptr; }
+  std::string_view operator[](size_t i) const {
+    if (integers_ == nullptr) return views_[i];
+    return {reinterpret_cast<const char*>(integers_ + i), sizeof(int64_t)};
+  }
+  // The same without the first `n`.
+  KeyList from(size_t n) const { return integers_ == nullptr ? KeyList(views_ + n) : KeyList(integers_ + n, nullptr); }
+
+ private:
+  const int64_t* integers_ = nullptr;
+  const std::string_view* views_ = nullptr;
+};
 
 class Probe {
  public:

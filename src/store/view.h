@@ -80,7 +80,7 @@ class View {
   // The visible row of each of `n` keys, or kNoOrdinal; on all cores where there are many.
   Status locate(const std::string_view* keys, size_t n, Ordinal* out) const;
   // The same in the caller's thread, for callers that share the keys out among theirs. `order`: of probing_order().
-  Status locate_range(const std::string_view* keys, size_t n, const std::vector<size_t>& order, Ordinal* out) const;
+  Status locate_range(const KeyList& keys, size_t n, const std::vector<size_t>& order, Ordinal* out) const;
   // In which order lookups ask the segments. A key has one visible row at most, so it may be any: that with most living
   // rows first.
   std::vector<size_t> probing_order() const;
