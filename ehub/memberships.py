@@ -10,7 +10,7 @@ what makes and reads their keys.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import repeat
 from typing import Any
 
@@ -213,17 +213,11 @@ def from_pieces(pieces: Vectors, dtype: type[np.float64] | type[np.uint64]) -> N
     return little.view(np.dtype(dtype).newbyteorder("<")).astype(dtype)
 
 
-def row_keys(groups: Iterable[Any], members: Iterable[Any]) -> list[str]:
+def row_keys(groups: Collection[Any], members: Iterable[Any]) -> list[str]:
     """The keys of memberships' rows."""
-    begins: dict[Any, str] = {}
-    keys = []
-    for group, member in zip(groups, members, strict=True):
-        begin = begins.get(group)
-        if begin is None:
-            text = str(group)
-            begin = begins[group] = f"{len(text)}:{text}"
-        keys.append(f"{begin}{member}")
-    return keys
+    texts = {group: str(group) for group in set(groups)}
+    begins = {group: f"{len(text)}:{text}" for group, text in texts.items()}
+    return [f"{begins[group]}{member}" for group, member in zip(groups, members, strict=True)]
 
 
 def pair_of(key: str) -> tuple[str, str]:

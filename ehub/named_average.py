@@ -372,6 +372,9 @@ def kind_of(groups: Mapping[Any, Any]) -> KeyType:
 def as_plain(keys: Any, key_type: KeyType, space: str) -> list[Any]:
     """Keys as Python's own objects, each of which the engine would take."""
     if isinstance(keys, np.ndarray):
+        if keys.dtype.kind == "i" and key_type == "int":
+            _arrays.as_keys(keys, key_type, space)
+            return list(keys.tolist())
         keys = keys.tolist()
     elif isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
         raise TypeError(f"expected a collection of keys, not one: {keys!r:.100}")

@@ -360,6 +360,28 @@ def test_a_group_has_the_same_bits_wherever_its_rows_lie_and_whatever_is_beside_
             expected = means.tobytes()
 
 
+def test_damage_that_comes_first_is_not_hidden_by_a_missing_key_behind_it(tmp_path):
+    rows, dims = 60_000, 64
+    damaged, missing = 4090, 5000  # in what the first two threads take
+    vectors = np.random.default_rng(6).standard_normal((rows, dims), dtype=np.float32)
+    with ehub.open(tmp_path, durability="off") as hub:
+        hub.create_space("items", dims=dims, metric="l2", key_type="int")
+        hub.get_space("items").multiset(np.arange(rows), vectors)
+        hub.checkpoint()
+    file = tmp_path / "segments" / "000000000001.f32"
+    with file.open("r+b") as opened:
+        opened.seek(damaged * 4 * dims)
+        opened.write(vectors[damaged - 1].tobytes())
+    keys = np.arange(rows)
+    keys[missing] = -1
+    for _ in range(30):
+        with (
+            ehub.open(tmp_path, durability="off") as hub,
+            pytest.raises(ehub.CorruptionError, match=file.name),
+        ):
+            hub.get_space("items").multi_average(keys, offsets=np.arange(0, rows + 1, 10))
+
+
 # --- partitions ---
 
 

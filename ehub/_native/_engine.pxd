@@ -173,13 +173,18 @@ cdef extern from "store/view.h" namespace "ehub" nogil:
         ScanCursor(shared_ptr[const CView] view) except +
         Result[ScanBatch] next(size_t rows_max)
 
+cdef extern from "store/probe.h" namespace "ehub" nogil:
+    cppclass KeyList:
+        KeyList()
+        KeyList(const int64_t* integers, const string_view* views)
+
 cdef extern from "store/group_average.h" namespace "ehub" nogil:
     cppclass Groups:
         const Ordinal* rows
         const double* weights
         const uint64_t* begins
         size_t count
-        const string_view* keys
+        KeyList keys
         cbool needs_all
     uint64_t kNoMember
 

@@ -141,7 +141,16 @@ cdef tuple held(PyObject** objects, Py_ssize_t n):
 @cython.final
 cdef class Keys:
     def __len__(self):
-        return <Py_ssize_t>self.views.size()
+        return <Py_ssize_t>(self.integers.size() if self.integer else self.views.size())
+
+    # Integers are many as often as not, and averages do without views of them.
+    cdef int view_all(self) except -1:
+        cdef size_t i
+        if self.integer and self.views.size() != self.integers.size():
+            self.views.resize(self.integers.size())
+            for i in range(self.integers.size()):
+                self.views[i] = int64_bytes(&self.integers[i])
+        return 0
 
     @staticmethod
     def of_objects(keys, str key_type not None, str space not None):
@@ -202,7 +211,6 @@ cdef class Keys:
         cdef Py_ssize_t i
         cdef tuple holder = None  # once a key may run code in Python
         self.integers.resize(<size_t>n)
-        self.views.reserve(<size_t>n)
         for i in range(n):
             if i + kObjectsAhead < n:
                 prefetch(objects[i + kObjectsAhead])
@@ -210,20 +218,15 @@ cdef class Keys:
                 holder = held(objects, n)
                 objects = PySequence_Fast_ITEMS(holder)
             int64_of(<object>objects[i], i, space, &self.integers[i])
-            self.views.push_back(int64_bytes(&self.integers[i]))
         return 0
 
     @staticmethod
     def of_integers(const int64_t[::1] keys not None):
         # A copy: the engine reads a key several times, and another thread may change the array.
         cdef Keys packed = Keys.__new__(Keys)
-        cdef Py_ssize_t i
         packed.integer = True
-        packed.views.reserve(<size_t>keys.shape[0])
-        packed.integers.resize(<size_t>keys.shape[0])
-        for i in range(keys.shape[0]):
-            packed.integers[i] = keys[i]
-            packed.views.push_back(int64_bytes(&packed.integers[i]))
+        if keys.shape[0] != 0:
+            packed.integers.assign(&keys[0], &keys[0] + keys.shape[0])
         return packed
 
     @staticmethod
@@ -248,6 +251,7 @@ cdef class Keys:
         cdef size_t i, total = 0
         cdef char* out
         cdef uint16_t* lengths
+        self.view_all()
         for i in range(self.views.size()):
             total += self.views[i].size()
         data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>total)
@@ -264,7 +268,9 @@ cdef class Keys:
         return data, sizes
 
     cdef object key_at(self, Py_ssize_t position):
-        return key_object(self.views[position], self.integer)
+        if self.integer:
+            return self.integers[position]
+        return key_object(self.views[position], False)
 
 
 cdef object key_object(string_view key, cbool integer):

@@ -58,6 +58,7 @@ cdef class Table:
     cdef uint64_t delete_in(self, WriteBatch& batch, tuple partitions) except? 0xFFFFFFFFFFFFFFFF
     cdef vector[uint32_t] numbers_of(self, tuple partitions) except *
     cdef int require_fit(self, Keys keys) except -1
+    cdef int require_type(self, Keys keys) except -1
     cdef shared_ptr[const CSnapshot] mine(self, Snapshot snapshot) except *
 
 
@@ -85,11 +86,12 @@ cdef const atomic[cbool]* wanted_of(Stop stop) noexcept
 
 # The keys of one call, as the engine reads them. Their bytes are in `integers` or `utf8`.
 cdef class Keys:
-    cdef vector[string_view] views
+    cdef vector[string_view] views  # of integers, once view_all() was called
     cdef vector[int64_t] integers
     cdef monotonic_buffer_resource utf8
     cdef cbool integer
 
+    cdef int view_all(self) except -1
     cdef int pack(self, PyObject** objects, Py_ssize_t n, str key_type, str space) except -1
     cdef int pack_str(self, PyObject** objects, Py_ssize_t n, str space) except -1
     cdef int pack_int(self, PyObject** objects, Py_ssize_t n, str space) except -1

@@ -62,6 +62,7 @@ from ehub._native._engine cimport (
     GraphFile,
     Groups,
     KMeansOptions,
+    KeyList,
     KeyType,
     MeanState,
     Metric,

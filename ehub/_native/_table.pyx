@@ -380,7 +380,12 @@ cdef class Table:
         subindex.table = self
         return subindex
 
+    # Keys that fit have views.
     cdef int require_fit(self, Keys keys) except -1:
+        self.require_type(keys)
+        return keys.view_all()
+
+    cdef int require_type(self, Keys keys) except -1:
         if keys.integer != self.integer:
             raise TypeError(f"expected {self.key_type} keys")
         return 0

@@ -344,13 +344,13 @@ cdef class View:
     ):
         cdef Groups groups
         cdef size_t count = begins.shape[0] - 1
-        self.table.require_fit(keys)
+        self.table.require_type(keys)
         if weights is not None and weights.shape[0] != len(keys):
             raise ValueError("expected a weight for each key")
         if begins[0] != 0 or begins[count] != <size_t>len(keys):
             raise ValueError("expected groups of all keys")
         groups.rows = NULL
-        groups.keys = keys.views.data()
+        groups.keys = KeyList(keys.integers.data() if keys.integer else NULL, keys.views.data())
         groups.needs_all = not skips_missing
         groups.weights = &weights[0] if weights is not None and len(keys) != 0 else NULL
         groups.begins = &begins[0]

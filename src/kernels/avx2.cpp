@@ -56,6 +56,8 @@ struct Avx2 {
   static Doubles widen(const float* p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
   static Doubles load(const double* p) { return _mm256_loadu_pd(p); }
   static void store(Doubles v, double* p) { _mm256_storeu_pd(p, v); }
+  static void store_narrow(Doubles v, float* p) { _mm_storeu_ps(p, _mm256_cvtpd_ps(v)); }
+  static Doubles multiply(Doubles a, Doubles b) { return _mm256_mul_pd(a, b); }
   static Doubles multiply_add(Doubles a, Doubles b, Doubles c) { return _mm256_fmadd_pd(a, b, c); }
   static double multiply_add(double a, double b, double c) {
     return _mm_cvtsd_f64(_mm_fmadd_sd(_mm_set_sd(a), _mm_set_sd(b), _mm_set_sd(c)));

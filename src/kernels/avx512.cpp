@@ -60,6 +60,8 @@ struct Avx512 {
   static Doubles widen(const float* p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
   static Doubles load(const double* p) { return _mm512_loadu_pd(p); }
   static void store(Doubles v, double* p) { _mm512_storeu_pd(p, v); }
+  static void store_narrow(Doubles v, float* p) { _mm256_storeu_ps(p, _mm512_cvtpd_ps(v)); }
+  static Doubles multiply(Doubles a, Doubles b) { return _mm512_mul_pd(a, b); }
   static Doubles multiply_add(Doubles a, Doubles b, Doubles c) { return _mm512_fmadd_pd(a, b, c); }
   static double multiply_add(double a, double b, double c) {
     return _mm_cvtsd_f64(_mm_fmadd_sd(_mm_set_sd(a), _mm_set_sd(b), _mm_set_sd(c)));

@@ -63,6 +63,9 @@ struct KernelTable {
   void (*accumulate)(const float* const* rows, const double* weights, size_t n, size_t dims, const float* const* ahead,
                      double* sum);
 
+  // out[d] = sum[d] * factor for d from 0 to dims - 1, the product in float64; the same in all tiers, to the bit.
+  void (*scale)(const double* sum, size_t dims, double factor, float* out);
+
   // True if all `n` values are finite.
   bool (*all_finite)(const float* values, size_t n);
 

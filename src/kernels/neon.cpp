@@ -46,6 +46,8 @@ struct Neon {
   static Doubles widen(const float* p) { return vcvt_f64_f32(vld1_f32(p)); }
   static Doubles load(const double* p) { return vld1q_f64(p); }
   static void store(Doubles v, double* p) { vst1q_f64(p, v); }
+  static void store_narrow(Doubles v, float* p) { vst1_f32(p, vcvt_f32_f64(v)); }
+  static Doubles multiply(Doubles a, Doubles b) { return vmulq_f64(a, b); }
   static Doubles multiply_add(Doubles a, Doubles b, Doubles c) { return vfmaq_f64(c, a, b); }
   static double multiply_add(double a, double b, double c) { return __builtin_fma(a, b, c); }
 

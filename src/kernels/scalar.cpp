@@ -77,6 +77,10 @@ void accumulate(const float* const* rows, const double* weights, size_t n, size_
   }
 }
 
+void scale(const double* sum, size_t dims, double factor, float* out) {
+  for (size_t d = 0; d < dims; ++d) out[d] = static_cast<float>(sum[d] * factor);
+}
+
 bool all_finite(const float* values, size_t n) {
   // A value minus itself is zero, or NaN if it is not finite; the loop has no branch, so that it can be vectorised.
   uint32_t bad = 0;
@@ -129,6 +133,7 @@ constinit const KernelTable kScalarKernels = {"scalar",
                                               distances_apart<product>,
                                               dot_norm_apart,
                                               accumulate,
+                                              scale,
                                               all_finite,
                                               {dot_u8, dot_u4, dot_s16}};
 

@@ -49,6 +49,10 @@ struct Sse41 {
   }
   static Doubles load(const double* p) { return _mm_loadu_pd(p); }
   static void store(Doubles v, double* p) { _mm_storeu_pd(p, v); }
+  static void store_narrow(Doubles v, float* p) {
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_castps_si128(_mm_cvtpd_ps(v)));
+  }
+  static Doubles multiply(Doubles a, Doubles b) { return _mm_mul_pd(a, b); }
   static Doubles multiply_add(Doubles a, Doubles b, Doubles c) { return _mm_add_pd(_mm_mul_pd(a, b), c); }
   static double multiply_add(double a, double b, double c) { return a * b + c; }
 

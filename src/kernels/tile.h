@@ -242,6 +242,16 @@ void accumulate(const float* const* rows, const double* weights, size_t n, size_
 }
 
 template <class Simd>
+void scale(const double* sum, size_t dims, double factor, float* out) {
+  const typename Simd::Doubles factors = Simd::same(factor);
+  size_t d = 0;
+  for (; d + Simd::kDoubles <= dims; d += Simd::kDoubles) {
+    Simd::store_narrow(Simd::multiply(Simd::load(sum + d), factors), out + d);
+  }
+  for (; d < dims; ++d) out[d] = static_cast<float>(sum[d] * factor);
+}
+
+template <class Simd>
 bool all_finite(const float* values, size_t n) {
   constexpr int32_t kLargestFiniteBits = 0x7f7fffff;
   constexpr size_t kStep = 4 * Simd::kLanes;
@@ -269,6 +279,7 @@ constexpr KernelTable make_table(const char* name, const CodeKernels& codes) {
           distances_apart<Simd, Product<Simd>>,
           dot_norm_apart<Simd>,
           accumulate<Simd>,
+          scale<Simd>,
           all_finite<Simd>,
           codes};
 }

@@ -23,6 +23,9 @@ constexpr uint64_t kBytesPerThread = 1 << 20;
 constexpr uint64_t kBytesTogether = 64 << 10;
 constexpr size_t kRowsTogether = 16;
 
+// What a status says of a member that must be there; no other does.
+constexpr const char* kMissingMember = "a member of a group is missing";
+
 // What a group's members, or some of them, weigh together.
 struct Weight {
   int64_t found = 0;
@@ -70,7 +73,7 @@ class Averaging {
     return {};
   }
 
-  // The first member that must be there and is not; kNoMember if it was not for that.
+  // The first member that was met of those that must be there and are not; kNoMember if there was none.
   uint64_t missing() const { return missing_; }
 
  private:
@@ -105,13 +108,18 @@ class Averaging {
   // Keys are looked up here and not for all tasks at once, so that what is found stays in the cache until it is used.
   Status locate(const Task& task, std::vector<Ordinal>& rows) const {
     rows.resize(task.end - task.begin);
-    if (groups_.keys != nullptr) return view_.locate_range(groups_.keys + task.begin, rows.size(), order_, rows.data());
+    if (!groups_.keys.empty()) {
+      return view_.locate_range(groups_.keys.from(task.begin), rows.size(), order_, rows.data());
+    }
     std::copy(groups_.rows + task.begin, groups_.rows + task.end, rows.begin());
     return {};
   }
   Status collect(const Task& task, Members& members) {
     std::vector<Ordinal> rows;
     EHUB_RETURN_IF_ERROR(locate(task, rows));
+    members.rows.reserve(rows.size() + together_);
+    members.weights.reserve(rows.size());
+    members.found_before.reserve(rows.size() + 1);
     members.found_before.push_back(0);
     for (size_t i = 0; i < rows.size(); ++i) {
       if (rows[i] != kNoOrdinal) {
@@ -131,7 +139,7 @@ class Averaging {
     uint64_t first = missing_.load();
     while (member < first && !missing_.compare_exchange_weak(first, member)) {
     }
-    return {Code::kNotFound, "a member of a group is missing"};
+    return not_found(kMissingMember);
   }
 
   // Adds those that there are, the `first` of them to before the `end`.
@@ -206,7 +214,7 @@ class Averaging {
     // A quotient rounded twice is still as good as exact to a float32.
     const double factor = 1.0 / divisor;
     if (std::isfinite(factor)) {
-      for (size_t d = 0; d < dims_; ++d) out[d] = static_cast<float>(sum[d] * factor);
+      kernels().scale(sum, dims_, factor, out);
     } else {
       for (size_t d = 0; d < dims_; ++d) out[d] = static_cast<float>(sum[d] / divisor);
     }
@@ -233,7 +241,8 @@ Status average_groups(const View& view, const Groups& groups, bool normalize, un
                       int64_t* found, MeanState* states, uint64_t* missing) {
   Averaging averaging(view, groups, normalize, out, found, states);
   Status status = averaging.run(threads);
-  if (missing != nullptr) *missing = averaging.missing();
+  // A thread may have met a missing member behind the failure that counts.
+  if (missing != nullptr) *missing = status.message() == kMissingMember ? averaging.missing() : kNoMember;
   return status;
 }
 

@@ -4,15 +4,16 @@
 // parts in their order. So a mean does not depend on how many threads there are. Rows are asked for ahead of the sum.
 //
 // Thread-safety: pure functions over a view.
-// Failure: kCorruption where a damaged block is touched; kNotFound where a member must be there and is not.
+// Failure: kCorruption where a damaged block is touched; kNotFound where a file is missing, or a member that must be
+// there. Of several failures the first in the order of the members, as far as they were met.
 
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <string_view>
 
 #include "base/status.h"
+#include "store/probe.h"
 #include "store/view.h"
 
 namespace ehub {
@@ -23,7 +24,7 @@ struct Groups {
   const double* weights;   // one per member, or null: all 1
   const uint64_t* begins;  // count + 1 of them, ascending from 0
   size_t count;
-  const std::string_view* keys = nullptr;
+  KeyList keys = {};
   bool needs_all = false;  // instead of leaving out what is not there
 };
 
@@ -39,8 +40,8 @@ enum class MeanState : uint8_t {
 };
 
 // The weighted mean of each group to out[count][dims], of unit length if `normalize`; zeros where there is none.
-// `found`: how many members of each group there are. `missing`, if it is not null: the first member that must be there
-// and is not, or kNoMember. On at most `threads` threads (0: the cores).
+// `found`: how many members of each group there are. `missing`, if it is not null: the member that the failure is of,
+// if it is one that must be there and is not, else kNoMember. On at most `threads` threads (0: the cores).
 Status average_groups(const View& view, const Groups& groups, bool normalize, unsigned threads, float* out,
                       int64_t* found, MeanState* states, uint64_t* missing = nullptr);
 

@@ -35,7 +35,7 @@ class Inserter {
   // False if the bucket is full and the key is not in it.
   bool insert_into(KeyBucket& bucket, uint64_t hash, Row row) {
     const uint32_t fingerprint = key_fingerprint(hash);
-    for (SlotMask left = matching_slots(bucket, fingerprint); left != 0; left &= left - 1) {
+    for (SlotMask left = matching_slots(&bucket, fingerprint); left != 0; left &= left - 1) {
       if (replace_older(bucket.slots[std::countr_zero(left)], row)) return true;
     }
     const SlotMask taken = taken_slots(bucket);

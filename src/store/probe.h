@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 #include "base/status.h"
 #include "store/segment.h"
@@ -18,6 +19,27 @@ namespace ehub {
 using Ordinal = uint64_t;
 inline Ordinal make_ordinal(size_t segment, Row row) { return (uint64_t{segment} << 32) | row; }
 inline constexpr Ordinal kNoOrdinal = ~Ordinal{0};
+
+// Keys as a caller has them, one by one or as integers side by side. Owns nothing.
+class KeyList {
+ public:
+  KeyList() = default;
+  explicit KeyList(const std::string_view* views) : views_(views) {}
+  // Of `integers` if it is not null, else of `views`.
+  KeyList(const int64_t* integers, const std::string_view* views) : integers_(integers), views_(views) {}
+
+  bool empty() const { return integers_ == nullptr && views_ == nullptr; }
+  std::string_view operator[](size_t i) const {
+    if (integers_ == nullptr) return views_[i];
+    return {reinterpret_cast<const char*>(integers_ + i), sizeof(int64_t)};
+  }
+  // The same without the first `n`.
+  KeyList from(size_t n) const { return integers_ == nullptr ? KeyList(views_ + n) : KeyList(integers_ + n, nullptr); }
+
+ private:
+  const int64_t* integers_ = nullptr;
+  const std::string_view* views_ = nullptr;
+};
 
 class Probe {
  public:
@@ -42,17 +64,17 @@ class Probe {
     const bool each_counts = all_count();
     size_t left = 0;
     for (size_t i = 0; i < count_; ++i) {
-      if (rows[i] != kNoRow && !each_counts) {
+      if (!each_counts && rows[i] != kNoRow) {
         const Result<Row> row = row_of(rows[i]);
         if (!row.ok()) return row.status();
         rows[i] = row.value();
       }
-      if (rows[i] != kNoRow) {
-        out_[places_[i]] = make_ordinal(s, rows[i]);
-        continue;
-      }
+      // Without a branch: whether a segment has a key could not be foretold.
+      const bool is_found = rows[i] != kNoRow;
+      out_[places_[i]] = is_found ? make_ordinal(s, rows[i]) : kNoOrdinal;
       keys_[left] = keys_[i];
-      places_[left++] = places_[i];
+      places_[left] = places_[i];
+      left += is_found ? 0 : 1;
     }
     count_ = left;
     return {};

@@ -64,6 +64,12 @@ Result<const float*> SealedSegment::vectors(Row row, Row rows_max, Row* n) const
   return reader.value()->vectors(row, *n);
 }
 
+const float* SealedSegment::known_vector(Row row) const {
+  EHUB_ASSERT(row < info_.rows);
+  const SegmentReader* reader = opened_.load(std::memory_order_acquire);
+  return reader == nullptr ? nullptr : reader->known_vector(row);
+}
+
 Result<std::string_view> SealedSegment::key(Row row) const {
   EHUB_ASSERT(row < info_.rows);
   const auto reader = opened();

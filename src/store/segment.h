@@ -51,6 +51,9 @@ class Segment {
   // A pointer to the vectors of rows [row, row + n), contiguous, where n is set to as many rows as are contiguous in
   // memory, at most `rows_max`. The pointer is good while the segment lives. Requires: row < row_count(), rows_max > 0.
   virtual Result<const float*> vectors(Row row, Row rows_max, Row* n) const = 0;
+  // The vector of a row if nothing need be checked before it is handed out, else null: for loops that then ask
+  // vectors().
+  virtual const float* known_vector(Row /*row*/) const { return nullptr; }
   // The bytes of a row's key, good while the segment lives.
   virtual Result<std::string_view> key(Row row) const = 0;
   virtual Result<Seq> born(Row row) const = 0;

@@ -101,6 +101,7 @@ class SealedSegment final : public Segment {
   Row row_count() const override { return info_.rows; }
   Seq seq_max() const override { return info_.seq_max; }
   Result<const float*> vectors(Row row, Row rows_max, Row* n) const override;
+  const float* known_vector(Row row) const override;
   Result<std::string_view> key(Row row) const override;
   Result<Seq> born(Row row) const override;
   Result<Row> rows_at(Seq seq) const override;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstddef>
 #include <cstring>
 
 #include "base/bytes.h"
@@ -51,7 +52,7 @@ Result<Row> SegmentReader::find(const Key& key) const {
     const auto bytes = bucket(at);
     if (!bytes.ok()) return bytes.status();
     const auto slots = load_le<KeyBucket>(bytes.value());
-    const Result<Row> row = find_in(at, slots, matching_slots(slots, key_fingerprint(key.hash)), key);
+    const Result<Row> row = find_in(at, slots, matching_slots(bytes.value(), key_fingerprint(key.hash)), key);
     if (!row.ok() || row.value() != kNoRow) return row;
     if (taken_slots(slots) != kAllSlots) return kNoRow;
     at = next_bucket(at, buckets_);
@@ -59,24 +60,30 @@ Result<Row> SegmentReader::find(const Key& key) const {
   return kNoRow;
 }
 
+// Keys come to a segment that it has and that it does not have, in no order: nothing here is decided by a branch on
+// that, which could not be foretold.
 struct SegmentReader::Guess {
-  Row row = kNoRow;           // the only one that may have the key; kNoRow: find() knows
-  bool is_absent = false;     // no row has it
-  std::string_view key = {};  // of `row`; empty: find() knows
+  Row row = kNoRow;           // the only one that may have the key; kNoRow: none has it
+  bool is_sound = false;      // else find() knows
+  std::string_view key = {};  // of `row`, or of any row; empty: find() knows
 };
 
 SegmentReader::Guess SegmentReader::guess(const Key& key) const {
+  constexpr uint32_t kLast = kBucketSlots - 1;
   const uint64_t table = footer_.section(Section::kKeyTable).offset;
+  const auto row_in = [](const uint8_t* bucket, uint32_t slot) {
+    return load_le<uint32_t>(bucket + slot * sizeof(KeySlot) + offsetof(KeySlot, row_plus_one)) - 1;
+  };
   uint64_t at = key_bucket(key.hash, buckets_);
   for (uint32_t probes = 0; probes < footer_.probes_max; ++probes) {
-    const uint8_t* bytes = sections_.known(table + at * sizeof(KeyBucket), sizeof(KeyBucket));
-    if (bytes == nullptr) return {};
-    const auto slots = load_le<KeyBucket>(bytes);
-    if (const SlotMask matching = matching_slots(slots, key_fingerprint(key.hash)); matching != 0) {
-      const Row row = slots.slots[std::countr_zero(matching)].row_plus_one - 1;
-      return {row < footer_.rows ? row : kNoRow};
+    const uint8_t* bucket = sections_.known(table + at * sizeof(KeyBucket), sizeof(KeyBucket));
+    if (bucket == nullptr) return {};
+    const SlotMask matching = matching_slots(bucket, key_fingerprint(key.hash));
+    if (matching != 0 || row_in(bucket, kLast) == kNoRow) [[likely]] {
+      // Where no slot matches it is the last one, which is empty.
+      const Row row = row_in(bucket, static_cast<uint32_t>(std::countr_zero(matching | (SlotMask{1} << kLast))));
+      return {row, row < footer_.rows || row == kNoRow};
     }
-    if (taken_slots(slots) != kAllSlots) break;
     at = next_bucket(at, buckets_);
   }
   return {kNoRow, true};
@@ -105,6 +112,8 @@ std::string_view SegmentReader::known_key(Row row) const {
 
 Status SegmentReader::find_some(const Key* keys, size_t n, Row* out) const {
   const uint64_t table = footer_.section(Section::kKeyTable).offset;
+  // A row whose key may be read.
+  const auto any_row = [&](Row row) { return row < footer_.rows ? row : 0; };
   Guess guesses[kProbeKeys];
   Status failed;
   in_stages(
@@ -114,16 +123,19 @@ Status SegmentReader::find_some(const Key* keys, size_t n, Row* out) const {
       },
       [&](size_t i) {
         guesses[i] = guess(keys[i]);
-        if (guesses[i].row != kNoRow) prefetch_key(guesses[i].row);
+        prefetch_key(any_row(guesses[i].row));
       },
       [&](size_t i) {
-        if (guesses[i].row == kNoRow) return;
-        guesses[i].key = known_key(guesses[i].row);
+        guesses[i].key = known_key(any_row(guesses[i].row));
         __builtin_prefetch(guesses[i].key.data());
       },
       [&](size_t i) {
-        out[i] = guesses[i].row;
-        if (guesses[i].is_absent || (out[i] != kNoRow && same_bytes(guesses[i].key, keys[i].bytes))) return;
+        const Guess& guess = guesses[i];
+        out[i] = guess.row;
+        const bool is_right =
+            static_cast<int>(guess.row == kNoRow) | static_cast<int>(same_bytes(guess.key, keys[i].bytes));
+        if (guess.is_sound && is_right) [[likely]]
+          return;
         const Result<Row> row = find(keys[i]);
         if (row.ok()) {
           out[i] = row.value();
@@ -135,6 +147,10 @@ Status SegmentReader::find_some(const Key* keys, size_t n, Row* out) const {
 }
 
 Status SegmentReader::find_many(const Key* keys, size_t n, Row* out) const {
+  if (footer_.rows == 0) {
+    std::fill_n(out, n, kNoRow);
+    return {};
+  }
   for (size_t begin = 0; begin < n; begin += kProbeKeys) {
     EHUB_RETURN_IF_ERROR(find_some(keys + begin, std::min(kProbeKeys, n - begin), out + begin));
   }

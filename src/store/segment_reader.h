@@ -34,6 +34,11 @@ class SegmentReader {
   SegmentReader(CheckedMapping vectors, CheckedMapping sections, const SegmentFooter& footer);
 
   Result<const float*> vectors(Row row, Row n) const;
+  // That of one row if it is in a block that was found good before, else null.
+  const float* known_vector(Row row) const {
+    const uint64_t row_bytes = uint64_t{footer_.dims} * sizeof(float);
+    return reinterpret_cast<const float*>(vectors_.known(row * row_bytes, row_bytes));
+  }
   // The same of row 0, unchecked, for a prefetch.
   const float* vector_memory() const { return reinterpret_cast<const float*>(vectors_.unchecked(0)); }
   Result<std::string_view> key(Row row) const;

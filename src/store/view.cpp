@@ -165,14 +165,13 @@ std::vector<size_t> View::probing_order() const {
 Status View::locate(const std::string_view* keys, size_t n, Ordinal* out) const {
   const unsigned threads = threads_worth(n, kKeysPerThread);
   const std::vector<size_t> order = probing_order();
-  if (threads == 1) return locate_range(keys, n, order, out);
+  if (threads == 1) return locate_range(KeyList(keys), n, order, out);
   return run_ranges(n, kKeysAtATime, threads, [&](size_t begin, size_t end, unsigned) {
-    return locate_range(keys + begin, end - begin, order, out + begin);
+    return locate_range(KeyList(keys + begin), end - begin, order, out + begin);
   });
 }
 
-Status View::locate_range(const std::string_view* keys, size_t n, const std::vector<size_t>& order,
-                          Ordinal* out) const {
+Status View::locate_range(const KeyList& keys, size_t n, const std::vector<size_t>& order, Ordinal* out) const {
   for (size_t begin = 0; begin < n; begin += kProbeKeys) {
     const auto key_at = [&](size_t i) { return make_key(hash_seed_, keys[begin + i]); };
     Probe probe(std::min(kProbeKeys, n - begin), key_at, out + begin);

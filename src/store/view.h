@@ -81,7 +81,7 @@ class View {
   // The visible row of each of `n` keys, or kNoOrdinal; on all cores where there are many.
   Status locate(const std::string_view* keys, size_t n, Ordinal* out) const;
   // The same in the caller's thread, for callers that share the keys out among theirs. `order`: of probing_order().
-  Status locate_range(const std::string_view* keys, size_t n, const std::vector<size_t>& order, Ordinal* out) const;
+  Status locate_range(const KeyList& keys, size_t n, const std::vector<size_t>& order, Ordinal* out) const;
   // In which order lookups ask the segments. A key has one visible row at most, so it may be any: that with most living
   // rows first.
   std::vector<size_t> probing_order() const;
@@ -92,8 +92,10 @@ class View {
   Status gather(const Ordinal* rows, size_t n, float* out, unsigned threads = 0) const;
   // Where the vector of a row lies, good while the view lives; for a loop over many rows.
   Result<const float*> vector(Ordinal row) const {
+    const Segment& segment = *state_->segments[row >> 32].segment;
+    if (const float* known = segment.known_vector(static_cast<Row>(row))) return known;
     Row run = 0;
-    return state_->segments[row >> 32].segment->vectors(static_cast<Row>(row), 1, &run);
+    return segment.vectors(static_cast<Row>(row), 1, &run);
   }
   // The key of a row that this view gave out; good while the view lives.
   Result<std::string_view> key(Ordinal row) const;

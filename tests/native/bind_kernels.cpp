@@ -173,6 +173,12 @@ void bind_table(py::module_& module) {
           },
           py::arg("rows").noconvert(), py::arg("weights"), py::arg("sum").noconvert())
       .def(
+          "scale",
+          [](const KernelTable& table, const Doubles& sum, double factor, Floats& out) {
+            table.scale(sum.data(), length(sum, 0), factor, out.mutable_data());
+          },
+          py::arg("sum").noconvert(), py::arg("factor"), py::arg("out").noconvert())
+      .def(
           "all_finite",
           [](const KernelTable& table, const Floats& values) {
             return table.all_finite(values.data(), length(values, 0));

@@ -157,6 +157,16 @@ void check_accumulate(size_t dims) {
   for (size_t d = 0; d <= dims; ++d) check(std::fabs(neon[d] - scalar[d]) < 1e-14, "accumulate", dims);
 }
 
+void check_scale(size_t dims) {
+  const std::vector<float> row = random_floats(dims, 4);
+  const std::vector<double> sum(row.begin(), row.end());
+  std::vector<float> neon(dims + 1, 7);
+  std::vector<float> scalar(dims + 1, 7);
+  kNeonKernels.scale(sum.data(), dims, 1.0 / 3, neon.data());
+  kScalarKernels.scale(sum.data(), dims, 1.0 / 3, scalar.data());
+  check(same_bits(neon.data(), scalar.data(), dims + 1), "scale", dims);
+}
+
 void check_all_finite(size_t count) {
   std::vector<float> values(count, -3.4e38F);
   check(kNeonKernels.all_finite(values.data(), count), "all_finite of finite values", count);
@@ -206,6 +216,7 @@ int main() {
     check_distances(dims);
     check_rows_apart(dims);
     check_accumulate(dims);
+    check_scale(dims);
     check_all_finite(dims);
   }
   for (const size_t dims : {size_t{127}, size_t{384}, size_t{3001}}) check_distances(dims);

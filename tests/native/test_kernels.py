@@ -178,7 +178,9 @@ def test_nothing_beyond_the_rows_is_read(tier, dims):
         tier.dot_norm_one(query, rows)
         l2_many(tier, before_a_forbidden_page(random_rows(9, 7, dims)), rows)
         assert tier.all_finite(rows.reshape(-1))
-    tier.accumulate(query[np.newaxis], [1.0], before_a_forbidden_page(np.zeros(dims)))
+    sums = before_a_forbidden_page(np.zeros(dims))
+    tier.accumulate(query[np.newaxis], [1.0], sums)
+    tier.scale(sums, 2.0, before_a_forbidden_page(np.zeros(dims, np.float32)))
 
 
 def before_a_forbidden_page(array):
@@ -207,6 +209,18 @@ def test_accumulate_adds_in_float64(tier, dims, n):
     np.testing.assert_allclose(total[1:-1], expected, rtol=0, atol=1e-14)
     assert total[0] == start[0]
     assert total[-1] == start[-1]
+
+
+@pytest.mark.parametrize("dims", [*range(1, 35), 63, 64, 65, 130, 384])
+def test_scale_multiplies_in_float64_and_rounds_once(tier, dims):
+    sums = np.random.default_rng(12).standard_normal(dims) * 10.0 ** (np.arange(dims) % 80 - 40)
+    sums[::7] = [-0.0, 1e39, np.nan, -np.inf, 1e-46][dims % 5]
+    out = np.full(dims + 2, 7, np.float32)
+    tier.scale(sums, 1 / 3, out[1:-1])
+    with np.errstate(over="ignore", under="ignore"):
+        expected = (sums * (1 / 3)).astype(np.float32)
+    assert out[1:-1].tobytes() == expected.tobytes()
+    assert out[0] == out[-1] == 7
 
 
 NUMBERS = [5, 0, 3, 3, 8, 1, 0, 5, 7]  # of rows: in no order, some of them twice
