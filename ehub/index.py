@@ -24,12 +24,14 @@ SEED = 0
 class IndexStats:
     """What the index of a space covers.
 
-    Rows without a graph are scanned, so they are found all the same.
+    Rows without a graph are scanned, so they are found all the same. Rows that only tags and
+    snapshots still see may lie in segments of their own: those have no graph, and a search of what
+    lives does not scan them, until times of the past are searched a lot.
     """
 
     rows: int  # visible ones
     rows_indexed: int  # in segments that have a graph; dead ones count
-    rows_scanned: int  # in segments that have none (yet, or for want of rows)
+    rows_scanned: int  # in segments that have none (yet, or for want of rows), but for the past
     segments: int  # that have a graph
     subsets: int  # graphs over a partition or a sub-index in one of them, as far as they are in use
     bytes: int  # of the index files

@@ -248,6 +248,7 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
         uint64_t carry_bytes_max
         uint64_t carry_total_bytes_max
         uint32_t graph_rows_min
+        uint64_t old_searches_min
         cbool background
 
     enum class WriteKind "ehub::WriteBatch::Kind":

@@ -33,6 +33,7 @@ class Store:
         carry_bytes_max: int | None = None,
         carry_total_bytes_max: int | None = None,
         graph_rows_min: int | None = None,
+        old_searches_min: int | None = None,
     ) -> None: ...
     # `M` and what follows: src/hnsw/graph.h.
     # `notes` here and below: changes that are part of the same batch; None removes a note.

@@ -176,6 +176,7 @@ cdef class Store:
         carry_bytes_max=None,
         carry_total_bytes_max=None,
         graph_rows_min=None,
+        old_searches_min=None,
     ):
         cdef StoreOptions options
         cdef Status status
@@ -197,6 +198,8 @@ cdef class Store:
             options.carry_total_bytes_max = carry_total_bytes_max
         if graph_rows_min is not None:
             options.graph_rows_min = graph_rows_min
+        if old_searches_min is not None:
+            options.old_searches_min = old_searches_min
         if self.engine.get() != NULL:
             raise ValueError("this store is open")
         self.path = path

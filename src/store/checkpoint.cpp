@@ -199,7 +199,8 @@ uint64_t put_in_place(TableWork& work) {
   std::vector<SealedRef> sealed;
   std::vector<SegmentRef> compacted;
   for (const SealedRef& ref : work.compacted) compacted.push_back(current(*work.table, *ref.segment));
-  append_rewritten(work.merged, compacted, sealed);
+  append_rewritten(work.merged.history, compacted, sealed);
+  append_rewritten(work.merged.living, compacted, sealed);
   for (const SealedRef& ref : work.table->sealed()) {
     const auto same = [&](const SealedRef& other) { return other.segment == ref.segment; };
     if (std::any_of(work.compacted.begin(), work.compacted.end(), same)) continue;
@@ -453,13 +454,16 @@ Status Store::Impl::rotate_log(CheckpointPlan& plan) {
 Status Store::Impl::rewrite_together(const CheckpointPlan& plan, TableWork& work) {
   const RewriteTarget target = {fs,        segment_directory,         work.table->schema,
                                 hash_seed, next_segment.fetch_add(1), plan.request.stop};
+  const SegmentId history = next_segment.fetch_add(1);
   Status status = guarded([&]() -> Status {
-    Result<Rewritten> merged = rewrite_segments(target, as_refs(work.compacted), work.times, nullptr);
+    Result<RewrittenApart> merged = rewrite_apart(target, history, as_refs(work.compacted), work.times);
     if (merged.ok()) work.merged = std::move(merged.value());
     return merged.status();
   });
   if (status.ok()) return {};
-  for (const auto& path : {vector_path, segment_path}) (void)fs.remove(path(segment_directory, target.id));
+  for (const auto& path : {vector_path, segment_path}) {
+    for (const SegmentId id : {target.id, history}) (void)fs.remove(path(segment_directory, id));
+  }
   return status;
 }
 

@@ -29,7 +29,7 @@ struct TableWork {
   bool compacted_dead = false;         // nothing in them is needed, so there is nothing to read and to write
   std::vector<Rewritten> from_memory;  // per frozen segment that is rewritten
   std::vector<std::pair<std::shared_ptr<FreshSegment>, std::shared_ptr<const SealedSegment>>> sealed;  // file segments
-  Rewritten merged;                                                                                    // of `compacted`
+  RewrittenApart merged;                                                                               // of `compacted`
   bool is_prepared = false;  // `merged` was made before
 
   // The rows to be erased, ascending, by the segment that has them; none by one that is only to lose its needless rows.

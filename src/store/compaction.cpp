@@ -6,18 +6,18 @@
 namespace ehub {
 namespace {
 
-// A segment with a larger share of dead rows is rewritten.
-constexpr uint32_t kDeadPercentMax = 25;
-
 // So many segments of about the same size are merged into one.
 constexpr size_t kMergeSegments = 8;
 
 SegmentRef as_ref(const SealedRef& ref) { return {ref.segment, ref.deaths}; }
 
-bool has_many_dead(const SealedRef& ref, const Times& times) {
+bool has_needless(const SealedRef& ref, const Times& times) {
+  return ref.deaths->dead_count() != 0 && needed_rows(as_ref(ref), times) != ref.segment->row_count();
+}
+
+bool is_history_with_many_needless(const SealedRef& ref, const Times& times) {
   const uint64_t rows = ref.segment->row_count();
-  const auto many = [rows](uint64_t needless) { return needless * 100 > rows * kDeadPercentMax; };
-  return many(ref.deaths->dead_count()) && many(rows - needed_rows(as_ref(ref), times));
+  return ref.is_history() && are_many(rows - needed_rows(as_ref(ref), times), rows);
 }
 
 // At least the rows that a rewritten segment would have.
@@ -28,13 +28,21 @@ uint64_t rows_left(const SealedRef& ref, const Times& times) {
 // Segments of one tier differ in size by less than a factor of eight.
 int size_tier(const SealedRef& ref) { return std::bit_width(ref.segment->row_count()) / 3; }
 
-// Of `candidates`, oldest first, as many as fit into one segment. Those in which nothing lives go first and alone: that
-// takes no room on the disk, and makes some.
+template <typename Condition>
+std::vector<SealedRef> those(const std::vector<SealedRef>& sealed, Condition condition) {
+  std::vector<SealedRef> chosen;
+  std::copy_if(sealed.begin(), sealed.end(), std::back_inserter(chosen), condition);
+  return chosen;
+}
+
+// Those of which nothing is needed. They go first and alone: that takes no room on the disk, and makes some.
+std::vector<SealedRef> needless(const std::vector<SealedRef>& candidates, const CompactionLimits& limits) {
+  return those(candidates, [&](const SealedRef& ref) { return is_needless(as_ref(ref), limits.times); });
+}
+
+// Of `candidates`, oldest first, as many as fit into one segment.
 std::vector<SealedRef> that_fit(const std::vector<SealedRef>& candidates, const CompactionLimits& limits) {
   std::vector<SealedRef> fitting;
-  std::copy_if(candidates.begin(), candidates.end(), std::back_inserter(fitting),
-               [&](const SealedRef& ref) { return is_needless(as_ref(ref), limits.times); });
-  if (!fitting.empty()) return fitting;
   uint64_t rows = 0;
   for (const SealedRef& ref : candidates) {
     const uint64_t more = rows_left(ref, limits.times);
@@ -45,15 +53,13 @@ std::vector<SealedRef> that_fit(const std::vector<SealedRef>& candidates, const 
   return fitting;
 }
 
-std::vector<SealedRef> due_among(const std::vector<SealedRef>& candidates, const CompactionLimits& limits) {
-  const Row rows_max = limits.segment_rows_max;
-  std::vector<SealedRef> many_dead;
-  std::copy_if(candidates.begin(), candidates.end(), std::back_inserter(many_dead),
-               [&](const SealedRef& ref) { return has_many_dead(ref, limits.times); });
-  if (!many_dead.empty()) return that_fit(many_dead, limits);
+// Of one kind: history, or what lives.
+std::vector<SealedRef> full_tier(const std::vector<SealedRef>& candidates, bool of_history,
+                                 const CompactionLimits& limits) {
   std::vector<SealedRef> tiers[11];
   for (const SealedRef& ref : candidates) {
-    if (ref.segment->row_count() <= rows_max / 2) tiers[size_tier(ref)].push_back(ref);
+    const bool may_grow = ref.segment->row_count() <= limits.segment_rows_max / 2;
+    if (may_grow && ref.is_history() == of_history) tiers[size_tier(ref)].push_back(ref);
   }
   for (const std::vector<SealedRef>& tier : tiers) {
     if (tier.size() >= kMergeSegments) return that_fit(tier, limits);
@@ -61,11 +67,16 @@ std::vector<SealedRef> due_among(const std::vector<SealedRef>& candidates, const
   return {};
 }
 
-template <typename Condition>
-std::vector<SealedRef> those(const std::vector<SealedRef>& sealed, Condition condition) {
-  std::vector<SealedRef> chosen;
-  std::copy_if(sealed.begin(), sealed.end(), std::back_inserter(chosen), condition);
-  return chosen;
+std::vector<SealedRef> due_among(const std::vector<SealedRef>& candidates, const CompactionLimits& limits) {
+  std::vector<SealedRef> due = needless(candidates, limits);
+  if (!due.empty()) return due;
+  due = those(candidates, has_many_dead);
+  if (due.empty()) {
+    due = those(candidates, [&](const SealedRef& ref) { return is_history_with_many_needless(ref, limits.times); });
+  }
+  if (!due.empty()) return that_fit(due, limits);
+  due = full_tier(candidates, false, limits);
+  return due.empty() ? full_tier(candidates, true, limits) : due;
 }
 
 bool is_mergeable(const SealedRef& ref, const CompactionLimits& limits) {
@@ -73,6 +84,10 @@ bool is_mergeable(const SealedRef& ref, const CompactionLimits& limits) {
 }
 
 }  // namespace
+
+bool has_many_dead(const SealedRef& ref) {
+  return !ref.is_history() && are_many(ref.deaths->dead_count(), ref.segment->row_count());
+}
 
 std::vector<SealedRef> due_for_compaction(const std::vector<SealedRef>& sealed, const CompactionLimits& limits) {
   const auto is_small = [&](const SealedRef& ref) {
@@ -89,18 +104,22 @@ std::vector<SealedRef> due_for_merge(const std::vector<SealedRef>& sealed, const
 }
 
 std::vector<SealedRef> all_compactable(const std::vector<SealedRef>& sealed, const CompactionLimits& limits) {
-  const auto has_needless = [&](const SealedRef& ref) {
-    return ref.deaths->dead_count() != 0 && needed_rows(as_ref(ref), limits.times) != ref.segment->row_count();
+  std::vector<SealedRef> candidates = needless(sealed, limits);
+  if (!candidates.empty()) return candidates;
+  candidates = those(sealed, [&](const SealedRef& ref) { return ref.is_history() && has_needless(ref, limits.times); });
+  if (!candidates.empty()) return that_fit(candidates, limits);
+  const auto is_improvable = [&](const SealedRef& ref) {
+    return has_many_dead(ref) || has_needless(ref, limits.times);
   };
-  std::vector<SealedRef> candidates = those(sealed, [&](const SealedRef& ref) {
-    return ref.segment->row_count() < limits.segment_rows_max || has_needless(ref);
+  candidates = those(sealed, [&](const SealedRef& ref) {
+    return !ref.is_history() && (ref.segment->row_count() < limits.segment_rows_max || is_improvable(ref));
   });
   for (; !candidates.empty(); candidates.erase(candidates.begin())) {
     std::vector<SealedRef> fitting = that_fit(candidates, limits);
-    const bool pointless = fitting.size() == 1 && !has_needless(fitting[0]);
+    const bool pointless = fitting.size() == 1 && !is_improvable(fitting[0]);
     if (!pointless) return fitting;
   }
-  return {};
+  return full_tier(sealed, true, limits);
 }
 
 std::vector<SealedRef> first_for_room(const std::vector<SealedRef>& sealed, const CompactionLimits& limits) {

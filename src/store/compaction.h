@@ -1,5 +1,9 @@
 // Which sealed segments of a table are worth being rewritten as one.
 //
+// Segments of history, in which all is dead, are kept apart from the others: no search of what lives looks at them, so
+// they are merged when they are many and rewritten when many of their rows are needed by nobody any more; how many of
+// them are dead does not matter.
+//
 // Thread-safety: as the writer side of a table.
 
 #pragma once
@@ -21,11 +25,14 @@ struct CompactionLimits {
   Times times = {};                                  // rows that are visible at none of them are in the way
 };
 
-// What a checkpoint rewrites unasked: one segment with many dead rows, or a tier that is full.
+// Whether so much is dead beside what lives that the segment is to be rewritten.
+bool has_many_dead(const SealedRef& ref);
+// What a checkpoint rewrites unasked: one segment with many rows that are in the way, or a tier that is full.
 std::vector<SealedRef> due_for_compaction(const std::vector<SealedRef>& sealed, const CompactionLimits& limits);
 // The same of segments with graphs.
 std::vector<SealedRef> due_for_merge(const std::vector<SealedRef>& sealed, const CompactionLimits& limits);
-// What a user who asks for it wants rewritten: all with dead rows, and all that are not full.
+// What a user who asks for it wants rewritten: all with rows that nobody needs, all with many dead ones, and all where
+// something lives that are not full.
 std::vector<SealedRef> all_compactable(const std::vector<SealedRef>& sealed, const CompactionLimits& limits);
 // Where the disk has no room for a copy of more: the one with rows that nobody needs whose copy is the smallest. None
 // if there is none: what is left makes no room.

@@ -57,11 +57,19 @@ Result<std::shared_ptr<DeletionVector>> DeletionVector::forked(const DeletionVec
   return vector;
 }
 
+// Deaths are counted before rows: a row that is added in between lives.
+bool DeletionVector::is_history(const Segment& segment) const {
+  const uint32_t dead = dead_count();
+  return dead != 0 && dead == segment.row_count();
+}
+
 bool DeletionVector::kill(Row row, Seq seq) {
   EHUB_ASSERT(seq != 0);
   std::atomic<Seq>* death_seq = deaths_.grow(row);
   if (death_seq->load(std::memory_order_relaxed) != 0) return false;
   death_seq->store(seq, std::memory_order_release);
+  // Before the count: whoever finds all rows dead must not miss the last death.
+  if (last_death_.load(std::memory_order_relaxed) < seq) last_death_.store(seq, std::memory_order_release);
   dead_count_.fetch_add(1, std::memory_order_release);
   return true;
 }

@@ -8,6 +8,9 @@
 // still wanted finds in the newest vector what was visible then. Gaps that no such time lies in are left out by the
 // next restore, and of what goes to the disk.
 //
+// A segment of which every row is dead is one of history: only times before its last death see anything of it, so all
+// others pass it by without a look at its rows.
+//
 // On disk (in the manifest), as varints: count, then per dead row, ascending: how many living rows lie between it and
 // the previous dead row (or the start), and the death's seq as zigzag difference from the previous one's (0 at first).
 // Beside it, if the rows are layered: the number of gaps, and per gap, in order, the row minus that of the gap before,
@@ -25,6 +28,7 @@
 
 #include "base/bytes.h"
 #include "base/chunked.h"
+#include "base/remembered.h"
 #include "base/status.h"
 #include "store/types.h"
 
@@ -39,6 +43,13 @@ struct WantedGaps {
   Seq asked_at = 0;
 
   bool has(Seq died, Seq revived) const;
+};
+
+// What was found out about a segment of history, where nothing changes any more: how many of so many rows some times
+// need, and which rows a time sees, as a bitmap.
+struct HistoryMemory {
+  Remembered<std::pair<Row, std::vector<Seq>>, uint64_t, 1> needed;
+  Remembered<Seq, std::shared_ptr<const std::vector<uint64_t>>, 2> visible;
 };
 
 class DeletionVector {
@@ -68,6 +79,14 @@ class DeletionVector {
     const Seq death_seq = death(row);
     return (death_seq != 0 && death_seq <= seq) || (!gaps_.empty() && in_gap(row, seq));
   }
+  // Whether every row of the segment is dead. One that was so stays so, unless rows are added.
+  bool is_history(const Segment& segment) const;
+  // Whether no row of it is visible at `seq` or later, by that alone: constant time, and no row is looked at.
+  bool is_gone(const Segment& segment, Seq seq) const { return is_history(segment) && last_death() <= seq; }
+  // The seq of the last of all deaths, 0 if there was none.
+  Seq last_death() const { return last_death_.load(std::memory_order_acquire); }
+  // Part of the vector in use, not of its value.
+  HistoryMemory& memory() const { return memory_; }
   // Rows that are dead now.
   uint32_t dead_count() const { return dead_count_.load(std::memory_order_acquire); }
   // Whether a row may live, or have lived, although a younger one of its key was dead: else the youngest row of a key
@@ -105,8 +124,10 @@ class DeletionVector {
 
   ChunkedArray<std::atomic<Seq>> deaths_;
   std::atomic<uint32_t> dead_count_ = 0;
+  std::atomic<Seq> last_death_ = 0;
   bool layered_ = false;
   std::vector<Gap> gaps_;  // by row, then by time; does not change once others see this object
+  mutable HistoryMemory memory_;
 };
 
 }  // namespace ehub

@@ -215,10 +215,29 @@ bool Indexer::find_job(Job* job) {
   return !store_.options.read_only && find_merge(tables, job);
 }
 
+bool Indexer::is_asked(const SealedSegment& history) const {
+  return history.old_searches() >= store_.options.old_searches_min;
+}
+
+bool Indexer::wants_graph(const Table& table, const SealedRef& ref) const {
+  return ref.segment->row_count() >= graph_rows_min(table) && (!ref.is_history() || is_asked(*ref.segment));
+}
+
+std::vector<SealedRef> Indexer::mergeable(const Table& table) const {
+  std::vector<SealedRef> due = due_for_merge(sealed_of(table), limits_for(table));
+  const auto is_hopeless = [this](const SealedRef& ref) { return given_up(ref.segment->info().id); };
+  return std::any_of(due.begin(), due.end(), is_hopeless) ? std::vector<SealedRef>() : due;
+}
+
+bool Indexer::is_left_to_merge(const Table& table, const SealedRef& ref) const {
+  return has_many_dead(ref) && !mergeable(table).empty();
+}
+
 bool Indexer::find_build(const Tables& tables, Job* job) const {
   for (const auto& table : tables) {
     for (const SealedRef& ref : sealed_of(*table)) {
-      if (ref.segment->row_count() < graph_rows_min(*table) || given_up(ref.segment->info().id)) continue;
+      if (!wants_graph(*table, ref) || given_up(ref.segment->info().id)) continue;
+      if (is_left_to_merge(*table, ref)) continue;
       if (ref.segment->graph().state() == SegmentGraph::State::kReady) continue;
       *job = {.table = table, .segment = ref.segment};
       return true;
@@ -270,6 +289,7 @@ bool Indexer::find_subset(const Tables& tables, Job* job) const {
   for (const auto& table : tables) {
     for (const SealedRef& ref : sealed_of(*table)) {
       if (ref.segment->row_count() < graph_rows_min(*table) || given_up(ref.segment->info().id)) continue;
+      if (ref.is_history() || is_left_to_merge(*table, ref)) continue;
       std::vector<Job> jobs = subset_jobs(table, ref.segment);
       if (jobs.empty()) continue;
       *job = std::move(jobs.front());
@@ -283,6 +303,7 @@ bool Indexer::find_mapped(const Tables& tables, Job* job) const {
   for (const auto& table : tables) {
     if (!was_just_searched(*table)) continue;
     for (const SealedRef& ref : sealed_of(*table)) {
+      if (ref.is_history() && !is_asked(*ref.segment)) continue;
       std::vector<std::shared_ptr<SegmentGraph>> graphs = ref.segment->subset_graphs();
       graphs.push_back(ref.segment->whole_graph());
       for (auto& graph : graphs) {
@@ -297,10 +318,8 @@ bool Indexer::find_mapped(const Tables& tables, Job* job) const {
 
 bool Indexer::find_merge(const Tables& tables, Job* job) const {
   for (const auto& table : tables) {
-    const CompactionLimits limits = limits_for(*table);
-    std::vector<SealedRef> merged = due_for_merge(sealed_of(*table), limits);
-    const auto hopeless = [this](const SealedRef& ref) { return given_up(ref.segment->info().id); };
-    if (merged.empty() || std::any_of(merged.begin(), merged.end(), hopeless)) continue;
+    std::vector<SealedRef> merged = mergeable(*table);
+    if (merged.empty()) continue;
     *job = {.table = table, .merged = std::move(merged)};
     return true;
   }
@@ -411,10 +430,11 @@ Status Indexer::build_subsets(const std::shared_ptr<Table>& table, const std::sh
 }
 
 Status Indexer::merge(const Job& job, unsigned threads) {
-  const SegmentId id = store_.next_segment.fetch_add(1);
+  const SegmentId id = store_.next_segment.fetch_add(2);
+  const SegmentId history = id + 1;
   {
     const std::lock_guard lock(store_.unfinished_mutex);
-    store_.unfinished.insert(id);
+    store_.unfinished.insert({id, history});
   }
   const RewriteTarget target = {store_.fs, store_.segment_directory, job.table->schema, store_.hash_seed, id};
   std::vector<SegmentRef> sources;
@@ -423,38 +443,67 @@ Status Indexer::merge(const Job& job, unsigned threads) {
   Status status;
   Times times;
   times.pinned = job.table->pins().all_before([this] { return store_.visible_seq.load(); }, &times.now);
-  Result<Rewritten> rewritten = rewrite_segments(target, sources, times, nullptr);
+  Result<RewrittenApart> rewritten = rewrite_apart(target, history, sources, times);
   if (rewritten.ok()) {
     prepared.rewritten = std::move(rewritten.value());
-    const auto& segment = prepared.rewritten.segment;
-    if (segment != nullptr && segment->row_count() >= graph_rows_min(*job.table)) {
-      status = build(job, *segment, threads);
-      if (status.ok()) status = build_subsets(job.table, segment, threads);
-    }
+    status = build_merged(job, prepared.rewritten, threads);
     if (status.ok()) status = store_.fs.sync_directory(store_.segment_directory);
     if (status.ok()) status = store_.checkpoint({.prepared = &prepared});
     if (job.linked != nullptr) job.linked->were_taken &= status.ok() && prepared.was_taken;
   } else {
     status = rewritten.status();
-    for (const auto& path : {vector_path, segment_path}) (void)store_.fs.remove(path(store_.segment_directory, id));
+    for (const auto& path : {vector_path, segment_path}) {
+      for (const SegmentId one : {id, history}) (void)store_.fs.remove(path(store_.segment_directory, one));
+    }
   }
   const std::lock_guard lock(store_.unfinished_mutex);
   store_.unfinished.erase(id);
+  store_.unfinished.erase(history);
   return status;
+}
+
+Status Indexer::build_merged(const Job& job, const RewrittenApart& merged, unsigned threads) {
+  const Row rows_min = graph_rows_min(*job.table);
+  const auto& living = merged.living.segment;
+  const auto& history = merged.history.segment;
+  if (living != nullptr && living->row_count() >= rows_min) {
+    EHUB_RETURN_IF_ERROR(build(job, *living, threads));
+    EHUB_RETURN_IF_ERROR(build_subsets(job.table, living, threads));
+  }
+  if (history != nullptr && history->row_count() >= rows_min && is_asked(*history)) {
+    EHUB_RETURN_IF_ERROR(build(job, *history, threads));
+  }
+  return {};
 }
 
 unsigned Indexer::threads_of_caller() const { return store_.options.background ? usable_cores() : 1; }
 
+// So that nobody waits for a graph that is for nothing. What goes wrong with it leaves the segments as they are, and
+// each gets its graph.
+void Indexer::merge_before_build(const std::shared_ptr<Table>& table, unsigned threads) {
+  const auto is_before_build = [&](const SealedRef& ref) {
+    const bool lacks = wants_graph(*table, ref) && ref.segment->graph().state() != SegmentGraph::State::kReady;
+    return lacks && is_left_to_merge(*table, ref);
+  };
+  for (size_t left = sealed_of(*table).size(); left > 0 && !table->dropped(); --left) {
+    const std::vector<SealedRef> sealed = sealed_of(*table);
+    if (std::none_of(sealed.begin(), sealed.end(), is_before_build)) return;
+    if (!perform({.table = table, .merged = mergeable(*table)}, threads).ok()) return;
+  }
+}
+
 Status Indexer::settle(const std::shared_ptr<Table>& table, bool merging) {
   const unsigned threads = threads_of_caller();
+  if (!merging) merge_before_build(table, threads);
   while (merging && !table->dropped()) {
     std::vector<SealedRef> merged = all_compactable(sealed_of(*table), limits_for(*table));
     if (merged.empty()) break;
     EHUB_RETURN_IF_ERROR(perform({.table = table, .merged = std::move(merged)}, threads));
   }
   for (const SealedRef& ref : sealed_of(*table)) {
-    if (ref.segment->row_count() < graph_rows_min(*table) || table->dropped()) continue;
+    if (!wants_graph(*table, ref) || table->dropped()) continue;
     EHUB_RETURN_IF_ERROR(perform({.table = table, .segment = ref.segment}, threads));
+    if (ref.is_history()) continue;
     for (const Job& job : subset_jobs(table, ref.segment)) EHUB_RETURN_IF_ERROR(perform(job, threads));
   }
   return table->dropped() ? not_found("space '" + table->space + "' was deleted") : Status();

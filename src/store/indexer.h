@@ -7,6 +7,8 @@
 // or waits, else when no writes come in, because what is written in one go is better indexed in one piece. What it has
 // not done yet is scanned; whatever goes wrong in it costs speed and nothing else.
 //
+// Segments of history get a graph only where times of the past are searched a lot (StoreOptions::old_searches_min).
+//
 // Where somebody searches it also takes graphs into memory, as long as that is a small part of what is free. That is
 // all it does in a reader process.
 //
@@ -102,6 +104,15 @@ class Indexer {
   using Tables = std::vector<std::shared_ptr<Table>>;
   bool find_job(Job* job);
   bool find_build(const Tables& tables, Job* job) const;
+  // Whether searches of past times have gone through this segment of history so often that a graph would be worth it.
+  bool is_asked(const SealedSegment& history) const;
+  // Whether the segment should have a graph, if it has none.
+  bool wants_graph(const Table& table, const SealedRef& ref) const;
+  // What is due for a merge that has not failed before.
+  std::vector<SealedRef> mergeable(const Table& table) const;
+  // Whether the segment is about to be rewritten because much of it is dead: a graph over it would be for nothing.
+  bool is_left_to_merge(const Table& table, const SealedRef& ref) const;
+  void merge_before_build(const std::shared_ptr<Table>& table, unsigned threads);
   // Whether a graph over some rows of a segment with a graph is wanted and not there.
   bool wants_graph(const SealedSegment& segment, const MemberRows& rows, TableId keys) const;
   bool find_subset(const Tables& tables, Job* job) const;
@@ -113,6 +124,7 @@ class Indexer {
   Status perform(const Job& job, unsigned threads);
   Status perform_alone(const Job& job, unsigned threads);
   Status merge(const Job& job, unsigned threads);
+  Status build_merged(const Job& job, const RewrittenApart& merged, unsigned threads);
   Status build(const Job& job, const SealedSegment& segment, unsigned threads);
   Status build_subset(const Job& job, const SealedSegment& segment, unsigned threads);
   Status build_subsets(const std::shared_ptr<Table>& table, const std::shared_ptr<const SealedSegment>& segment,

@@ -194,7 +194,10 @@ void View::plan_among(Search& search, size_t s, std::unique_ptr<Walk> walk, cons
 // Adds segment `s` to what is walked or scanned.
 Status View::plan_segment(Search& search, size_t s, WantedRows& all) const {
   const SegmentRef& ref = state_->segments[s];
-  const bool selects = search.options.filter != nullptr || this->selects();
+  if (ref.is_gone(seq_)) return {};
+  // Of history, too, a past time sees some rows, and how many its deaths do not tell.
+  const bool is_history = ref.is_history();
+  const bool selects = search.options.filter != nullptr || this->selects() || is_history;
   const Result<Row> rows = ref.segment->rows_at(seq_);
   if (!rows.ok()) return rows.status();
   const Result<SubsetGraph> subset = subset_graph(search, s);
@@ -211,6 +214,7 @@ Status View::plan_segment(Search& search, size_t s, WantedRows& all) const {
   }
   all.at_least += count;
   all.at_most += selects ? count : rows.value();
+  if (is_history) note_old_search(search, s, count);
   std::unique_ptr<Walk> walk = walk_of(search.options, s, rows.value(), count, subset.value());
   if (walk == nullptr) return plan_scan(search, s, rows.value());
   if (selects) {
@@ -221,9 +225,16 @@ Status View::plan_segment(Search& search, size_t s, WantedRows& all) const {
   return {};
 }
 
+// A graph over history is worth its building where searches keep wanting one.
+void View::note_old_search(const Search& search, size_t s, uint64_t wanted_count) const {
+  if (search.options.exact || wanted_count <= search.options.scan_rows_max) return;
+  const auto* sealed = dynamic_cast<const SealedSegment*>(state_->segments[s].segment.get());
+  if (sealed != nullptr) sealed->add_old_searches(search.m);
+}
+
 // The visible rows of segment `s` that `filter` lets pass; null lets all.
 Status View::select_in(size_t s, Row rows, const Selection* filter, std::vector<uint64_t>& wanted) const {
-  if (!selects()) {
+  if (!selects() && filter != nullptr) {
     wanted = filter->bitmaps[s];
     keep_visible(s, rows, wanted);
     return {};

@@ -89,6 +89,53 @@ bool is_needed(const SegmentRef& ref, const Times& times, Row row, Row pinned) {
   return !born.ok() || ref.deaths->lives_at_any(row, born.value(), times.pinned);
 }
 
+uint64_t count_needed(const SegmentRef& ref, const Times& times) {
+  const Row rows = ref.segment->row_count();
+  const Row pinned = rows_pinned(ref, times);
+  uint64_t needed = 0;
+  for (Row row = 0; row < rows; ++row) needed += is_needed(ref, times, row, pinned);
+  return needed;
+}
+
+// Writes these rows, of which there is one at least.
+Result<Rewritten> write_rows(const RewriteTarget& target, const std::vector<SegmentRef>& sources,
+                             const std::vector<Origin>& origins) {
+  EHUB_ASSERT(origins.size() <= kSegmentRowsMax);
+  const Row rows = static_cast<Row>(origins.size());
+  auto file = VectorFile::create(target.fs, vector_path(target.directory, target.id), target.schema.row_bytes(), rows);
+  if (!file.ok()) return file.status();
+  EHUB_RETURN_IF_ERROR(copy_vectors(sources, origins, target.schema.row_bytes(), *file.value(), target.stop));
+  SegmentBuilder builder(target.schema, target.hash_seed);
+  EHUB_RETURN_IF_ERROR(add_rows(sources, origins, target.hash_seed, builder));
+  const Result<SegmentInfo> info = builder.write(target.fs, target.directory, target.id, file.value()->block_crcs());
+  if (!info.ok()) return info.status();
+  Rewritten rewritten;
+  rewritten.segment =
+      std::make_shared<const SealedSegment>(target.fs, target.directory, target.schema, target.hash_seed, info.value());
+  for (const Origin& origin : origins) rewritten.origins.emplace_back(origin.source, origin.row);
+  return rewritten;
+}
+
+// Takes those rows out of `origins` that go to history.
+std::vector<Origin> take_history(const std::vector<SegmentRef>& sources, Seq now, std::vector<Origin>& origins) {
+  const auto lives = [&](const Origin& origin) { return !sources[origin.source].deaths->dead_at(origin.row, now); };
+  const auto dead = static_cast<uint64_t>(std::count_if(origins.begin(), origins.end(), std::not_fn(lives)));
+  if (!are_many(dead, origins.size())) return {};
+  const auto first = std::stable_partition(origins.begin(), origins.end(), lives);
+  std::vector<Origin> history(first, origins.end());
+  origins.erase(first, origins.end());
+  return history;
+}
+
+uint64_t old_searches_of(const std::vector<SegmentRef>& sources) {
+  uint64_t searches = 0;
+  for (const SegmentRef& ref : sources) {
+    const auto* sealed = dynamic_cast<const SealedSegment*>(ref.segment.get());
+    if (sealed != nullptr) searches = std::max(searches, sealed->old_searches());
+  }
+  return searches;
+}
+
 }  // namespace
 
 bool Times::need(const DeletionVector& deaths, Row row, Seq born) const {
@@ -98,41 +145,46 @@ bool Times::need(const DeletionVector& deaths, Row row, Seq born) const {
 uint64_t needed_rows(const SegmentRef& ref, const Times& times) {
   const Row rows = ref.segment->row_count();
   if (ref.deaths->dead_count() == 0) return rows;
-  const Row pinned = rows_pinned(ref, times);
-  uint64_t needed = 0;
-  for (Row row = 0; row < rows; ++row) needed += is_needed(ref, times, row, pinned);
-  return needed;
+  if (!ref.is_gone(times.now)) return count_needed(ref, times);
+  // Later times see none of it, so that they may come and go.
+  const auto later = std::lower_bound(times.pinned.begin(), times.pinned.end(), ref.deaths->last_death());
+  if (later == times.pinned.begin()) return 0;
+  const Times before = {times.now, {times.pinned.begin(), later}};
+  const auto count = [&]() -> Result<uint64_t> { return count_needed(ref, before); };
+  return ref.deaths->memory().needed.of({rows, before.pinned}, count).value();
 }
 
+// A segment may have no row, if those of the only batch for it were taken back.
 bool is_needless(const SegmentRef& ref, const Times& times) {
-  const Row rows = ref.segment->row_count();
-  if (ref.deaths->dead_count() != rows) return false;
-  const Row pinned = rows_pinned(ref, times);
-  for (Row row = 0; row < rows; ++row) {
-    if (is_needed(ref, times, row, pinned)) return false;
-  }
-  return true;
+  return ref.deaths->dead_count() == ref.segment->row_count() && needed_rows(ref, times) == 0;
 }
 
 Result<Rewritten> rewrite_segments(const RewriteTarget& target, const std::vector<SegmentRef>& sources,
                                    const Times& times, const std::function<bool(size_t, Row)>& usable) {
   const Result<std::vector<Origin>> origins = collect_origins(sources, times, usable);
   if (!origins.ok()) return origins.status();
-  Rewritten rewritten;
-  if (origins.value().empty()) return rewritten;
-  EHUB_ASSERT(origins.value().size() <= kSegmentRowsMax);
-  const Row rows = static_cast<Row>(origins.value().size());
-  auto file = VectorFile::create(target.fs, vector_path(target.directory, target.id), target.schema.row_bytes(), rows);
-  if (!file.ok()) return file.status();
-  EHUB_RETURN_IF_ERROR(copy_vectors(sources, origins.value(), target.schema.row_bytes(), *file.value(), target.stop));
-  SegmentBuilder builder(target.schema, target.hash_seed);
-  EHUB_RETURN_IF_ERROR(add_rows(sources, origins.value(), target.hash_seed, builder));
-  const Result<SegmentInfo> info = builder.write(target.fs, target.directory, target.id, file.value()->block_crcs());
-  if (!info.ok()) return info.status();
-  rewritten.segment =
-      std::make_shared<const SealedSegment>(target.fs, target.directory, target.schema, target.hash_seed, info.value());
-  for (const Origin& origin : origins.value()) rewritten.origins.emplace_back(origin.source, origin.row);
-  return rewritten;
+  return origins.value().empty() ? Result<Rewritten>(Rewritten()) : write_rows(target, sources, origins.value());
+}
+
+Result<RewrittenApart> rewrite_apart(const RewriteTarget& target, SegmentId history,
+                                     const std::vector<SegmentRef>& sources, const Times& times) {
+  Result<std::vector<Origin>> origins = collect_origins(sources, times, nullptr);
+  if (!origins.ok()) return origins.status();
+  const std::vector<Origin> old = take_history(sources, times.now, origins.value());
+  RewrittenApart apart;
+  const auto write = [&](const std::vector<Origin>& rows, SegmentId id, Rewritten& out) -> Status {
+    if (rows.empty()) return {};
+    RewriteTarget one = target;
+    one.id = id;
+    Result<Rewritten> written = write_rows(one, sources, rows);
+    if (!written.ok()) return written.status();
+    out = std::move(written.value());
+    return {};
+  };
+  EHUB_RETURN_IF_ERROR(write(origins.value(), target.id, apart.living));
+  EHUB_RETURN_IF_ERROR(write(old, history, apart.history));
+  if (apart.history.segment != nullptr) apart.history.segment->add_old_searches(old_searches_of(sources));
+  return apart;
 }
 
 std::shared_ptr<DeletionVector> carry_deaths(const Rewritten& rewritten, const std::vector<SegmentRef>& sources) {

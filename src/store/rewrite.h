@@ -1,5 +1,8 @@
-// Writing the live rows of some segments into one new sealed segment: what compaction does, and the sealing of rows
-// that were only in memory.
+// Writing the rows of some segments that are needed into new sealed segments: what compaction does, and the sealing of
+// rows that were only in memory.
+//
+// Rows that are dead, and needed by times of the past alone, would be in the way of those that live: graphs would have
+// them, and searches go through them. So compaction writes them apart, into a segment of history, unless they are few.
 //
 // Thread-safety: reads segments that others read and in which others mark deaths; a row that dies after `cut` meanwhile
 // is still taken, and carry_deaths() brings its death over.
@@ -26,6 +29,17 @@ struct Rewritten {
   std::vector<std::pair<uint32_t, Row>> origins;  // per new row: index of the source, its row there
 };
 
+// The same, written apart.
+struct RewrittenApart {
+  Rewritten living = {};   // rows that are visible now, and dead ones among them as far as they are few
+  Rewritten history = {};  // rows that are dead now
+};
+
+// A segment is rewritten if more than so many of its rows are in the way of the others: dead ones of those that live;
+// of history, which only the past needs, those that no pinned time sees.
+inline constexpr uint32_t kNeedlessPercentMax = 25;
+inline bool are_many(uint64_t needless, uint64_t rows) { return needless * 100 > rows * kNeedlessPercentMax; }
+
 // When somebody looks at the rows: now, and at times in the past that are still wanted.
 struct Times {
   Seq now = kSeqMax;
@@ -37,9 +51,10 @@ struct Times {
 };
 
 // How many rows of a segment, all born by now, are visible at one of the times, those that died since now included.
-// Rows of which the birth cannot be read count as needed.
+// Rows of which the birth cannot be read count as needed. Of history this is remembered: looked at again, it costs what
+// comparing the times costs.
 uint64_t needed_rows(const SegmentRef& ref, const Times& times);
-// Whether there are none. Stops at the first.
+// Whether there are none.
 bool is_needless(const SegmentRef& ref, const Times& times);
 
 struct RewriteTarget {
@@ -55,6 +70,11 @@ struct RewriteTarget {
 // rows for which it is false are left out (null: none); for salvage. At most kSegmentRowsMax rows.
 Result<Rewritten> rewrite_segments(const RewriteTarget& target, const std::vector<SegmentRef>& sources,
                                    const Times& times, const std::function<bool(size_t source, Row row)>& usable);
+
+// The same of all that are visible, apart: see RewrittenApart. `history`: the id of that segment, if there is one. It
+// is as much asked of as the source that was asked most.
+Result<RewrittenApart> rewrite_apart(const RewriteTarget& target, SegmentId history,
+                                     const std::vector<SegmentRef>& sources, const Times& times);
 
 // What `sources` say of the rows by now, deaths since they were rewritten included.
 std::shared_ptr<DeletionVector> carry_deaths(const Rewritten& rewritten, const std::vector<SegmentRef>& sources);

@@ -95,6 +95,10 @@ class SealedSegment final : public Segment {
   std::shared_ptr<SegmentGraph> graph_over(hnsw::GraphSubset subset) const;
   // Those that were asked for.
   std::vector<std::shared_ptr<SegmentGraph>> subset_graphs() const;
+  // Queries of past times, when all its rows were dead already, that had so many of its rows to go through that a graph
+  // would have served them. Part of the segment in use, not of its value.
+  uint64_t old_searches() const { return old_searches_.load(std::memory_order_relaxed); }
+  void add_old_searches(uint64_t queries) const { old_searches_.fetch_add(queries, std::memory_order_relaxed); }
   // Where its vectors are mapped, unchecked: for prefetching alone. Null if it was never opened.
   const float* vector_memory() const;
 
@@ -130,6 +134,7 @@ class SealedSegment final : public Segment {
   const std::shared_ptr<SegmentGraph> graph_;
   mutable std::mutex subset_graphs_mutex_;
   mutable std::map<hnsw::GraphSubset, std::shared_ptr<SegmentGraph>> subset_graphs_;
+  mutable std::atomic<uint64_t> old_searches_ = 0;
   mutable std::mutex open_mutex_;
   mutable std::shared_ptr<const SegmentReader> opened_owner_;
   mutable std::atomic<const SegmentReader*> opened_ = nullptr;

@@ -386,7 +386,7 @@ IndexStats Store::index_stats(const Table& table) const {
     const auto* sealed = dynamic_cast<const SealedSegment*>(ref.segment.get());
     const auto graph = sealed == nullptr ? nullptr : sealed->graph().load();
     if (graph == nullptr) {
-      stats.rows_scanned += ref.segment->row_count();
+      if (!ref.is_history()) stats.rows_scanned += ref.segment->row_count();
       continue;
     }
     for (const auto& subset : sealed->subset_graphs()) {

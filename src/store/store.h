@@ -55,6 +55,9 @@ struct StoreOptions {
   uint64_t carry_bytes_max = 256 << 10;       // a table with fewer, and fewer than graph_rows_min, stays in the log
   uint64_t carry_total_bytes_max = 64 << 20;  // ... unless all such tables together have more than this
   Row graph_rows_min = 4096;                  // a segment with fewer rows is scanned, and needs no graph
+  // A segment of history gets a graph after so many queries had to go through it: about as many as cost what a graph
+  // costs.
+  uint64_t old_searches_min = 1000;
   bool background = true;  // checkpoints and graphs in threads of their own; false: within the call that needs them
 };
 
@@ -115,7 +118,7 @@ struct TableStats {
 struct IndexStats {
   uint64_t rows = 0;           // visible ones
   uint64_t rows_indexed = 0;   // of the segments with a graph, dead ones included
-  uint64_t rows_scanned = 0;   // of those without
+  uint64_t rows_scanned = 0;   // of those without, but not of history, which a search of what lives passes by
   uint64_t segments = 0;       // with a graph
   uint64_t subsets = 0;        // graphs over the rows of a partition or a sub-index in a segment
   uint64_t bytes = 0;          // of the graph files

@@ -108,7 +108,7 @@ class Replay;
 struct PreparedMerge {
   std::shared_ptr<Table> table;
   std::vector<SealedRef> sources;
-  Rewritten rewritten;
+  RewrittenApart rewritten;
   bool was_taken = false;  // set by the checkpoint
 };
 

@@ -140,10 +140,16 @@ std::shared_ptr<const MemberRows::Coverage> MemberRows::coverage(
 Result<std::shared_ptr<const View>> SubIndex::over(const View& view, const std::function<Seq()>& now, bool read_only) {
   const std::lock_guard lock(mutex_);
   EHUB_RETURN_IF_ERROR(follow(now, read_only));
-  if (last_ != nullptr && last_->state == view.state() && view.seq() <= last_->seq) return view.of(last_);
+  const auto has = [&](Seq seq) { return last_->since <= seq && seq <= last_->seq; };
+  if (last_ != nullptr && last_->state == view.state() && has(view.seq())) return view.of(last_);
   forget_gone();
-  auto rows = std::make_shared<SubIndexRows>(SubIndexRows{keys_->id, view.state(), view.seq(), {}});
+  auto rows = std::make_shared<SubIndexRows>(SubIndexRows{keys_->id, view.state(), view.seq(), 0, {}});
   for (const SegmentRef& ref : view.state()->segments) {
+    if (ref.is_gone(view.seq())) {
+      rows->since = std::max(rows->since, ref.deaths->last_death());
+      rows->segments.push_back(std::make_shared<const MemberRows>(ref.segment));
+      continue;
+    }
     const Result<Row> born = ref.segment->rows_at(view.seq());
     if (!born.ok()) return born.status();
     const bool sealed = dynamic_cast<const SealedSegment*>(ref.segment.get()) != nullptr;

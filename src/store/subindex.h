@@ -71,7 +71,8 @@ class MemberRows {
 struct SubIndexRows {
   TableId keys = 0;
   std::shared_ptr<const TableState> state;
-  Seq seq = 0;  // up to which rows were looked at
+  Seq seq = 0;    // up to which rows were looked at
+  Seq since = 0;  // ... and from when on: of segments that are gone then nothing was
   std::vector<std::shared_ptr<const MemberRows>> segments;
 };
 

@@ -115,6 +115,7 @@ Result<SealedRows> Table::locate_sealed(const std::vector<Key>& keys) const {
     Probe probe(std::min(kProbeKeys, keys.size() - begin), key_at, located.data() + begin);
     for (size_t s = sealed_.size(); s-- > 0 && !probe.done();) {
       const SealedRef& ref = sealed_[s];
+      if (ref.is_history()) continue;
       EHUB_RETURN_IF_ERROR(probe.ask(
           *ref.segment, s, [&] { return ref.deaths->dead_count() == 0; },
           [&](Row youngest) { return live_of(ref, youngest); }));
@@ -148,6 +149,7 @@ Result<RowBitmaps> Table::rows_within(const std::vector<std::string_view>& parti
   for (const std::string_view name : partitions) {
     const uint32_t number = find_partition(name);
     for (size_t s = 0; number != 0 && s < rows.size(); ++s) {
+      if (deaths(s).is_history(segment(s))) continue;
       const Row count = segment(s).row_count();
       rows[s].resize((size_t{count} + 63) / 64);
       EHUB_RETURN_IF_ERROR(segment(s).partition_index().mark(segment(s), number, count, rows[s]));
@@ -198,6 +200,7 @@ uint64_t Table::apply_delete_all(Seq seq) {
   note_change(seq);
   uint64_t killed = 0;
   const auto kill_rows = [&](const Segment& segment, DeletionVector& deaths) {
+    if (deaths.is_history(segment)) return;
     for (Row row = 0; row < segment.row_count(); ++row) killed += deaths.kill(row, seq);
   };
   for (const SealedRef& sealed : sealed_) kill_rows(*sealed.segment, *sealed.deaths);

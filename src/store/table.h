@@ -40,6 +40,8 @@ struct FreshRef {
 struct SealedRef {
   std::shared_ptr<const SealedSegment> segment;
   std::shared_ptr<DeletionVector> deaths;
+
+  bool is_history() const { return deaths->is_history(*segment); }
 };
 
 // Found by a name that is no std::string.
@@ -101,7 +103,8 @@ class Table {
   Result<SealedRows> locate_sealed(const std::vector<Key>& keys) const;
   void reserve_deaths(const SealedRows& located);
   void reserve_all_deaths();
-  // The rows of these partitions, dead ones too. Reads labels of sealed segments: kCorruption.
+  // The rows of these partitions, dead ones too, but of segments where something lives. Reads labels of sealed
+  // segments: kCorruption.
   Result<RowBitmaps> rows_within(const std::vector<std::string_view>& partitions) const;
   void reserve_deaths(const RowBitmaps& rows);
   // The live rows killed, for the count of rows.

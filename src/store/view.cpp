@@ -75,7 +75,7 @@ std::shared_ptr<const View> View::within(std::vector<uint32_t> partitions) const
 }
 
 std::shared_ptr<const View> View::of(std::shared_ptr<const SubIndexRows> members) const {
-  EHUB_ASSERT(members->state == state_ && members->seq >= seq_);
+  EHUB_ASSERT(members->state == state_ && members->since <= seq_ && members->seq >= seq_);
   auto view = std::make_shared<View>(*this);
   view->members_ = std::move(members);
   return view;
@@ -88,6 +88,7 @@ Result<uint64_t> View::row_count() const {
   }
   uint64_t count = 0;
   for (const SegmentRef& ref : state_->segments) {
+    if (ref.is_gone(seq_)) continue;
     const Result<Row> rows = ref.segment->rows_at(seq_);
     if (!rows.ok()) return rows.status();
     count += rows.value();
@@ -101,6 +102,7 @@ std::shared_ptr<const hnsw::GraphFile> View::sole_graph() const {
   const SealedSegment* sole = nullptr;
   uint64_t rows = 0;
   for (const SegmentRef& ref : state_->segments) {
+    if (ref.is_gone(seq_)) continue;
     const Result<Row> born = ref.segment->rows_at(seq_);
     if (born.ok() && born.value() == 0) continue;
     if (sole != nullptr) return nullptr;
@@ -142,6 +144,7 @@ Result<Row> View::visible_of(size_t s, Row youngest) const {
 
 Result<Ordinal> View::find(const Key& key) const {
   for (size_t s = state_->segments.size(); s-- > 0;) {
+    if (state_->segments[s].is_gone(seq_)) continue;
     Result<Row> row = state_->segments[s].segment->find(key);
     if (row.ok()) row = visible_of(s, row.value());
     if (!row.ok()) return row.status();
@@ -154,6 +157,7 @@ std::vector<size_t> View::probing_order() const {
   std::vector<std::pair<uint64_t, size_t>> sizes;
   for (size_t s = 0; s < state_->segments.size(); ++s) {
     const SegmentRef& ref = state_->segments[s];
+    if (ref.is_gone(seq_)) continue;
     sizes.emplace_back(uint64_t{ref.segment->row_count()} - ref.deaths->dead_count(), s);
   }
   std::sort(sizes.rbegin(), sizes.rend());
@@ -253,6 +257,19 @@ Result<std::vector<uint64_t>> View::labelled_in(size_t s, Row rows) const {
 }
 
 Result<std::vector<uint64_t>> View::visible_in(size_t s) const {
+  const SegmentRef& ref = state_->segments[s];
+  if (ref.is_gone(seq_)) return std::vector<uint64_t>();
+  if (selects() || !ref.is_history()) return look_in(s);
+  const auto look = [&]() -> Result<std::shared_ptr<const std::vector<uint64_t>>> {
+    Result<std::vector<uint64_t>> bitmap = look_in(s);
+    if (!bitmap.ok()) return bitmap.status();
+    return std::make_shared<const std::vector<uint64_t>>(std::move(bitmap.value()));
+  };
+  const auto bitmap = ref.deaths->memory().visible.of(seq_, look);
+  return bitmap.ok() ? Result<std::vector<uint64_t>>(*bitmap.value()) : bitmap.status();
+}
+
+Result<std::vector<uint64_t>> View::look_in(size_t s) const {
   const Result<Row> rows = state_->segments[s].segment->rows_at(seq_);
   if (!rows.ok()) return rows.status();
   Result<std::vector<uint64_t>> bitmap = labelled_in(s, rows.value());

@@ -31,6 +31,9 @@ namespace ehub {
 struct SegmentRef {
   std::shared_ptr<const Segment> segment;
   std::shared_ptr<DeletionVector> deaths;
+
+  bool is_history() const { return deaths->is_history(*segment); }
+  bool is_gone(Seq seq) const { return deaths->is_gone(*segment, seq); }
 };
 
 // The segments of a table at some time, oldest first; replaced as a whole, never changed.
@@ -59,8 +62,6 @@ struct SearchOptions {
 struct Search;
 struct Walk;
 struct SubIndexRows;
-struct Walk;
-struct SubIndexRows;
 
 class View {
  public:
@@ -70,7 +71,8 @@ class View {
   // of a partition with few rows do not look at the labels of others: partition_index.h.
   std::shared_ptr<const View> within(std::vector<uint32_t> partitions) const;
 
-  // The rows of this view that are in a sub-index. Requires: `members` is of this view's state, and covers its rows.
+  // The rows of this view that are in a sub-index. Requires: `members` is of this view's state, and covers its rows but
+  // those of segments that are gone.
   std::shared_ptr<const View> of(std::shared_ptr<const SubIndexRows> members) const;
 
   Seq seq() const { return seq_; }
@@ -82,8 +84,8 @@ class View {
   Status locate(const std::string_view* keys, size_t n, Ordinal* out) const;
   // The same in the caller's thread, for callers that share the keys out among theirs. `order`: of probing_order().
   Status locate_range(const KeyList& keys, size_t n, const std::vector<size_t>& order, Ordinal* out) const;
-  // In which order lookups ask the segments. A key has one visible row at most, so it may be any: that with most living
-  // rows first.
+  // In which order lookups ask the segments, those that are gone left out. A key has one visible row at most, so it may
+  // be any: that with most living rows first.
   std::vector<size_t> probing_order() const;
   // Copies the vector of one key to out[dims]; false if there is none.
   Result<bool> get(std::string_view key, float* out) const;
@@ -139,7 +141,10 @@ class View {
   bool selects() const { return partitions_ != nullptr || members_ != nullptr; }
   // Those of the first `rows` rows of segment `s` that are in the view's partitions and sub-index, dead ones too.
   Result<std::vector<uint64_t>> labelled_in(size_t s, Row rows) const;
+  // A bitmap of the rows of segment `s` that it sees; empty if the segment is gone.
   Result<std::vector<uint64_t>> visible_in(size_t s) const;
+  // The same, looked up.
+  Result<std::vector<uint64_t>> look_in(size_t s) const;
   // Clears the bits of rows of segment `s` that are not visible; `rows` of them are born.
   void keep_visible(size_t s, Row rows, std::vector<uint64_t>& bitmap) const;
 
@@ -150,6 +155,7 @@ class View {
     uint64_t at_most = 0;
   };
   Status plan_segment(Search& search, size_t s, WantedRows& all) const;
+  void note_old_search(const Search& search, size_t s, uint64_t wanted_count) const;
   // A graph over rows of segment `s` among which all are, or all but a few, that the view has there.
   struct SubsetGraph;
   Result<SubsetGraph> subset_graph(const Search& search, size_t s) const;

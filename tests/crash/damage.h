@@ -116,7 +116,10 @@ inline std::vector<Step> later_history() {
 
 inline Patient make_patient(const std::string& name) {
   Patient patient{name, std::make_unique<FaultFileSystem>(), roomy_options(), std::vector<ModelHub>(1), {}, {}};
-  if (name == "indexed") patient.options.graph_rows_min = 2;
+  if (name == "indexed") {
+    patient.options.graph_rows_min = 2;
+    patient.options.old_searches_min = 0;  // history has graphs, too, that may be damaged
+  }
   auto store = std::move(Store::open(*patient.fs, kRoot, patient.options).value());
   std::vector<Step> steps = sealed_history();
   const auto add = [&](std::vector<Step> more) { steps.insert(steps.end(), more.begin(), more.end()); };

@@ -21,6 +21,7 @@
 #include "history.h"
 #include "io/fault_file.h"
 #include "random_workload.h"
+#include "store/compaction.h"
 #include "store/table.h"
 #include "survivor.h"
 
@@ -150,9 +151,27 @@ class RandomWalk {
     if (status.ok()) {
       history_.acknowledge(step);
       erased_.insert(erased_.end(), vectors.begin(), vectors.end());
+      if (const std::string wrong = is_left_in_the_way(store, step); !wrong.empty()) fail(wrong);
     } else if (!fs_.powered_off()) {
       fail("a step fails: " + status.message());
     }
+  }
+
+  // "" or a sealed segment of the table that was just compacted which has rows that no time needs, or, beside rows that
+  // live, more dead ones than may be there.
+  static std::string is_left_in_the_way(const Store& store, const Step& step) {
+    if (step.kind != Step::Kind::kCompact) return "";
+    const auto [space, version] = space_and_version(step.space);
+    const auto table = store.version(space, version);
+    if (!table.ok()) return "";
+    const Times times = {store.visible_seq(), table.value()->pins().all()};
+    for (const SealedRef& ref : table.value()->sealed()) {
+      const std::string segment = "after a compaction segment " + std::to_string(ref.segment->info().id);
+      if (has_many_dead(ref)) return segment + " has many dead rows among those that live";
+      if (needed_rows({ref.segment, ref.deaths}, times) != ref.segment->row_count())
+        return segment + " has needless rows";
+    }
+    return "";
   }
 
   // Whether somebody may hold a snapshot: nothing is erased then.

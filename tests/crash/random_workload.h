@@ -153,6 +153,7 @@ inline StoreOptions random_options(FaultRandom& random, Durability durability) {
   options.carry_total_bytes_max = options.carry_bytes_max << random.below(3);
   // One in three with graphs, of nearly all segments or of the larger ones.
   if (random.below(3) == 0) options.graph_rows_min = static_cast<Row>(2 + random.below(2) * 30);
+  options.old_searches_min = 1;  // history has none before it is first looked at, and one after
   return options;
 }
 

@@ -186,6 +186,7 @@ inline StoreOptions tiny_options() {
 inline StoreOptions graph_options() {
   StoreOptions options = tiny_options();
   options.graph_rows_min = 2;
+  options.old_searches_min = 1;
   return options;
 }
 

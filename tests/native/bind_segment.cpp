@@ -212,12 +212,12 @@ std::pair<bool, size_t> decode_gaps(DeletionVector& self, Row rows, const std::s
 
 // `call` with a segment of rows that were born then.
 template <typename Call>
-std::shared_ptr<DeletionVector> with_segment(const std::vector<Seq>& births, Call call) {
+auto with_segment(const std::vector<Seq>& births, Call call) {
   const ehub::Schema schema = {.dims = 1, .metric = ehub::Metric::kL2, .key_type = ehub::KeyType::kString};
   ehub::FreshSegment segment(schema);
   const float vector = 1;
   for (const Seq born : births) segment.append(make_key(0, std::to_string(segment.row_count())), born, 0, &vector);
-  return take(call(segment));
+  return call(segment);
 }
 
 void bind_deletion_vector(const py::module_& module) {
@@ -227,6 +227,11 @@ void bind_deletion_vector(const py::module_& module) {
       .def("death", &DeletionVector::death)
       .def("dead_at", &DeletionVector::dead_at)
       .def("dead_count", &DeletionVector::dead_count)
+      .def("last_death", &DeletionVector::last_death)
+      .def("is_gone",
+           [](const DeletionVector& self, const std::vector<Seq>& births, Seq seq) {
+             return with_segment(births, [&](const ehub::Segment& segment) { return self.is_gone(segment, seq); });
+           })
       .def("is_layered", &DeletionVector::is_layered)
       .def("lives_at_any", &DeletionVector::lives_at_any)
       .def("copy_row", &DeletionVector::copy_row)
@@ -236,14 +241,14 @@ void bind_deletion_vector(const py::module_& module) {
              const std::optional<std::vector<Seq>>& times) {
             const auto wanted = wanted_gaps(times, seq - 1);
             return with_segment(births, [&](const ehub::Segment& segment) {
-              return DeletionVector::restored(self, segment, then, seq, wanted ? &*wanted : nullptr);
+              return take(DeletionVector::restored(self, segment, then, seq, wanted ? &*wanted : nullptr));
             });
           },
           py::arg("births"), py::arg("then"), py::arg("seq"), py::arg("times") = py::none())
       .def("forked",
            [](const DeletionVector& self, const std::vector<Seq>& births, Seq then, Seq seq) {
              return with_segment(births, [&](const ehub::Segment& segment) {
-               return DeletionVector::forked(self, segment, then, seq);
+               return take(DeletionVector::forked(self, segment, then, seq));
              });
            })
       .def("encode", &encoded)

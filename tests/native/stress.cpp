@@ -104,6 +104,7 @@ StoreOptions tiny_options(Durability durability) {
   options.segment_bytes_max = 200 << 10;
   options.carry_bytes_max = 4 << 10;
   options.graph_rows_min = 100;
+  options.old_searches_min = 10;
   return options;
 }
 

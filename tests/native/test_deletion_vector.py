@@ -226,6 +226,19 @@ def test_going_back_again_and_again_leaves_no_trace_that_nobody_wants():
 
 
 @given(batches, st.integers(0, 45))
+def test_a_segment_is_gone_from_its_last_death_on_and_where_nothing_lives(steps, seq):
+    past = past_of(steps)
+    dead = past.vector.dead_count() == len(past.births) > 0
+    assert past.vector.last_death() == max(
+        (past.vector.death(row) for row in range(len(past.births))), default=0
+    )
+    gone = past.vector.is_gone(past.births, seq)
+    assert gone == (dead and past.vector.last_death() <= seq)
+    if gone:
+        assert not any(past.at(later) for later in range(seq, len(steps) + 2))
+
+
+@given(batches, st.integers(0, 45))
 def test_a_fork_shows_what_its_time_showed(steps, then):
     past = past_of(steps)
     cut = len(steps) + 1

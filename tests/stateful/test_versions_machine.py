@@ -55,6 +55,7 @@ class AgainstAModel(OfKeySets, RuleBasedStateMachine):
             self.directory, durability="off", background=False,
             large_batch_bytes=16 if self.large else 1 << 20,
             carry_bytes_max=0 if self.large else 256, log_bytes_max=2048,
+            graph_rows_min=4, old_searches_min=2,
         )  # fmt: skip
         self.hub = ehub.Hub(store)
         if create:
