@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sized
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -69,7 +70,8 @@ def in_thread(work: Callable[[], Answer], stop: _store.Stop | None) -> Answer:
     except BaseException:  # of any signal's handler; of the work's own it changes nothing
         if stop is not None:
             stop.set()
-            thread.join(STOP_SECONDS)
+            with suppress(RuntimeError):  # it never began
+                thread.join(STOP_SECONDS)
         raise
     finally:
         del done, thread, work  # an error holds this frame, and they hold the error

@@ -144,11 +144,11 @@ class GraphBuilder {
   // Codes of 4 bits in place of those of 8, if they are shorter and good enough to walk by: links are chosen by those
   // of 8. Not under inner product, where errors grow with the rows and the longest rows are the answers.
   void try_fewer_bits() {
-    const Encoder& encoder = graph_->encoder;
-    const bool shorter = encoder.code_bytes(CodeWidth::k4) < encoder.code_bytes(CodeWidth::k8);
+    const bool shorter =
+        Encoder::code_bytes(CodeWidth::k4, input_.dims) < Encoder::code_bytes(CodeWidth::k8, input_.dims);
     if (!shorter || input_.metric == Metric::kInnerProduct) return;
-    CodeTable fewer(encoder, CodeWidth::k4, input_.vectors, input_.rows, team_);
-    const size_t looked_at = kDepthMargin * sample_.depth(kernels(), encoder, fewer.set(), team_);
+    CodeTable fewer(graph_->encoder, CodeWidth::k4, input_.vectors, input_.rows, team_);
+    const size_t looked_at = kDepthMargin * sample_.depth(kernels(), graph_->encoder, fewer.set(), team_);
     if (looked_at > kRerankMax) return;
     fewer_bits_ = std::move(fewer);
     view().calibration.rerank_min = static_cast<uint32_t>(looked_at);

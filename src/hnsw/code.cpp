@@ -8,7 +8,6 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
-#include "hnsw/coded_dims.h"
 #include "hnsw/team.h"
 
 namespace ehub::hnsw {
@@ -192,35 +191,25 @@ double code_error(const Encoder& encoder, const float* rows, size_t n) {
 
 float squared_norm(const float* values, size_t n) { return static_cast<float>(wide_squared_norm(values, n)); }
 
-Encoder::Encoder(Metric metric, size_t dims, std::vector<float> mean, std::vector<uint32_t> coded,
-                 std::optional<uint64_t> rotation_seed)
+Encoder::Encoder(Metric metric, size_t dims, std::vector<float> mean, std::optional<uint64_t> rotation_seed)
     : metric_(metric),
       dims_(dims),
+      residual_dims_(align_up(dims, 64)),
       mean_(std::move(mean)),
-      coded_(std::move(coded)),
-      values_(coded_.empty() ? dims : coded_.size()),
-      residual_dims_(align_up(values_, 64)),
       rotation_seed_(rotation_seed) {
   EHUB_ASSERT(mean_.size() == dims_);
-  if (coded_.empty()) stretches_.push_back({0, static_cast<uint32_t>(dims_)});
-  for (const uint32_t d : coded_) {
-    if (stretches_.empty() || stretches_.back().begin + stretches_.back().length != d) stretches_.push_back({d, 0});
-    ++stretches_.back().length;
-  }
   if (rotation_seed_) rotation_.emplace(residual_dims_, *rotation_seed_);
 }
 
 Encoder Encoder::learn(Metric metric, const float* rows, size_t n, size_t dims, Team& team) {
-  const Encoder whole(metric, dims, mean_of(metric, rows, n, dims, team), {}, std::nullopt);
-  const std::vector<uint32_t> coded = coded_dims(whole, rows, n, team);
-  Encoder plain(metric, dims, whole.mean_, coded, std::nullopt);
-  Encoder rotated(metric, dims, whole.mean_, coded, kRotationSeed);
+  Encoder plain(metric, dims, mean_of(metric, rows, n, dims, team), std::nullopt);
+  Encoder rotated(metric, dims, plain.mean_, kRotationSeed);
   const double gain = kRotationGain * kRotationGain;  // of squared errors
   return code_error(rotated, rows, n) < gain * code_error(plain, rows, n) ? rotated : plain;
 }
 
-size_t Encoder::code_bytes(CodeWidth width, size_t coded_dims) {
-  const size_t values = align_up(coded_dims, 64);
+size_t Encoder::code_bytes(CodeWidth width, size_t dims) {
+  const size_t values = align_up(dims, 64);
   switch (width) {
     case CodeWidth::k4:
       return align_up(values / 2, 64);
@@ -240,19 +229,13 @@ int Encoder::limit16() const {
 }
 
 void Encoder::rotate_and_pad(float* values) const {
-  std::fill(values + values_, values + residual_dims_, 0.0F);
+  std::fill(values + dims_, values + residual_dims_, 0.0F);
   if (rotation_) rotation_->apply(values);
 }
 
 void Encoder::residual_of_row(const float* row, float* out) const {
   const float factor = metric_ == Metric::kCosine ? inverse_norm(row, dims_) : 1.0F;
-  float* to = out;
-  for (const Stretch stretch : stretches_) {
-    const float* from = row + stretch.begin;
-    const float* mean = mean_.data() + stretch.begin;
-    for (size_t d = 0; d < stretch.length; ++d) to[d] = from[d] * factor - mean[d];
-    to += stretch.length;
-  }
+  for (size_t d = 0; d < dims_; ++d) out[d] = row[d] * factor - mean_[d];
   rotate_and_pad(out);
 }
 
@@ -261,8 +244,7 @@ void Encoder::residual_of_query(const float* query, float* out) const {
     residual_of_row(query, out);
     return;
   }
-  float* to = out;
-  for (const Stretch stretch : stretches_) to = std::copy_n(query + stretch.begin, stretch.length, to);
+  std::copy_n(query, dims_, out);
   rotate_and_pad(out);
 }
 
@@ -279,7 +261,7 @@ RowMeta Encoder::encode(CodeWidth width, const float* residual, float* scratch, 
   switch (width) {
     case CodeWidth::k4: {
       // No level is 0, so zeros that pad a row would spoil the fit of its values.
-      const size_t values = rotation_ ? n : values_;
+      const size_t values = rotation_ ? n : dims_;
       meta.scale = fit4(residual, values, code, code + n);
       pack4(code, values, out, code_bytes(width));
       return meta;

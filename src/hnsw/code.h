@@ -1,8 +1,7 @@
 // Codes: rows in few bits, from which a walk over the graph reads its distances.
 //
-// A row is normalised (cosine), centred on the mean of the rows, rid of dimensions in which rows hardly differ
-// (coded_dims.h), rotated if that helps, and then rounded to integers under a scale of its own. The distance of a coded
-// query and a row is
+// A row is normalised (cosine), centred on the mean of the rows, rotated if that helps, and then rounded to integers
+// under a scale of its own. The distance of a coded query and a row is
 //
 //     norm(query) + norm(row) - 2 scale(query) scale(row) * (an exact integer product),
 //
@@ -57,25 +56,21 @@ struct CodedQuery {
 
 class Encoder {
  public:
-  // Of no rows yet: restored from a file. `coded`: the dimensions that codes have, ascending; empty: all.
-  Encoder(Metric metric, size_t dims, std::vector<float> mean, std::vector<uint32_t> coded,
-          std::optional<uint64_t> rotation_seed);
-  // The mean of rows[n][dims], the dimensions that tell them apart, and a rotation if it lowers the error of 8-bit
-  // codes by more than a tenth.
+  // Of no rows yet: restored from a file.
+  Encoder(Metric metric, size_t dims, std::vector<float> mean, std::optional<uint64_t> rotation_seed);
+  // The mean of rows[n][dims], and a rotation if it lowers the error of 8-bit codes by more than a tenth.
   static Encoder learn(Metric metric, const float* rows, size_t n, size_t dims, Team& team);
 
   Metric metric() const { return metric_; }
   size_t dims() const { return dims_; }
   const std::vector<float>& mean() const { return mean_; }
-  // Ascending; empty: all.
-  const std::vector<uint32_t>& coded() const { return coded_; }
   std::optional<uint64_t> rotation_seed() const { return rotation_seed_; }
 
-  // Values of a centred row: those of the coded dimensions, padded with zeros.
+  // Values of a centred row: dims, padded with zeros.
   size_t residual_dims() const { return residual_dims_; }
   // Of one row's codes, a multiple of 64; 0 for CodeWidth::kNone.
-  size_t code_bytes(CodeWidth width) const { return code_bytes(width, values_); }
-  static size_t code_bytes(CodeWidth width, size_t coded_dims);
+  size_t code_bytes(CodeWidth width) const { return code_bytes(width, dims_); }
+  static size_t code_bytes(CodeWidth width, size_t dims);
 
   // out[residual_dims]: what is encoded of a row.
   void residual_of_row(const float* row, float* out) const;
@@ -88,23 +83,14 @@ class Encoder {
   float build_norm(const float* row) const;
 
  private:
-  // Coded dimensions that follow each other.
-  struct Stretch {
-    uint32_t begin;
-    uint32_t length;
-  };
-
   float norm_of(const float* residual) const;
   void rotate_and_pad(float* values) const;
   int limit16() const;
 
   Metric metric_;
   size_t dims_;
-  std::vector<float> mean_;
-  std::vector<uint32_t> coded_;
-  std::vector<Stretch> stretches_;  // of all that are coded
-  size_t values_;                   // how many these are
   size_t residual_dims_;
+  std::vector<float> mean_;
   std::optional<uint64_t> rotation_seed_;
   std::optional<Rotation> rotation_;
 };

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <functional>
 #include <optional>
 #include <span>
 #include <utility>
@@ -28,12 +27,6 @@ struct MemoryLayout {
   size_t codes_bytes;
   size_t metas_bytes;
 };
-
-// Whether numbers are below `end`, each above the one before.
-bool ascends(std::span<const uint32_t> numbers, uint64_t end) {
-  return std::adjacent_find(numbers.begin(), numbers.end(), std::greater_equal<>()) == numbers.end() &&
-         (numbers.empty() || numbers.back() < end);
-}
 
 }  // namespace
 
@@ -80,22 +73,16 @@ class GraphFileReader {
     return meant ? Status() : damaged("a graph of another segment");
   }
 
-  size_t coded_dims() const {
-    const uint64_t some = range(GraphSection::kCodedDims).length / sizeof(uint32_t);
-    return some == 0 ? footer_.dims : some;
-  }
-
-  // The length that a section must have.
+  // The length that a section must have; ~0 for those whose length is free.
   uint64_t expected_length(GraphSection section) const {
     const uint64_t rows = footer_.rows;
     const bool coded = width() != CodeWidth::kNone;
-    const uint64_t code_bytes = Encoder::code_bytes(width(), coded_dims());
+    const uint64_t code_bytes = Encoder::code_bytes(width(), footer_.dims);
     const uint64_t router = range(GraphSection::kRouter).length / sizeof(uint32_t);
     const uint64_t twin_nodes = range(GraphSection::kTwinNodes).length / sizeof(uint32_t);
     switch (section) {
       case GraphSection::kMean:
         return footer_.dims * sizeof(float);
-      case GraphSection::kCodedDims:
       case GraphSection::kRouter:
       case GraphSection::kTwinNodes:
       case GraphSection::kTwinRows:
@@ -125,7 +112,6 @@ class GraphFileReader {
         footer_.dims > kDimsMax || footer_.link_stride == 0 || footer_.link_stride > kLinksMax || footer_.ef == 0) {
       return damaged("a number is out of range");
     }
-    if (coded_dims() > footer_.dims) return damaged("codes have more dimensions than there are");
     const uint64_t end = footer_.block_crcs.offset;
     if (end > mapping_.size_bytes || end + footer_.block_crcs.length + sizeof(GraphFooter) != mapping_.size_bytes ||
         footer_.block_crcs.length != checksum_blocks(end, kGraphBlockBytes) * sizeof(uint32_t)) {
@@ -152,7 +138,11 @@ class GraphFileReader {
       return damaged("a graph of other rows of the segment");
     }
     segment_rows_ = {reinterpret_cast<const uint32_t*>(from.value() + sizeof(GraphHeader)), footer_.rows};
-    return ascends(segment_rows_, stamp.rows) ? Status() : damaged("the rows of its nodes are out of order");
+    for (size_t node = 0; node < segment_rows_.size(); ++node) {
+      const bool ascends = node == 0 || segment_rows_[node] > segment_rows_[node - 1];
+      if (!ascends || segment_rows_[node] >= stamp.rows) return damaged("the rows of its nodes are out of order");
+    }
+    return {};
   }
 
   Result<std::vector<uint32_t>> read_block_crcs() const {
@@ -183,13 +173,10 @@ class GraphFileReader {
   Result<std::shared_ptr<const GraphFile>> make(std::unique_ptr<CheckedMapping> checked) const {
     const auto mean = array<float>(*checked, GraphSection::kMean);
     if (!mean.ok()) return mean.status();
-    const auto coded = array<uint32_t>(*checked, GraphSection::kCodedDims);
-    if (!coded.ok()) return coded.status();
-    if (!ascends(coded.value(), footer_.dims)) return damaged("the dimensions of its codes are out of order");
     std::optional<uint64_t> seed;
     if (footer_.rotated != 0) seed = footer_.rotation_seed;
     Encoder encoder(static_cast<Metric>(footer_.metric), footer_.dims, {mean.value().begin(), mean.value().end()},
-                    {coded.value().begin(), coded.value().end()}, seed);
+                    seed);
     std::shared_ptr<GraphFile> file(new GraphFile(std::move(checked), std::move(encoder)));
     EHUB_RETURN_IF_ERROR(fill(*file->mapping_, file->view_));
     file->parameters_ = {footer_.M, footer_.ef_construction, 0, footer_.target_recall};
@@ -204,7 +191,7 @@ class GraphFileReader {
     view.segment_rows = segment_rows_;
     view.link_stride = footer_.link_stride;
     view.links = unchecked<uint32_t>(GraphSection::kLinks);
-    view.codes = {width(), Encoder::code_bytes(width(), coded_dims()), unchecked<uint8_t>(GraphSection::kCodes),
+    view.codes = {width(), Encoder::code_bytes(width(), footer_.dims), unchecked<uint8_t>(GraphSection::kCodes),
                   unchecked<RowMeta>(GraphSection::kMetas)};
     view.calibration = {footer_.ef, footer_.rerank_min};
     const auto router = array<uint32_t>(checked, GraphSection::kRouter);

@@ -1,7 +1,7 @@
 // The bytes of a graph file; FORMAT.md, section Index files, says the same in words.
 //
-//   header | (of a subset: its rows) | mean | coded dims | router | its codes | its metas | twins (4 sections) | metas
-//   | codes | links | CRCs | footer
+//   header | (of a subset: its rows) | mean | router | its codes | its metas | twins (4 sections) | metas | codes |
+//   links | CRCs | footer
 
 #pragma once
 
@@ -13,8 +13,8 @@
 namespace ehub::hnsw {
 
 inline constexpr char kGraphMagic[8] = {'E', 'H', 'U', 'B', 'H', 'N', 'S', '1'};
-inline constexpr uint32_t kGraphFormat = 4;        // over all rows of the segment
-inline constexpr uint32_t kSubsetGraphFormat = 5;  // over some: which, u32[rows], is right behind the header
+inline constexpr uint32_t kGraphFormat = 2;        // over all rows of the segment
+inline constexpr uint32_t kSubsetGraphFormat = 3;  // over some: which, u32[rows], is right behind the header
 inline constexpr size_t kGraphAlignment = 64;
 // A walk touches thousands of places once: to sum as much as a segment does around each would be most of its work.
 inline constexpr uint64_t kGraphBlockBytes = 4096;
@@ -31,7 +31,6 @@ static_assert(sizeof(GraphHeader) == kGraphAlignment);
 
 enum class GraphSection : uint32_t {
   kMean,         // float32[dims]
-  kCodedDims,    // u32, ascending: the dimensions that codes have; none if they have all
   kRouter,       // u32: rows
   kRouterCodes,  // of these rows; none without codes, as the next
   kRouterMetas,
@@ -43,7 +42,7 @@ enum class GraphSection : uint32_t {
   kCodes,
   kLinks,  // u32[rows][link_stride]
 };
-inline constexpr size_t kGraphSections = 12;
+inline constexpr size_t kGraphSections = 11;
 
 struct GraphRange {
   uint64_t offset;
@@ -72,8 +71,8 @@ struct GraphFooter {
   uint32_t checksum;             // masked CRC-32C of the footer's bytes before this field
   char magic[8];                 // kGraphMagic
 };
-static_assert(sizeof(GraphFooter) == 296);
-static_assert(offsetof(GraphFooter, checksum) == 284);
+static_assert(sizeof(GraphFooter) == 280);
+static_assert(offsetof(GraphFooter, checksum) == 268);
 
 inline uint32_t footer_checksum(const GraphFooter& footer) {
   return crc_mask(crc32c(0, &footer, offsetof(GraphFooter, checksum)));

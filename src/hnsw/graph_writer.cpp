@@ -51,7 +51,6 @@ class GraphWriter {
   void put_sections(const BuiltGraph& graph) {
     const GraphView& view = graph.view;
     put_array(GraphSection::kMean, graph.encoder.mean().data(), graph.encoder.dims());
-    put_array(GraphSection::kCodedDims, graph.encoder.coded().data(), graph.encoder.coded().size());
     put_array(GraphSection::kRouter, view.router.data(), view.router.size());
     const size_t coded = view.codes.width == CodeWidth::kNone ? 0 : 1;
     put(GraphSection::kRouterCodes, view.router_codes.codes, coded * view.router.size() * view.codes.code_bytes);

@@ -15,8 +15,10 @@ constexpr size_t kRerankRows = 4;
 constexpr size_t kShortCodeBytes = 384;
 constexpr size_t kShortCodeBytesOf4Bits = 256;
 
-// The second of two walks is at a place where wanted rows end, and few of their links lead on.
+// The second of two walks is at a place where wanted rows end, and few of their links lead on. An ef that was measured
+// without a filter says little there.
 constexpr size_t kSecondWidth = 4;
+constexpr size_t kSecondWidthMin = 400;
 
 class CodeDistances final : public Distances {
  public:
@@ -107,14 +109,15 @@ Status Searcher::seed(const GraphView& graph, Distances& distances, Distances* r
   return walker_.seed(distances, query.wanted_sample, query.wanted_sample_count);
 }
 
-// From the wanted rows that the walk came through.
+// From the wanted rows that the walk has seen, those included that were not near enough for it.
 Status Searcher::walk_again_among(const GraphView& graph, Distances& distances, const GraphQuery& query) {
   on_the_way_.clear();
-  for (const Candidate candidate : walker_.expanded()) {
-    if (has_bit(query.wanted_nodes, row_of(candidate))) on_the_way_.push_back(candidate);
+  for (size_t i = 0; i < walker_.visited().count(); ++i) {
+    const uint32_t row = walker_.visited().seen()[i];
+    if (has_bit(query.wanted_nodes, row)) on_the_way_.push_back(row);
   }
-  walker_.reset(graph.rows, std::min<size_t>(kSecondWidth * query.ef, graph.rows));
-  for (const Candidate candidate : on_the_way_) walker_.seed(row_of(candidate), distance_of(candidate));
+  walker_.reset(graph.rows, std::min<size_t>(std::max(kSecondWidth * query.ef, kSecondWidthMin), graph.rows));
+  EHUB_RETURN_IF_ERROR(walker_.seed(distances, on_the_way_.data(), on_the_way_.size()));
   EHUB_RETURN_IF_ERROR(walker_.seed(distances, query.wanted_sample, query.wanted_sample_count));
   return walker_.walk_among(graph, distances, query.wanted_nodes);
 }

@@ -67,7 +67,7 @@ class Searcher {
   std::vector<uint32_t> places_;
   std::vector<float> scores_;
   std::vector<Candidate> sorted_;
-  std::vector<Candidate> on_the_way_;  // wanted ones, of a walk that found too few
+  std::vector<uint32_t> on_the_way_;  // wanted ones, of a walk that found too few
 };
 
 }  // namespace ehub::hnsw

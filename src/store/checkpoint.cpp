@@ -427,7 +427,9 @@ void Store::Impl::choose_compaction(CheckpointPlan& plan, TableWork& work) const
 Status Store::Impl::rotate_log(CheckpointPlan& plan) {
   if (log != nullptr) log_end = log->bytes();
   log.reset();
-  // A recovery's log must not vouch for what the old logs hold: only its manifest will make that so.
+  // A recovery's log must not vouch for what the old logs hold: only its manifest will make that so. Nor must that of a
+  // second try, which the first one's log is not a reason for.
+  if (plan.request.recovering) log_continues = false;
   const bool is_proven = log_continues;
   const Seq synced = is_proven ? last_seq : 0;
   EHUB_RETURN_IF_ERROR(ensure_log());

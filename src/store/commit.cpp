@@ -227,6 +227,7 @@ void Store::Impl::take_back_part(PendingBatch& pending) {
   for (; !pending.placed.empty(); pending.placed.pop_back()) {
     const Placed& placed = pending.placed.back();
     placed.segment->file()->rollback(placed.extent.first_row, placed.tail_crc);
+    placed.segment->file()->give_back();
   }
 }
 

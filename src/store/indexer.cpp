@@ -444,22 +444,35 @@ Status Indexer::merge(const Job& job, unsigned threads) {
   Times times;
   times.pinned = job.table->pins().all_before([this] { return store_.visible_seq.load(); }, &times.now);
   Result<RewrittenApart> rewritten = rewrite_apart(target, history, sources, times);
+  status = rewritten.status();
   if (rewritten.ok()) {
     prepared.rewritten = std::move(rewritten.value());
     status = build_merged(job, prepared.rewritten, threads);
     if (status.ok()) status = store_.fs.sync_directory(store_.segment_directory);
-    if (status.ok()) status = store_.checkpoint({.prepared = &prepared});
+  }
+  if (status.ok()) {
+    status = store_.checkpoint({.prepared = &prepared});
     if (job.linked != nullptr) job.linked->were_taken &= status.ok() && prepared.was_taken;
   } else {
-    status = rewritten.status();
-    for (const auto& path : {vector_path, segment_path}) {
-      for (const SegmentId one : {id, history}) (void)store_.fs.remove(path(store_.segment_directory, one));
-    }
+    remove_unused({id, history});
   }
   const std::lock_guard lock(store_.unfinished_mutex);
   store_.unfinished.erase(id);
   store_.unfinished.erase(history);
   return status;
+}
+
+// On a full disk, what a merge has made that comes to nothing is the room for a smaller one.
+void Indexer::remove_unused(const std::set<SegmentId>& ids) {
+  for (const SegmentId id : ids) {
+    for (const auto& path : {vector_path, segment_path}) (void)store_.fs.remove(path(store_.segment_directory, id));
+  }
+  const Result<std::vector<std::string>> names = store_.fs.list(store_.index_files_directory);
+  if (!names.ok()) return;
+  for (const std::string& name : names.value()) {
+    const std::optional<hnsw::GraphName> graph = hnsw::graph_of_name(name);
+    if (graph && ids.contains(graph->segment)) (void)store_.fs.remove(store_.index_files_directory + "/" + name);
+  }
 }
 
 Status Indexer::build_merged(const Job& job, const RewrittenApart& merged, unsigned threads) {

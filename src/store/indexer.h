@@ -129,6 +129,7 @@ class Indexer {
   Status build_subset(const Job& job, const SealedSegment& segment, unsigned threads);
   Status build_subsets(const std::shared_ptr<Table>& table, const std::shared_ptr<const SealedSegment>& segment,
                        unsigned threads);
+  void remove_unused(const std::set<SegmentId>& ids);
   Status write(const SegmentGraph& graph, const hnsw::BuiltGraph& built);
   std::function<Seq()> visible_seq() const;
   Tables tables_to_index() const;

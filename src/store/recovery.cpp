@@ -160,8 +160,7 @@ Status Store::Impl::recover(const Replay& replayed) {
     const SegmentId last = std::strtoull(names.value().back().c_str(), nullptr, 10);
     next_segment = std::max<SegmentId>(next_segment, last + 1);
   }
-  log_continues = false;
-  EHUB_RETURN_IF_ERROR(checkpoint({}));
+  EHUB_RETURN_IF_ERROR(checkpoint({.recovering = true}));
   return queue.run_alone([this] {
     publish();
     return Status();

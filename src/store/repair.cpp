@@ -195,7 +195,6 @@ class Repair {
     EHUB_RETURN_IF_ERROR(salvage.run());
     impl_.last_seq = impl_.synced_seq = salvage.seq();
     impl_.log_number = newest_log_;
-    impl_.log_continues = false;
     return {};
   }
 
@@ -203,7 +202,7 @@ class Repair {
   Result<RepairReport> finish() {
     impl_.keeps_garbage = true;
     EHUB_RETURN_IF_ERROR(impl_.fs.sync_directory(impl_.segment_directory));
-    EHUB_RETURN_IF_ERROR(impl_.checkpoint({.closing = true}));
+    EHUB_RETURN_IF_ERROR(impl_.checkpoint({.recovering = true, .closing = true}));
     EHUB_RETURN_IF_ERROR(move_garbage());
     const std::string root = impl_.root;
     impl_.release();

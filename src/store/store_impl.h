@@ -145,6 +145,7 @@ struct PendingErasure {
 struct CheckpointRequest {
   const Table* compacted = nullptr;   // rewrite this table's segments, too, now
   PreparedMerge* prepared = nullptr;  // use this
+  bool recovering = false;            // the logs so far are not proven: make that so
   bool closing = false;               // leave a clean hub and refuse later writes
   Fork* fork = nullptr;               // make this
   PendingErasure* erasure = nullptr;  // erase this

@@ -118,7 +118,6 @@ Status VectorFile::reserve_for(uint64_t end) {
   return {};
 }
 
-// On a full disk, what was reserved for rows that did not fit is the room that a delete needs in the log.
 void VectorFile::give_back() {
   if (file_->truncate(end_of(rows_)).ok()) reserved_bytes_ = end_of(rows_);
 }

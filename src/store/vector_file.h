@@ -55,6 +55,9 @@ class VectorFile {
   // Cuts what was reserved beyond the rows and syncs: the file is final. May be called again after a failure.
   Status finish();
 
+  // On a full disk, what was reserved for rows that were taken back is the room that a delete needs in the log.
+  void give_back();
+
   Row rows() const { return rows_; }
   // Whether rows may not be on the disk yet; after adopt() nobody knows, so they may not.
   bool dirty() const { return dirty_; }
@@ -71,7 +74,6 @@ class VectorFile {
 
   uint64_t end_of(Row rows) const { return rows * row_bytes_; }
   Status reserve_for(uint64_t end);
-  void give_back();
   void reserve_checksums(size_t blocks);
   Status write_pieces(const uint8_t* bytes, uint64_t begin, uint64_t end, StopFlag stop);
   // Reads bytes [begin, end), piece by piece, in memory of one piece, until `use(bytes, offset, size)` fails.

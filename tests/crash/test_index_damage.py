@@ -21,8 +21,8 @@ from ehub._native import _store
 
 # More rows than are scanned in any case.
 ROWS, DIMS = 5000, 8
-SECTIONS = 13  # with the block checksums, after the header
-FOOTER_BYTES = 296
+SECTIONS = 12  # with the block checksums, after the header
+FOOTER_BYTES = 280
 
 
 def open_hub(path: Path, **options: object) -> ehub.Hub:
@@ -137,7 +137,7 @@ def zero(graph: Path) -> None:
 
 def flip_links(graph: Path) -> None:
     data = bytearray(graph.read_bytes())
-    offset, length = struct.unpack_from("<2Q", data, len(data) - FOOTER_BYTES + 176)
+    offset, length = struct.unpack_from("<2Q", data, len(data) - FOOTER_BYTES + 160)
     for place in range(offset, offset + length, 1000):
         data[place] ^= 1
     graph.write_bytes(data)
@@ -145,7 +145,7 @@ def flip_links(graph: Path) -> None:
 
 def flip_codes(graph: Path) -> None:
     data = bytearray(graph.read_bytes())
-    offset, length = struct.unpack_from("<2Q", data, len(data) - FOOTER_BYTES + 160)
+    offset, length = struct.unpack_from("<2Q", data, len(data) - FOOTER_BYTES + 144)
     for place in range(offset, offset + length, 1000):
         data[place] ^= 1
     graph.write_bytes(data)

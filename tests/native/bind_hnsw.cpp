@@ -77,39 +77,10 @@ class ArrayRows final : public RowSource {
   const std::vector<uint32_t>& dead_;
 };
 
-// What a filter gives to a walk: all rows if it lets none pass.
-class Filter {
- public:
-  Filter(const GraphView& view, const std::vector<uint32_t>& wanted)
-      : count_(wanted.size()), rows_(bitmap_words(view.rows)), nodes_(rows_.size()) {
-    for (const uint32_t row : wanted) set_bit(rows_.data(), row);
-    view.twins.spread(rows_.data(), view.rows, nodes_.data());
-    for (uint32_t node = 0; node < view.rows; node += 1 + view.rows / 32) {
-      if (has_bit(nodes_.data(), node)) sample_.push_back(node);
-    }
-  }
-  void apply(GraphQuery& query) const {
-    if (count_ == 0) return;
-    query.wanted = rows_.data();
-    query.wanted_nodes = nodes_.data();
-    query.wanted_count = count_;
-    query.wanted_sample = sample_.data();
-    query.wanted_sample_count = sample_.size();
-  }
-
- private:
-  size_t count_;
-  std::vector<uint64_t> rows_;
-  std::vector<uint64_t> nodes_;
-  std::vector<uint32_t> sample_;
-};
-
 // The answers of a graph to each of `queries`, over the vectors that it is of.
 std::vector<Answer> search(const Encoder& encoder, const GraphView& view, const Floats& vectors, const Floats& queries,
-                           size_t k, size_t ef, const std::vector<uint32_t>& dead,
-                           const std::vector<uint32_t>& wanted = {}) {
+                           size_t k, size_t ef, const std::vector<uint32_t>& dead) {
   const ArrayRows source(vectors, dead);
-  const Filter filter(view, wanted);
   Searcher searcher;
   std::vector<Answer> answers;
   for (size_t q = 0; q < length(queries, 0); ++q) {
@@ -118,7 +89,6 @@ std::vector<Answer> search(const Encoder& encoder, const GraphView& view, const 
     query.k = k;
     query.ef = ef == 0 ? view.calibration.ef : ef;
     ehub::kernels().dot_one(query.vector, query.vector, 1, encoder.dims(), &query.norm_squared);
-    filter.apply(query);
     TopK heap(k);
     check(searcher.search(ehub::kernels(), encoder, view, source, query, 0, heap));
     Answer answer;
@@ -179,11 +149,11 @@ void bind_graph(py::module_& module) {
       .def(
           "search",
           [](const BuiltGraph& graph, const Floats& vectors, const Floats& queries, size_t k, size_t ef,
-             const std::vector<uint32_t>& dead, const std::vector<uint32_t>& wanted) {
-            return search(graph.encoder, graph.view, vectors, queries, k, ef, dead, wanted);
+             const std::vector<uint32_t>& dead) {
+            return search(graph.encoder, graph.view, vectors, queries, k, ef, dead);
           },
           py::arg("vectors").noconvert(), py::arg("queries").noconvert(), py::arg("k"), py::arg("ef") = 0,
-          py::arg("dead") = std::vector<uint32_t>(), py::arg("wanted") = std::vector<uint32_t>());
+          py::arg("dead") = std::vector<uint32_t>());
   module.def("build_graph", build, py::arg("vectors").noconvert(), py::arg("metric"), py::arg("threads") = 1,
              py::arg("M") = 24, py::arg("ef_construction") = 100, py::arg("target_recall") = 0.95F,
              py::arg("cancelled") = false);
@@ -296,7 +266,6 @@ void bind_encoder(py::module_& module) {
            }),
            py::arg("rows").noconvert(), py::arg("metric"))
       .def_property_readonly("mean", &Encoder::mean)
-      .def_property_readonly("coded", &Encoder::coded)
       .def_property_readonly("rotated", [](const Encoder& encoder) { return encoder.rotation_seed().has_value(); })
       .def("residual",
            [](const Encoder& encoder, const Floats& row) {

@@ -235,42 +235,6 @@ def test_rows_that_fill_few_dimensions_are_rotated_and_others_are_not():
     assert native.Encoder(rows, L2).rotated
 
 
-def rows_that_hardly_differ_in(left_out: list[int], around: float = 3) -> np.ndarray:
-    """500 rows of 144 dimensions."""
-    rows = rows_of(9, 500, 144)
-    rows[:, left_out] = around + rows[:, left_out] * np.float32(0.01)
-    return rows
-
-
-LEFT_OUT = [0, 1, 2, 3, 10, 50, 51, 77, 100, 120, 121, 122, 130, 131, 140, 143]
-
-
-@pytest.mark.parametrize("metric", [L2, COSINE])
-def test_dimensions_in_which_rows_hardly_differ_are_not_coded(metric):
-    # Directions differ where rows of different lengths have the same number, but 0.
-    rows = rows_that_hardly_differ_in(LEFT_OUT, around=0 if metric == COSINE else 3)
-    encoder = native.Encoder(rows, metric)
-    assert encoder.coded == [d for d in range(144) if d not in LEFT_OUT]
-    assert [len(encoder.encode(bits, rows[0])[0]) for bits in (4, 8, 16)] == [64, 128, 256]
-    if metric == L2:
-        kept = rows[0, encoder.coded] - np.array(encoder.mean, np.float32)[encoder.coded]
-        np.testing.assert_array_equal(encoder.residual(rows[0]), kept)
-        true = ((rows.astype(float) - rows[7].astype(float)) ** 2).sum(axis=1)
-        assert np.abs(encoder.distances(8, rows[7], rows) - true).max() <= 0.02 * true.max()
-
-
-@pytest.mark.parametrize("why", ["they differ", "one row is elsewhere", "no shorter", "products"])
-def test_all_dimensions_are_coded_where_some_might_be_missed(why):
-    rows = rows_that_hardly_differ_in(LEFT_OUT[1:] if why == "they differ" else LEFT_OUT)
-    if why == "one row is elsewhere":
-        # So little of all that the mean does not tell, but all that this row is about.
-        rows[333] = rows.mean(axis=0)
-        rows[333, 50] += 1.5
-    if why == "no shorter":
-        rows = rows[:, 16:].copy()
-    assert native.Encoder(rows, IP if why == "products" else L2).coded == []
-
-
 # Pruning.
 
 
