@@ -157,11 +157,17 @@ def test_what_may_not_be_seen_looks_missing_and_what_may_be_seen_looks_denied():
     "on",
     [
         *("", "space:", "space", "items", "hub:", "Space:a", "space:/partition:a"),
-        *("space:a/partition:", " hub", "space:" + "x" * 1_100, "space:\ud800", 7, None),
+        *("space:a/partition:", " hub", "space:" + "x" * 1_100, "space:\ud800"),
     ],
 )
 def test_what_is_no_resource_is_refused(on):
     with pytest.raises(ehub.InvalidArgumentError):
+        Grant("reader", on)
+
+
+@pytest.mark.parametrize("on", [7, None])
+def test_a_resource_of_another_type_is_a_type_error(on):
+    with pytest.raises(TypeError, match="the resource of a grant is"):
         Grant("reader", on)
 
 

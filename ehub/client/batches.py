@@ -13,10 +13,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ehub._native._store import Keys
-from ehub.types import KeyType, Vectors
+from ehub.types import Vectors
 from ehub.wire import ehub_pb2 as pb
-from ehub.wire.packing import keys_message
 
 __all__ = ["BatchMessages"]
 
@@ -33,7 +31,6 @@ class BatchMessages(Sequence[bytes]):
         request: The number of the write.
         target: What is written to.
         keys: Of the rows.
-        key_type: What they are.
         vectors: float32[n, dims], not to be changed meanwhile.
         partitions: Names.
         row_partitions: Per row its place among them; None: all the first.
@@ -44,8 +41,7 @@ class BatchMessages(Sequence[bytes]):
         self,
         request: pb.RequestId,
         target: pb.Target,
-        keys: Keys,
-        key_type: KeyType,
+        keys: pb.Keys,
         vectors: Vectors,
         partitions: tuple[bytes, ...],
         row_partitions: NDArray[np.uint32] | None,
@@ -57,7 +53,7 @@ class BatchMessages(Sequence[bytes]):
         self._names = [name.decode() for name in partitions]
         labels = b"" if row_partitions is None else row_partitions.tobytes()
         self._first = pb.Set(
-            keys=keys_message(keys, key_type), partitions=self._names, row_partitions=labels
+            keys=keys, partitions=self._names, row_partitions=labels
         ).SerializeToString()
         size = min(CHUNK_BYTES, message_bytes // 2)
         self._rows = max(1, size // (4 * int(vectors.shape[1])))

@@ -150,8 +150,7 @@ class RemoteTable:
         return BatchMessages(
             request,
             self.target,
-            keys,
-            self.key_type,
+            keys_message(keys, self.key_type),
             vectors,
             partitions,
             row_partitions,

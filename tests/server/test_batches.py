@@ -13,15 +13,15 @@ from ehub.client.batches import BatchMessages, varint
 from ehub.server.config import Limits
 from ehub.server.writing import Chunk
 from ehub.wire import ehub_pb2 as pb
-from ehub.wire.packing import array_of, key_array
+from ehub.wire.packing import array_of, key_array, keys_message
 
 REQUEST = pb.RequestId(client=b"c" * 16, slot=63, number=1 << 40)
 TARGET = pb.Target(space="items" * 40, version="v", version_id=7)
 
 
 def made(rows, vectors, names=(), labels=None, message_bytes=1 << 30):
-    keys = Keys.of_objects([f"kéy {i}" for i in range(rows)], "str", "items")
-    return BatchMessages(REQUEST, TARGET, keys, "str", vectors, names, labels, message_bytes)
+    keys = keys_message(Keys.of_objects([f"kéy {i}" for i in range(rows)], "str", "items"), "str")
+    return BatchMessages(REQUEST, TARGET, keys, vectors, names, labels, message_bytes)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 63, 64, 65, 1_000])

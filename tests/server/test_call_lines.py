@@ -286,7 +286,7 @@ def test_a_call_whose_line_broke_has_what_is_left_of_its_time(kind):
     assert 0.5 < given[0] <= 0.7
 
 
-@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 0, -1.0, True, "1"])
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 0, -1.0])
 def test_times_that_are_none_are_refused(path, seconds):
     told = "timeout_seconds is .*; expected a finite number above 0"
     with serving(path) as server:
@@ -294,3 +294,10 @@ def test_times_that_are_none_are_refused(path, seconds):
             ehub.connect(server.address, timeout_seconds=seconds)
         with pytest.raises(ehub.InvalidArgumentError, match=told):
             asyncio.run(ehub.aio.connect(server.address, timeout_seconds=seconds))
+
+
+@pytest.mark.parametrize("seconds", [True, "1"])
+def test_a_time_that_is_no_number_is_a_type_error(path, seconds):
+    told = "timeout_seconds is .*; expected a number"
+    with serving(path) as server, pytest.raises(TypeError, match=told):
+        ehub.connect(server.address, timeout_seconds=seconds)

@@ -5,27 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager
-from datetime import timedelta
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import grpc
 import numpy as np
 import pytest
-from guarded import METHODS, bearer, guarded
-from metered import Metered, until
+from guarded import METHODS
+from metered import metered, until
 from served import client_of, serving
-from test_access_matrix import PRINCIPALS
-from test_hostile import CALLERS, MISTAKES, fill, made_up, mutated, require_hushed
+from streamed import CODES, counted, one_stream, outcome
 
 import ehub
 import ehub.aio
-from ehub.access import Access, Grant, entries
 from ehub.client import lines, sync_line
 from ehub.client.aio_transport import AioTransport
 from ehub.client.transport import SyncTransport
@@ -37,7 +33,6 @@ from ehub.wire import ehub_pb2 as pb
 from ehub.wire.methods import SMALL
 
 KINDS = ("grpc", "aio")
-CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 @pytest.fixture(scope="module")
@@ -81,38 +76,6 @@ def small_calls(items):
     ]
     said = [(list(each.keys), each.distances.tolist()) for each in found]
     return [*said, items.get("k1").tolist(), len(items), "k1" in items, "none" in items]
-
-
-@contextmanager
-def one_stream(channel, token=None):
-    """What makes calls on one stream: given method and request, the answer."""
-    more, ready = [], threading.Semaphore(0)
-
-    def messages():
-        while True:
-            ready.acquire()
-            if (message := more.pop()) is None:
-                return
-            yield message
-
-    answers = METHODS["Calls"].call(channel)(messages(), metadata=bearer(token) if token else None)
-
-    def call(method, request=b"", **told):
-        data = request if isinstance(request, bytes) else request.SerializeToString()
-        more.append(pb.CallRequest(method=method, request=data, **told))
-        ready.release()
-        return next(answers)
-
-    try:
-        yield call
-    finally:
-        more.append(None)
-        ready.release()
-        answers.cancel()
-
-
-def counted(space="items"):
-    return pb.CountRequest(target=pb.Target(space=space))
 
 
 # --- what clients do ---
@@ -469,94 +432,6 @@ def test_interceptors_of_others_see_each_message(path):
     assert seen.methods == ["Calls", "Locate", "Count"]
 
 
-# --- who may ---
-
-
-@contextmanager
-def metered(path):
-    """A server with figures."""
-    served = Metered(path / "hub")
-    try:
-        yield served
-    finally:
-        served.close()
-
-
-def outcome(answer):
-    """Code and what is told."""
-    code = CODES[answer.code]
-    return (None, None) if code is grpc.StatusCode.OK else (code, answer.error.message)
-
-
-def test_each_message_is_allowed_what_a_call_would_be(tmp_path):
-    grants = [(name.replace(" ", "-"), *given) for name, given in PRINCIPALS.items()]
-    with guarded(tmp_path / "hub", grants) as served:
-        items = served.hub.create_space("items", dims=2)
-        items.multiset(["a", "b"], [[1, 1], [2, 2]], partition="us")
-        items.multiset(["c"], [[3, 3]], partition="eu")
-        for name in (name.replace(" ", "-") for name in PRINCIPALS if name != "nobody"):
-            with one_stream(served.channel, served.tokens[name]) as call:
-                for method, space, parts in (
-                    (method, space, parts)
-                    for method in SMALL
-                    for space in ("items", "none")
-                    for parts in ([], ["us"], ["eu"])
-                ):
-                    target = pb.Target(space=space, partitions=parts)
-                    request = SMALL[method].request(target=target)
-                    code, error = served.refusal(method, request, served.tokens[name])
-                    told = None if error is None else str(error)
-                    assert outcome(call(method, request)) == (code, told), (name, method)
-
-
-@pytest.mark.parametrize("change", ["revoke", "ungrant", "expire"])
-def test_what_a_caller_loses_counts_for_the_next_message(tmp_path, change):
-    with guarded(tmp_path / "hub") as served:
-        served.hub.create_space("items", dims=2)
-        soon = timedelta(seconds=1.5) if change == "expire" else None
-        grant = Grant.parse("reader on space:items")
-        token, key = served.access.create_key("r", [grant], expires_in=soon)
-        with one_stream(served.channel, token) as call:
-            assert outcome(call("Count", counted()))[0] is None
-            if change == "revoke":
-                served.access.revoke(key.id)
-            elif change == "ungrant":
-                served.access.ungrant("key:r", grant)
-            else:
-                time.sleep(2)
-            lost = grpc.StatusCode.UNAUTHENTICATED
-            lost = grpc.StatusCode.NOT_FOUND if change == "ungrant" else lost
-            assert outcome(call("Count", counted()))[0] is lost
-
-
-def test_a_hub_that_becomes_guarded_is_guarded_for_streams_that_are_open(path, tmp_path):
-    with metered(tmp_path) as served, grpc.insecure_channel(served.address) as channel:
-        served.hub.create_space("items", dims=2)
-        with one_stream(channel) as call:
-            assert outcome(call("Count", counted()))[0] is None
-            Access(served.hub).create_key("root", [Grant("admin", "hub")])
-            assert outcome(call("Count", counted()))[0] is grpc.StatusCode.UNAUTHENTICATED
-
-
-def test_a_message_cannot_say_who_calls(tmp_path):
-    with guarded(tmp_path / "hub", anonymous=["reader on space:other"]) as served:
-        served.hub.create_space("items", dims=2)
-        served.hub.create_space("other", dims=2)
-        root = {"authorization": f"Bearer {served.tokens['root']}"}
-        with one_stream(served.channel) as call:
-            assert outcome(call("Count", counted("other")))[0] is None
-            for trace in (root, {"Authorization": root["authorization"]}):
-                answer = call("Count", counted(), trace=trace)
-                assert outcome(answer)[0] is grpc.StatusCode.NOT_FOUND
-
-
-def test_who_may_read_nothing_holds_no_stream_open(tmp_path):
-    with guarded(tmp_path / "hub", [("nobody",)]) as served:
-        for token in (served.tokens["nobody"], "ehub_x", None):
-            with one_stream(served.channel, token) as call, pytest.raises(grpc.RpcError):
-                call("Count", counted())
-
-
 @pytest.mark.usefixtures("forgiving")
 @pytest.mark.parametrize("method", [*sorted(set(METHODS) - set(SMALL)), "", "count", "é" * 500])
 def test_other_methods_are_refused_and_the_stream_goes_on(path, method):
@@ -569,24 +444,6 @@ def test_other_methods_are_refused_and_the_stream_goes_on(path, method):
         assert CODES[answer.code] is grpc.StatusCode.INVALID_ARGUMENT
         assert answer.error.kind == "InvalidArgumentError"
         assert outcome(call("Count", counted()))[0] is None
-
-
-@pytest.mark.usefixtures("forgiving")
-@pytest.mark.parametrize("caller", [one for one in CALLERS if one != "nobody"])
-@pytest.mark.parametrize("name", SMALL)
-def test_made_up_and_mutated_messages_end_in_typed_errors_that_leak_nothing(tmp_path, name, caller):
-    grants = [(each, *given) for each, given in CALLERS.items()]
-    rng = random.Random(f"{name} {caller} streamed")
-    with guarded(tmp_path / "hub", grants) as served:
-        fill(served.hub)
-        with one_stream(served.channel, served.tokens[caller]) as call:
-            for turn in range(40):
-                data = made_up(SMALL[name].request, rng).SerializeToString()
-                data = mutated(data, rng) if turn % 2 else data
-                answer = call(name, data, timeout_seconds=rng.choice([0, -1, 60, float("nan")]))
-                assert CODES[answer.code] not in MISTAKES, answer
-                if caller != "root":
-                    require_hushed(str(answer), [data])
 
 
 # --- who watches ---
@@ -610,16 +467,3 @@ def test_messages_are_counted_under_their_methods(tmp_path):
             assert not served.value(figure, **carried["Calls"])
         missed = {**labels, "method": "Get", "code": "NOT_FOUND"}
         assert served.value("ehub_calls_total", **missed) == 1
-
-
-def test_denied_messages_are_in_the_audit_log_under_their_methods(tmp_path):
-    with guarded(tmp_path / "hub", [("r", "reader on space:items")]) as served:
-        served.hub.create_space("items", dims=2)
-        served.hub.create_space("other", dims=2)
-        hub = served.connect("r")
-        assert len(hub.get_space("items")) == 0
-        with one_stream(served.channel, served.tokens["r"]) as call:
-            call("Count", counted("other"))
-        log = entries(tmp_path / "hub")
-    denials = [one["method"] for one in log if one["action"] == "denial"]
-    assert denials == ["Count"]

@@ -10,7 +10,7 @@ from ehub.access import Grant, entries
 
 pytest.importorskip("plotly", reason="the page needs plotly: pip install 'ehub[ui]'")
 
-from metered import metered
+from metered import metered, until
 from paged import open_page, page_of, paged
 
 from ehub.server.page import activity, sample_map
@@ -458,6 +458,9 @@ def test_calls_and_their_latency_are_shown_as_they_went_while_somebody_watched(
                 items.nearest_neighbors(3, vector=np.zeros(4))
             with pytest.raises(ehub.NotFoundError):
                 items.get("nosuch")
+        # The stream of the client's calls is a call, too, and ends some time after the client.
+        streams = {"service": "ehub.v1.Embeddinghub", "method": "Calls"}
+        until(lambda: not served.value("ehub_calls_in_progress", **streams))
         for one in served.metrics.watchers[1:]:
             one.measure()
         found = page.get("/api/activity").json

@@ -39,7 +39,6 @@ from ehub.server.run import stop_signals
 from ehub.server.serve import Server
 from ehub.server.service import Embeddinghub, service
 from ehub.wire import ehub_pb2 as pb
-from ehub.wire.searches import Searches
 
 
 def filled(hub, rows=500, dims=8):
@@ -324,42 +323,6 @@ def test_kmeans_ends_when_its_caller_has_left(tmp_path):
         assert hub.get_space("items").kmeans(8, iterations=2).iterations <= 2
 
 
-def test_a_gathered_search_ends_when_the_last_who_asked_has_left():
-    leaves, searching, go_on = [], threading.Event(), threading.Event()
-
-    class Rows:
-        def nearest_one(self, query, k, distance_max, ef, exact, stop):
-            searching.set()
-            assert go_on.wait(10)
-            return self.nearest(query[np.newaxis], k, distance_max, None, ef, exact, stop)[:2]
-
-        def nearest(self, queries, k, distance_max, filter, ef, exact, stop):
-            for leave in leaves[1:] if len(queries) == 3 else []:
-                assert not stop.is_set()
-                leave()
-            if stop.is_set():
-                raise ehub.DeadlineError("stopped")
-            return np.zeros(len(queries)), queries[:, 0], list(range(len(queries) + 1))
-
-    searches, rows = Searches(threading.Event), Rows()
-
-    def ask(_):
-        query = np.zeros(1, np.float32)
-        return searches.nearest("all", lambda: rows, query, (1, 1.0, 0, False), leaves.append)
-
-    with ThreadPoolExecutor(4) as threads:
-        first = threads.submit(ask, 0)
-        assert searching.wait(10)
-        others = [threads.submit(ask, i) for i in (1, 2, 3)]
-        while len(searches._waiting.get("all", ())) < 3:
-            time.sleep(0.001)
-        go_on.set()
-        for other in others:
-            with pytest.raises(ehub.DeadlineError):
-                other.result(10)
-        assert len(first.result(10)) == 1
-
-
 def test_a_reader_that_leaves_ends_the_scan(tmp_path):
     with serving(tmp_path) as server, ehub.connect(server.address) as hub:
         items, _ = filled(hub, 60_000, 64)
@@ -421,107 +384,6 @@ def test_a_task_that_is_cancelled_cancels_its_call(tmp_path):
         with ehub.connect(server.address) as hub:
             filled(hub, 20_000, 64)
         assert asyncio.run(search(server.address)) == 20_000
-
-
-# --- searches of many ---
-
-
-def test_concurrent_searches_answer_each_its_own(tmp_path):
-    with serving(tmp_path) as server, ehub.connect(server.address) as hub:
-        items, vectors = filled(hub)
-        wrong = []
-
-        def search(first):
-            for row in range(first, 500, 16):
-                found = items.nearest_neighbors(1, vector=vectors[row])
-                if found.keys.tolist() != [f"k{row}"]:
-                    wrong.append(row)
-
-        threads = [threading.Thread(target=search, args=(i,)) for i in range(16)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert wrong == []
-
-
-def test_so_many_searches_run_at_once_and_none_of_them_waits():
-    both = threading.Barrier(2, timeout=10)
-
-    class Rows:
-        def nearest_one(self, *asked):
-            both.wait()
-            return np.zeros(1), np.zeros(1)
-
-    searches = Searches(at_once=2)
-    ask = (lambda: Rows(), np.zeros(1, np.float32), (1, 1.0, 0, False))
-    with ThreadPoolExecutor(2) as threads:
-        for _ in range(20):
-            found = [threads.submit(searches.nearest, "all", *ask) for _ in range(2)]
-            assert [len(one.result(20)) for one in found] == [1, 1]
-    assert not searches._searching
-    assert not searches._waiting
-
-
-def test_a_search_that_fails_lets_the_next_one_lead():
-    searches, started = Searches(), threading.Event()
-
-    class Rows:
-        def nearest_one(self, query, *options):
-            if query[0] == 0:
-                started.set()
-                while not searches._waiting:
-                    time.sleep(0.001)
-                raise ehub.InvalidVectorError("bad")
-            return np.zeros(1), np.zeros(1)
-
-    def ask(number):
-        options = (1, 1.0, 0, False)
-        return searches.nearest("all", lambda: Rows(), np.full(1, number, np.float32), options)
-
-    with ThreadPoolExecutor(2) as threads:
-        first = threads.submit(ask, 0)
-        assert started.wait(10)
-        assert len(threads.submit(ask, 1).result(10)) == 1
-        with pytest.raises(ehub.InvalidVectorError):
-            first.result(10)
-    assert not searches._searching
-
-
-def test_waiting_searches_are_gathered_and_a_bad_one_spoils_no_other(tmp_path):
-    with ehub.open(tmp_path) as hub:
-        items, vectors = filled(hub)
-        searches, sizes, started = Searches(), [], threading.Event()
-        answers = {}
-
-        def rows():
-            sizes.append(len(sizes))
-            if len(sizes) == 1:
-                started.set()
-                while len(searches._waiting.get("all", ())) < 8:
-                    time.sleep(0.001)
-            return items._now()
-
-        def ask(i):
-            query = vectors[i] if i != 5 else np.full(8, np.nan, np.float32)
-            try:
-                answers[i] = searches.nearest("all", rows, query, (1, np.inf, 0, False))
-            except ehub.InvalidVectorError as error:
-                answers[i] = error
-
-        first = threading.Thread(target=ask, args=(0,))
-        first.start()
-        assert started.wait(10)
-        others = [threading.Thread(target=ask, args=(i,)) for i in range(1, 9)]
-        for thread in [*others]:
-            thread.start()
-        for thread in [first, *others]:
-            thread.join()
-        assert isinstance(answers.pop(5), ehub.InvalidVectorError)
-        assert {i: one.keys.tolist() for i, one in answers.items()} == {
-            i: [f"k{i}"] for i in range(9) if i != 5
-        }
-        assert searches._waiting == {}
 
 
 # --- the command ---
