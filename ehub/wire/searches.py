@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -50,7 +51,11 @@ class Asked:
             self.stop.set()
 
 
-@dataclass(slots=True)
+class BeginAgainError(Exception):
+    """The one who searched for others was interrupted: they have no answer yet."""
+
+
+@dataclass(slots=True, eq=False)
 class Waiting:
     """A search that waits for its answer, or to become the one that searches."""
 
@@ -97,15 +102,29 @@ class Searches:
             on_leave: Is given what to call when the one who asked has left: the search ends early
                 if nobody else waits for it.
         """
-        with self._lock:
-            searching = self._searching.get(common, 0)
-            is_alone = searching < self._at_once
+        while True:
+            with suppress(BeginAgainError):
+                return self._nearest(common, rows, query, options, on_leave)
+
+    def _nearest(
+        self,
+        common: Hashable,
+        rows: Callable[[], _store.View],
+        query: Vectors,
+        options: tuple[Any, ...],
+        on_leave: Callable[[Callable[[], None]], object] | None,
+    ) -> Neighbors:
+        is_alone = False
+        try:  # a signal may interrupt every line, and what was counted must be handed on
+            with self._lock:
+                searching = self._searching.get(common, 0)
+                if searching < self._at_once:
+                    self._searching[common] = searching + 1
+                    is_alone = True
             if is_alone:
-                self._searching[common] = searching + 1
-        if is_alone:
-            try:
                 return self._alone(rows, query, options, on_leave)
-            finally:
+        finally:
+            if is_alone:
                 self._hand_on(common)
         return self._in_turn(common, rows, query, options, on_leave)
 
@@ -137,21 +156,36 @@ class Searches:
         mine = Waiting(query)
         if on_leave is not None:
             on_leave(lambda: self._leave(mine))
-        with self._lock:
-            # One of them may have ended meanwhile.
-            mine.leads = self._searching.get(common, 0) < self._at_once
-            if mine.leads:
-                self._searching[common] = self._searching.get(common, 0) + 1
-            else:
-                self._waiting.setdefault(common, deque()).append(mine)
-        if not mine.leads:
-            mine.ready.wait()
+        try:
+            with self._lock:
+                # One of them may have ended meanwhile.
+                mine.leads = self._searching.get(common, 0) < self._at_once
+                if mine.leads:
+                    self._searching[common] = self._searching.get(common, 0) + 1
+                else:
+                    self._waiting.setdefault(common, deque()).append(mine)
+            if not mine.leads:
+                mine.ready.wait()
+        except BaseException:  # of a signal
+            self._abandon(common, mine)
+            raise
         if mine.leads:
             self._lead(common, rows, mine, options)
         if mine.error is not None:
             raise mine.error
         assert mine.answer is not None
         return mine.answer
+
+    def _abandon(self, common: Hashable, mine: Waiting) -> None:
+        """One who waited was interrupted, and must not be made to lead."""
+        self._leave(mine)
+        with self._lock:
+            queue = self._waiting.get(common)
+            if queue is not None and mine in queue:
+                queue.remove(mine)
+            leads = mine.leads
+        if leads:
+            self._hand_on(common)
 
     def _leave(self, one: Waiting) -> None:
         with self._lock:
@@ -187,11 +221,16 @@ class Searches:
             stop = self._asked(batch)
         try:
             search(rows(), batch, options, stop)
-        except BaseException as error:
+        except (ConnectionError, TimeoutError) as error:  # of no query: nobody would get more
+            for one in batch:
+                one.error = error
+        except Exception as error:
             self._one_by_one(rows, batch, options, stop, error)
         finally:
             self._hand_on(common)
             for one in behind:
+                if one.answer is None and one.error is None:  # a signal, this thread's alone
+                    one.error = BeginAgainError()
                 one.ready.set()
 
     def _hand_on(self, common: Hashable) -> None:
@@ -204,8 +243,9 @@ class Searches:
                 self._searching[common] -= 1
                 if self._searching[common] == 0:
                     del self._searching[common]
+            else:
+                following.leads = True
         if following is not None:
-            following.leads = True
             following.ready.set()
 
     def _one_by_one(
@@ -214,7 +254,7 @@ class Searches:
         batch: list[Waiting],
         options: tuple[Any, ...],
         stop: tuple[Stoppable, ...],
-        error: BaseException,
+        error: Exception,
     ) -> None:
         """One bad query must not spoil the others: each gets an answer or an error of its own."""
         if len(batch) == 1:
@@ -223,7 +263,7 @@ class Searches:
         for one in batch:
             try:
                 search(rows(), [one], options, stop)
-            except BaseException as own:
+            except Exception as own:
                 one.error = own
 
 

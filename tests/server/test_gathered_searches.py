@@ -153,3 +153,84 @@ def test_waiting_searches_are_gathered_and_a_bad_one_spoils_no_other(tmp_path):
             i: [f"k{i}"] for i in range(9) if i != 5
         }
         assert searches._waiting == {}
+
+
+class Interrupted(BaseException):
+    """What a signal raises."""
+
+
+class Held:
+    """Rows whose first search waits until others do; `failing` is what later ones raise, once."""
+
+    def __init__(self, searches, waiting, *failing):
+        self.searches, self.waiting, self.failing = searches, waiting, list(failing)
+        self.started, self.sizes = threading.Event(), []
+
+    def nearest_one(self, query, *options):
+        return self.nearest(query[np.newaxis], *options)[:2]
+
+    def nearest(self, queries, *options):
+        self.sizes.append(len(queries))
+        if not self.started.is_set():
+            self.started.set()
+            while len(self.searches._waiting.get("all", ())) < self.waiting:
+                time.sleep(0.001)
+        elif self.failing:
+            raise self.failing.pop(0)
+        return np.zeros(len(queries)), queries[:, 0], list(range(len(queries) + 1))
+
+    def ask(self):
+        options = (1, 1.0, 0, False)
+        return self.searches.nearest("all", lambda: self, np.zeros(1, np.float32), options)
+
+
+def ends_of(rows, waiting):
+    """How searches end: the first, which is alone, and those that wait for it."""
+    with ThreadPoolExecutor(waiting + 1) as threads:
+        first = threads.submit(rows.ask)
+        assert rows.started.wait(10)
+        others = [threads.submit(rows.ask) for _ in range(waiting)]
+        ends = [one.exception(10) for one in (first, *others)]
+    assert not rows.searches._searching
+    assert not rows.searches._waiting
+    return ends
+
+
+@pytest.mark.parametrize("error", [ehub.UnavailableError("gone"), ehub.DeadlineError("late")])
+def test_a_server_that_is_gone_is_asked_once_for_all_who_wait(error):
+    rows = Held(Searches(), 3, error)
+    assert ends_of(rows, 3) == [None, error, error, error]
+    assert rows.sizes == [1, 3]
+
+
+@pytest.mark.parametrize("failing", [(), (ehub.InvalidVectorError("bad"),)])
+def test_a_signal_is_the_leaders_alone_and_the_others_begin_again(failing):
+    signal = Interrupted()
+    rows = Held(Searches(), 3, *failing, signal)
+    ends = ends_of(rows, 3)
+    assert ends.count(signal) == 1
+    assert ends.count(None) == 3
+
+
+def test_a_search_that_is_interrupted_while_it_waits_holds_up_no_other(monkeypatch):
+    rows = Held(Searches(), 1)
+    main = threading.get_ident()
+    wait = threading.Event.wait
+
+    def interrupted(event, *timeout):
+        if threading.get_ident() == main:
+            rows.waiting = 0
+            raise Interrupted
+        return wait(event, *timeout)
+
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(rows.ask)
+        assert rows.started.wait(10)
+        monkeypatch.setattr(threading.Event, "wait", interrupted)
+        with pytest.raises(Interrupted):
+            rows.ask()
+        monkeypatch.undo()
+        assert len(first.result(10)) == 1
+        assert not rows.searches._searching
+        assert not rows.searches._waiting
+        assert len(threads.submit(rows.ask).result(10)) == 1
