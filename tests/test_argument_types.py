@@ -176,3 +176,49 @@ def test_a_value_that_cannot_be_is_an_invalid_argument(things, name):
     with pytest.raises(ehub.InvalidArgumentError) as caught:
         IMPOSSIBLE[name](things["Space"])
     assert isinstance(caught.value, ValueError)
+
+
+NAMED = {
+    "create a space": lambda hub, items, name: hub.create_space(name, 2),
+    "delete a space": lambda hub, items, name: hub.delete_space(name),
+    "find a space": lambda hub, items, name: hub.get_space(name),
+    "find a version": lambda hub, items, name: items.version(name),
+    "delete a version": lambda hub, items, name: items.delete_version(name),
+    "lead an alias": lambda hub, items, name: items.alias("prod", name or 5),
+    "remove an alias": lambda hub, items, name: items.unalias(name),
+    "promote": lambda hub, items, name: items.promote(name, require={"coverage": 0.0}),
+    "promote by an alias": lambda hub, items, name: items.promote("other", alias=name),
+    "roll back": lambda hub, items, name: items.rollback(name),
+}
+
+
+@pytest.mark.parametrize("call", NAMED)
+@pytest.mark.parametrize("name", [b"items", b"other", None])
+def test_a_name_is_a_str_and_bytes_are_none(things, call, name):
+    hub, items = things["Hub"], things["Space"]
+    with pytest.raises(TypeError):
+        NAMED[call](hub, items, name)
+    assert (hub.spaces(), items.versions()) == (["items"], ["initial", "other"])
+    assert items.aliases()["default"].version == "initial"
+
+
+@pytest.mark.parametrize("call", NAMED)
+def test_a_name_that_is_no_text_is_refused_or_not_found(things, call):
+    with pytest.raises((ehub.InvalidArgumentError, ehub.NotFoundError)):
+        NAMED[call](things["Hub"], things["Space"], "\ud800")
+
+
+@pytest.mark.parametrize("name", ["parent", "created_by", "run_id", "code", "data"])
+def test_the_lineage_of_a_version_is_text(things, name):
+    with pytest.raises(TypeError):
+        things["Space"].create_version("v", **{name: b"initial"})
+
+
+def test_what_protects_an_alias_is_true_or_false(things):
+    with pytest.raises(TypeError):
+        things["Space"].alias("default", protect=5)
+
+
+def test_nothing_is_no_time_to_compare_with(things):
+    with pytest.raises(TypeError):
+        things["Space"].diff(None)

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ehub import _arrays
+from ehub import _arrays, names
 from ehub.aliases import Alias, Move
 from ehub.model import Model
 from ehub.snapshot import Tag
 from ehub.wire import ehub_pb2 as pb
 
-__all__ = ["alias_of", "as_text", "joined", "schema_of", "tag_of"]
+__all__ = ["alias_of", "joined", "named", "schema_of", "tag_of"]
 
 
 def schema_of(
@@ -31,8 +31,8 @@ def schema_of(
         raise TypeError(f"model is {model!r:.100}; expected an ehub.Model")
     return pb.Schema(
         dims=None if dims is None else _arrays.as_integer(dims, "dims", 1, 65_535),
-        metric=metric,
-        key_type=key_type,
+        metric=None if metric is None else names.as_text(metric, "metric"),
+        key_type=None if key_type is None else names.as_text(key_type, "key_type"),
         M=_arrays.as_integer(M, "M", 2, 512),
         ef_construction=_arrays.as_integer(ef_construction, "ef_construction", 2, 10_000),
         ef=None if ef is None else _arrays.as_integer(ef, "ef", 1, 1_000_000),
@@ -41,11 +41,9 @@ def schema_of(
     )
 
 
-def as_text(name: object, what: str) -> str:
-    """A name that is text."""
-    if not isinstance(name, str):
-        raise TypeError(f"{what} is {name!r:.100}; expected a str")
-    return name
+def named(name: object, what: str) -> str:
+    """A name as it can travel; protobuf would take bytes for text."""
+    return names.as_text(names.require_str(name, what), f"the name of {what}")
 
 
 def tag_of(tag: pb.Tag) -> Tag:

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from ehub.backup.place import Where
 from ehub.client.link import Link
-from ehub.client.messages import as_text, schema_of
+from ehub.client.messages import named, schema_of
 from ehub.client.remote_space import RemoteSpace
 from ehub.client.transport import Transport
 from ehub.errors import UnavailableError
@@ -66,12 +66,12 @@ class RemoteHub(Hub):
     ) -> Space:
         """Make a space: `Hub.create_space()`."""
         schema = schema_of(dims, metric, key_type, model, M, ef_construction, ef, target_recall)
-        request = pb.CreateSpaceRequest(space=as_text(name, "the name of a space"), schema=schema)
+        request = pb.CreateSpaceRequest(space=named(name, "a space"), schema=schema)
         return RemoteSpace(self, name, self._link.change("CreateSpace", request))
 
     def get_space(self, name: str, download_snapshot: bool = False) -> Space:
         """The space of that name; a NotFoundError if there is none."""
-        space = RemoteSpace(self, as_text(name, "the name of a space"))
+        space = RemoteSpace(self, named(name, "a space"))
         return space.download_snapshot() if download_snapshot else space
 
     def spaces(self) -> list[str]:
@@ -80,7 +80,8 @@ class RemoteHub(Hub):
 
     def delete_space(self, name: str) -> None:
         """Delete a space with all its versions and tags; a NotFoundError if there is none."""
-        self._link.change("DeleteSpace", pb.DeleteSpaceRequest(space=name))
+        request = pb.DeleteSpaceRequest(space=named(name, "a space"))
+        self._link.change("DeleteSpace", request)
 
     def __contains__(self, name: object) -> bool:
         return name in self.spaces()

@@ -10,7 +10,7 @@ import numpy as np
 
 from ehub import _arrays, names
 from ehub.aliases import DEFAULT, UNSAID, Alias
-from ehub.client.messages import alias_of, schema_of
+from ehub.client.messages import alias_of, named, schema_of
 from ehub.client.remote_table import RemoteTable
 from ehub.client.remote_version import RemoteVersion, version_of
 from ehub.errors import (
@@ -147,18 +147,18 @@ class RemoteSpace(RemoteVersion, Space):
             space=self._name,
             version=names.as_name(name, "a version"),
             schema=schema_of(dims, metric, key_type, model, M, ef_construction, ef, target_recall),
-            parent=parent,
-            created_by=created_by,
-            run_id=run_id,
-            code=code,
-            data=data,
+            parent=None if parent is None else named(parent, "a version"),
+            created_by=None if created_by is None else names.as_text(created_by, "created_by"),
+            run_id=names.as_text(run_id, "run_id"),
+            code=names.as_text(code, "code"),
+            data=names.as_text(data, "data"),
             labels=as_labels(labels),
         )
         return version_of(self._hub, self._link, self._link.change("CreateVersion", request))
 
     def version(self, name: str) -> Version:
         """The version of that name, or that an alias of that name leads to; a NotFoundError."""
-        if not names.require_str(name, "a version"):
+        if not named(name, "a version"):
             raise NotFoundError(f"space {self._name!r} has no version {name!r}")
         request = pb.DescribeRequest(target=pb.Target(space=self._name, version=name))
         return version_of(self._hub, self._link, self._link.read("Describe", request))
@@ -169,7 +169,7 @@ class RemoteSpace(RemoteVersion, Space):
 
     def delete_version(self, name: str) -> None:
         """Delete a version with its rows and averages: `Space.delete_version()`."""
-        request = pb.DeleteVersionRequest(space=self._name, version=name)
+        request = pb.DeleteVersionRequest(space=self._name, version=named(name, "a version"))
         self._link.change("DeleteVersion", request)
 
     def multiset(
@@ -213,10 +213,12 @@ class RemoteSpace(RemoteVersion, Space):
         why: str = "",
     ) -> Alias:
         """Lead an alias to a version, or say where it leads: `Space.alias()`."""
+        if not (protect is None or isinstance(protect, bool)):
+            raise TypeError(f"protect is {protect!r:.100}; expected True or False")
         request = pb.SetAliasRequest(
             space=self._name,
             alias=names.as_name(name, "an alias"),
-            version=version,
+            version=None if version is None else self._known(version, "version"),
             why=names.as_text(why, "why"),
         )
         if protect is not None:
@@ -224,13 +226,20 @@ class RemoteSpace(RemoteVersion, Space):
         if expect is None:
             request.expect_none = True
         elif expect is not UNSAID:
-            request.expect_version = expect
+            request.expect_version = named(expect, "a version")
         moves = version is not None or protect is not None
         return self._moved(
             self._link.change("SetAlias", request)
             if moves
             else self._link.read("SetAlias", request)
         )
+
+    def _known(self, name: str, what: str) -> str:
+        """The name of a version or an alias that may be there; what is no text is not."""
+        try:
+            return named(name, f"a{'n' if what == 'alias' else ''} {what}")
+        except InvalidArgumentError:
+            raise NotFoundError(f"space {self._name!r} has no {what} {name!r}") from None
 
     def _moved(self, alias: pb.Alias) -> Alias:
         if alias.name == DEFAULT:
@@ -239,7 +248,8 @@ class RemoteSpace(RemoteVersion, Space):
 
     def unalias(self, name: str) -> None:
         """Remove an alias; not "default", and none that is protected."""
-        self._link.change("RemoveAlias", pb.RemoveAliasRequest(space=self._name, alias=name))
+        request = pb.RemoveAliasRequest(space=self._name, alias=self._known(name, "alias"))
+        self._link.change("RemoveAlias", request)
 
     def promote(
         self,
@@ -255,8 +265,8 @@ class RemoteSpace(RemoteVersion, Space):
         """Move an alias to another version, if that is good enough: `Space.promote()`."""
         request = pb.PromoteRequest(
             space=self._name,
-            version=version,
-            alias=alias,
+            version=named(version, "a version"),
+            alias=self._known(alias, "alias"),
             require=[
                 pb.Requirement(name=figure, least=least)
                 for figure, least in as_required(require).items()
@@ -275,7 +285,9 @@ class RemoteSpace(RemoteVersion, Space):
 
     def rollback(self, alias: str = DEFAULT, *, why: str = "") -> Alias:
         """Move an alias back to where it led before its last move: `Space.rollback()`."""
-        request = pb.RollbackRequest(space=self._name, alias=alias, why=names.as_text(why, "why"))
+        request = pb.RollbackRequest(
+            space=self._name, alias=self._known(alias, "alias"), why=names.as_text(why, "why")
+        )
         return self._moved(self._link.change("Rollback", request))
 
     def __repr__(self) -> str:

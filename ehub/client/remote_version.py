@@ -148,7 +148,7 @@ class RemoteVersion(Version):
         request = pb.ForkRequest(
             target=self._at(at),
             name=names.as_name(name, "a version"),
-            created_by=created_by,
+            created_by=None if created_by is None else names.as_text(created_by, "created_by"),
             labels=as_labels(labels),
         )
         return version_of(self._hub, self._link, self._link.change("Fork", request))
@@ -164,6 +164,8 @@ class RemoteVersion(Version):
 
         Views that are no times of this version are compared here.
         """
+        if since is None:
+            raise TypeError("diff() was given None; expected a tag or a view")
         before, after = self._time_of(since), self._time_of(until)
         if before is None or after is None:
             with self._readable(since) as first, self._readable(until) as second:
@@ -246,6 +248,7 @@ class RemoteVersion(Version):
         """Keep the means of groups of keys up to date: `Version.create_average()`."""
         wanted = {} if groups is None else groups
         kind = kind_of(wanted) if key_type is None else key_type
+        names.as_text(kind, "key_type")
         info = pb.Description(
             space=self.space, dims=self.dims, key_type=kind, metric=self._table.metric
         )
