@@ -34,7 +34,7 @@ class Guard:
     """
 
     def __init__(self, hub: str) -> None:
-        self._root = hub.rstrip("/") + "/"
+        self._root = hub.rstrip("/")
 
     def wrap(self, method: Method, behaviour: Callable[[Any, Any], Any]) -> Callable[..., Any]:
         """The method as gRPC is to run it."""
@@ -103,10 +103,16 @@ class Guard:
             log.error("files of the hub", extra={"method": method.name, "error": str(error)})
         note(method, began, code.name, type(error).__name__)
         detail = detail_of(error)
-        detail.message = detail.message.replace(self._root, "")
+        detail.message = self._without_root(detail.message)
         context.set_trailing_metadata(((DETAIL, detail.SerializeToString()),))
         context.abort(code, detail.message)
         raise AssertionError("abort() raises")
+
+    def _without_root(self, message: str) -> str:
+        """A message without the hub's directory, which the engine may give with a slash."""
+        for root in (self._root, self._root + "/"):
+            message = message.replace(f" in hub '{root}'", "")
+        return message.replace(self._root + "/", "")
 
 
 def reading(method: Method) -> Callable[[Any], Any]:

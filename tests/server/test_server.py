@@ -472,6 +472,15 @@ def test_a_wrong_config_file_is_refused_with_the_reason(tmp_path, text, says):
         read_config(tmp_path / "none.toml")
 
 
+def test_callers_are_not_told_where_the_hub_is(tmp_path):
+    with serving(tmp_path) as server, ehub.connect(server.address) as hub:
+        hub.create_space("items", dims=2)
+        with pytest.raises(ehub.NotFoundError, match=r"^there is no space 'none'$"):
+            hub.get_space("none")
+        with pytest.raises(ehub.ExistsError, match=r"^space 'items' exists already$"):
+            hub.create_space("items", dims=2)
+
+
 def test_a_mistake_of_ours_tells_the_caller_nothing_but_a_number(tmp_path, caplog, monkeypatch):
     def mistaken(space):
         raise RuntimeError("secret")
