@@ -144,6 +144,8 @@ class Version(NamedAverages, SubIndices, History):
         - `multiset(table)`: a pyarrow or polars table, or whatever exports the Arrow C interface;
           needs `ehub[arrow]`. Each record batch is one atomic batch, read in place.
 
+        Arrays must not be changed until the call has ended.
+
         If a stream or a table fails, the batches before stay, and the error says how many rows.
 
         Args:

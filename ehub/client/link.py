@@ -35,6 +35,9 @@ class Link:
     ) -> int:
         """One atomic batch, applied once however often it is sent; how many rows.
 
+        The arrays that it is packed from must not change meanwhile: it is packed as it is sent, and
+        again if it is sent again. On an event loop all of it is packed before the first wait.
+
         Args:
             messages_of: Given its number, the messages that it travels in, or these packed.
         """
@@ -42,6 +45,8 @@ class Link:
 
     def _sent(self, messages: Sequence[pb.WriteRequest | bytes]) -> pb.WriteResponse:
         answer: pb.WriteResponse
+        if not self.transport.has_threads:  # other tasks run while this one sends, and may write
+            messages = list(messages)  # into the caller's arrays
         if len(messages) == 1:
             answer = self.read("Write", messages[0])
         else:

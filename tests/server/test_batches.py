@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 from served import client_of, serving
 
 import ehub
+import ehub.aio
 from ehub._native._store import Keys
 from ehub.client import batches
 from ehub.client.batches import BatchMessages, varint
@@ -85,3 +88,20 @@ def test_a_batch_beyond_the_limit_is_refused_however_many_messages_it_has(tmp_pa
         with pytest.raises(ehub.InvalidArgumentError, match="the server's limit `batch_bytes`"):
             items.multiset(keys, vectors)
         assert len(items) == 0
+
+
+def test_what_a_task_writes_into_an_array_is_not_in_a_batch_that_is_on_its_way(tmp_path):
+    vectors, keys = np.ones((3_000, 384), np.float32), [f"k{i}" for i in range(3_000)]
+
+    async def sent(address):
+        async with await ehub.aio.connect(address) as hub:
+            items = await hub.create_space("items", dims=384, metric="l2")
+            call = asyncio.create_task(items.multiset(keys, vectors))
+            await asyncio.sleep(0)
+            assert not call.done()
+            vectors[:] = 2
+            await call
+
+    with serving(tmp_path, limits=Limits(message_bytes=1 << 20)) as server:
+        asyncio.run(sent(server.address))
+        assert (server.hub.get_space("items").multiget(keys) == 1).all()
