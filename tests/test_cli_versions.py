@@ -218,7 +218,12 @@ def test_where_a_file_cannot_be_written_is_said_before_the_work(
     for module, work in [(ehub, "compare"), (ehub.Space, "drift"), (ehub.Space, "scan")]:
         monkeypatch.setattr(module, work, lambda *_, **__: pytest.fail("it has begun"))
     (tmp_path / "taken.csv").mkdir()
-    wrong = {"missing/x.csv": "there is no directory", "taken.csv": "is a directory"}
+    (tmp_path / "dangling.csv").symlink_to(tmp_path / "missing" / "x.csv")
+    wrong = {
+        "missing/x.csv": "there is no directory",
+        "dangling.csv": "there is no directory",
+        "taken.csv": "is a directory",
+    }
     for place, said in wrong.items():
         refused = cli(name, hub, *options, tmp_path / place)
         assert (refused.code, said in refused.err.replace("\n", " ")) == (2, True)
