@@ -146,6 +146,7 @@ def test_a_key_that_is_gone_proves_nothing_any_more(provider, verifier_of, monke
         (200, {}, b"[]"),
         (200, {}, b'{"keys": []}'),
         (200, {}, json.dumps({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "a"}]}).encode()),
+        (200, {}, json.dumps({"keys": [{"kty": "AKP", "priv": "c2Vj", "kid": "a"}]}).encode()),
         (200, {}, b"[" * 100_000),
         (200, {"Content-Length": "100000"}, b"{"),
         (200, {}, b" " * (jwt_keys.SET_BYTES_MAX + 1)),

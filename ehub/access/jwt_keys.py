@@ -35,6 +35,8 @@ FILE_SECONDS = 5.0
 FETCH_SECONDS, AGAIN_SECONDS, TIMEOUT_SECONDS, KEEP_SECONDS = 300.0, 10.0, 5.0, 3_600.0
 SET_BYTES_MAX = 1 << 20
 NONE: PublicKeys = {}
+# What only private keys have: RSA, EC and OKP (RFC 7518, 8037), and AKP, that of ML-DSA.
+PRIVATE = {"d", "priv"}
 
 
 class KeySource(Protocol):
@@ -199,7 +201,7 @@ def key_set(library: Any, document: Any) -> PublicKeys:
     """
     try:
         entries = document.get("keys", [document])
-        if any(one.get("kty") == "oct" or "d" in one for one in entries):
+        if any(one.get("kty") == "oct" or PRIVATE & one.keys() for one in entries):
             raise InvalidArgumentError("it has secret or private keys; expected public ones alone")
         entries = [one for one in entries if is_for_signatures(one)]
         read = [(one, key_of(library, one)) for one in entries]
