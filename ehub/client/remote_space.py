@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from ehub.errors import (
     InvalidArgumentError,
     InvalidKeyError,
     NotFoundError,
+    UnavailableError,
 )
 from ehub.hub import Hub
 from ehub.model import Model, as_labels
@@ -290,8 +291,26 @@ class RemoteSpace(RemoteVersion, Space):
         )
         return self._moved(self._link.change("Rollback", request))
 
+    # --- erasure ---
+
+    def erasure_plan(self, keys: Any) -> NoReturn:
+        """Always an UnavailableError: it is made where the hub's files are."""
+        raise no_erasure()
+
+    def erase(self, keys: Any, *, wait: float = 0.0) -> NoReturn:
+        """Always an UnavailableError: it is done where the hub's files are."""
+        raise no_erasure()
+
     def __repr__(self) -> str:
         return Space.__repr__(self)
+
+
+def no_erasure() -> UnavailableError:
+    """What to say to who would erase keys over a server."""
+    return UnavailableError(
+        "keys are erased where the hub's files are, while no server has them open: run ehub erase "
+        "there, or Space.erase() of a hub that ehub.open() gave"
+    )
 
 
 for _name in (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
@@ -22,15 +22,13 @@ from ehub.client.messages import joined, tag_of
 from ehub.client.remote_rows import RemoteSnapshot
 from ehub.client.remote_table import RemoteTable
 from ehub.diff import Diff, diff_of
-from ehub.errors import (
-    EhubError,
-    InvalidArgumentError,
-)
+from ehub.errors import EhubError, InvalidArgumentError, UnavailableError
 from ehub.hub import Hub
 from ehub.index import RecallReport
 from ehub.model import as_labels
 from ehub.named_average import Averages, kind_of
 from ehub.snapshot import Snapshot, Tag
+from ehub.subindex import Condition
 from ehub.types import Key, KeyType
 from ehub.version import Version, say_what_is_stored
 from ehub.view import View
@@ -284,8 +282,36 @@ class RemoteVersion(Version):
         target.average = names.as_name(name, "an average")
         self._link.change("DeleteAverage", pb.DeleteAverageRequest(target=target))
 
+    # --- what a server has none of ---
+
+    def create_subindex(
+        self, name: str, keys: Iterable[Key] | None = None, *, where: Condition | None = None
+    ) -> NoReturn:
+        """Always an UnavailableError: a server has no sub-indices."""
+        raise no_subindices()
+
+    def subindex(self, name: str) -> NoReturn:
+        """Always an UnavailableError: a server has no sub-indices."""
+        raise no_subindices()
+
+    def subindices(self) -> NoReturn:
+        """Always an UnavailableError: a server has no sub-indices."""
+        raise no_subindices()
+
+    def drop_subindex(self, name: str) -> NoReturn:
+        """Always an UnavailableError: a server has no sub-indices."""
+        raise no_subindices()
+
     def _of(self, table: Any) -> Version:
         return RemoteVersion(self._hub, table)
+
+
+def no_subindices() -> UnavailableError:
+    """What to say to who asks a server for them."""
+    return UnavailableError(
+        "a hub that is served has no sub-indices: open its directory with ehub.open(), or read "
+        "some keys with the `filter` of a search"
+    )
 
 
 def version_of(hub: Hub, link: Link, info: pb.Description) -> RemoteVersion:
