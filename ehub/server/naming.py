@@ -99,6 +99,7 @@ class Naming:
 
     def DeleteSpace(self, request: pb.DeleteSpaceRequest, context: Any) -> pb.Done:
         self._hub.delete_space(request.space)
+        self._targets.forget()
         return pb.Done()
 
     def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.Description:
@@ -125,6 +126,7 @@ class Naming:
 
     def DeleteVersion(self, request: pb.DeleteVersionRequest, context: Any) -> pb.Done:
         self._targets.space(request.space).delete_version(request.version)
+        self._targets.forget()
         return pb.Done()
 
     def Freeze(self, request: pb.FreezeRequest, context: Any) -> pb.Done:

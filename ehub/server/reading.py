@@ -6,7 +6,8 @@ import math
 import os
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from operator import sub
 from typing import Any
 
@@ -143,7 +144,7 @@ class Reading:
             return now
 
         common = (view._table.id, tuple(lists), options)
-        found = self._searches.nearest(common, rows, query, options, context.add_callback)
+        found = self._searches.nearest(common, rows, query, options, partial(when_gone, context))
         return answer(found.keys, found.distances, [0, len(found)])
 
     def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.SearchResponse:
@@ -244,14 +245,20 @@ class Reading:
 
 def gathered_searches() -> Searches:
     """Searches of a hub that are gathered, and end when nobody waits for them."""
-    return Searches(_store.Stop, at_once=os.cpu_count() or 1)
+    return Searches(_store.Stop, at_once=len(os.sched_getaffinity(0)))
 
 
 def stop_of(context: Any) -> _store.Stop:
     """What ends a search when its caller has left, or the time of the call is over."""
     stop = _store.Stop()
-    context.add_callback(stop.set)
+    when_gone(context, stop.set)
     return stop
+
+
+def when_gone(context: Any, callback: Callable[[], None]) -> None:
+    """Have something called once the caller has left: at once, if it has already."""
+    if not context.add_callback(callback):
+        callback()
 
 
 def is_in(name: str, lists: list[tuple[bytes, ...]]) -> bool:

@@ -56,6 +56,10 @@ class Targets:
             version = found[name, of] = space.version(of) if of else space.current
         return version
 
+    def forget(self) -> None:
+        """Hold no version by its name: one that was deleted keeps its files until it is let go."""
+        self._found = (-1, {})
+
     def whole(self, target: pb.Target) -> View:
         """What a target reads, before partitions: a version, a snapshot of it, an average."""
         version = self.version(target)

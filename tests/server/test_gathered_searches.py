@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import pytest
 from served import serving
 
 import ehub
+from ehub.server import reading
 from ehub.wire.searches import Searches
 
 
@@ -234,3 +236,20 @@ def test_a_search_that_is_interrupted_while_it_waits_holds_up_no_other(monkeypat
         assert not rows.searches._searching
         assert not rows.searches._waiting
         assert len(threads.submit(rows.ask).result(10)) == 1
+
+
+def test_a_server_searches_on_the_cores_that_it_may_use(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5, 7})
+    assert reading.gathered_searches()._at_once == 3
+
+
+def test_the_search_of_a_caller_who_has_left_already_is_ended(monkeypatch):
+    class Left:
+        def add_callback(self, callback):
+            return False
+
+    stop = threading.Event()
+    monkeypatch.setattr(reading._store, "Stop", lambda: stop)
+    assert reading.stop_of(Left()) is stop
+    assert stop.is_set()

@@ -15,6 +15,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -24,6 +25,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
+from metered import until
 from served import client_of, serving
 
 import ehub
@@ -479,6 +481,45 @@ def test_callers_are_not_told_where_the_hub_is(tmp_path):
             hub.get_space("none")
         with pytest.raises(ehub.ExistsError, match=r"^space 'items' exists already$"):
             hub.create_space("items", dims=2)
+
+
+@pytest.mark.parametrize("kind", ["grpc", "aio"])
+def test_what_a_server_has_none_of_says_so(tmp_path, kind):
+    with serving(tmp_path) as server, client_of(server, kind) as hub:
+        items = hub.create_space("items", dims=2)
+        for of in (items, items.version("initial")):
+            for call, args in (
+                (of.create_subindex, ("few", ["a"])),
+                (of.subindex, ("few",)),
+                (of.subindices, ()),
+                (of.drop_subindex, ("few",)),
+            ):
+                with pytest.raises(ehub.UnavailableError, match="served has no sub-indices"):
+                    call(*args)
+        for call in (items.erase, items.erasure_plan):
+            with pytest.raises(ehub.UnavailableError, match="run ehub erase"):
+                call(["a"])
+
+
+@pytest.mark.parametrize("deletes", ["space", "version"])
+def test_what_was_deleted_is_held_by_no_server(tmp_path, deletes):
+    def mapped():
+        return Path("/proc/self/maps").read_text().count(str(tmp_path))
+
+    with serving(tmp_path) as server, ehub.connect(server.address) as hub:
+        hub.create_space("other", dims=2)
+        doomed = hub.create_space("items", dims=64).create_version("v")
+        before = mapped()
+        doomed.multiset([f"k{i}" for i in range(2_000)], np.ones((2_000, 64), np.float32))
+        hub.checkpoint()
+        assert len(hub.get_space("items").version("v")) == 2_000
+        assert mapped() > before
+        if deletes == "space":
+            hub.delete_space("items")
+        else:
+            hub.get_space("items").delete_version("v")
+        server.hub.checkpoint()
+        assert until(lambda: mapped() <= before)
 
 
 def test_a_mistake_of_ours_tells_the_caller_nothing_but_a_number(tmp_path, caplog, monkeypatch):
