@@ -104,6 +104,8 @@ class Lines:
         # the client is closed: so they count as lines.
         self._interrupted = 0
         self._paused_until = 0.0
+        # Methods that an older server answers nowhere but alone.
+        self._alone: set[str] = set()
         self._closed = False
         self._process = os.getpid()
 
@@ -111,9 +113,12 @@ class Lines:
         """The answer of a method of SMALL.
 
         Raises:
-            LineBroken: There is no line, or it has ended: nothing is known of the call.
+            LineBroken: There is no line, or it has ended: nothing is known of the call. Or the
+                server answers the method nowhere but alone.
             grpc.RpcError: How the call ended, as gRPC would say it.
         """
+        if name in self._alone:
+            raise LineBroken
         trace = trace_context()
         asked = pb.CallRequest(
             method=name,
@@ -132,7 +137,11 @@ class Lines:
             self._lose(line)
             raise
         self._give(line)
-        return answer_of(SMALL[name].response, pb.CallResponse.FromString(data))
+        answer = pb.CallResponse.FromString(data)
+        if CODES.get(answer.code) is grpc.StatusCode.UNIMPLEMENTED:
+            self._alone.add(name)
+            raise LineBroken
+        return answer_of(SMALL[name].response, answer)
 
     def _take(self) -> Line:
         # Streams of a process that this one was forked from are not its own.

@@ -14,6 +14,7 @@ import grpc
 from ehub.errors import EhubError, InvalidArgumentError
 from ehub.server import scope
 from ehub.server.call_streams import CallStream, CallStreams
+from ehub.server.calls import require_active
 from ehub.server.inner_calls import InnerCalls, InnerContext, Metadata, Run
 from ehub.server.server_line import ServerLine, line_of
 from ehub.wire import ehub_pb2 as pb
@@ -108,7 +109,9 @@ class StreamCaller:
         self._metadata = tuple(context.invocation_metadata())
         self._runs: dict[str, SmallRun] = {}
         self._running: MessageContext | None = None
-        self._left = not context.add_callback(self._leave)
+        self._left = False
+        if not context.add_callback(self._leave):
+            self._left = True
 
     def _leave(self) -> None:
         """The caller has left."""
@@ -142,21 +145,23 @@ class StreamCaller:
             self._running = None
 
     def _run(self, message: pb.CallRequest, context: MessageContext) -> bytes:
-        small = self._runs.get(message.method) or self._small(message.method)
+        small = self._runs.get(message.method) or self._small(message.method, context)
         data = message.request
         request = small.read(data)
         if type(request) is Unreadable:
             self._visit.offend()
         context.received_bytes = len(data)
-        return context.packed(small.run(request, context))
+        answer = small.run(request, context)
+        require_active(context)  # what comes too late is no answer, as on a call of its own
+        return context.packed(answer)
 
-    def _small(self, name: str) -> SmallRun:
+    def _small(self, name: str, context: MessageContext) -> SmallRun:
         """What runs calls of a method."""
         method = SMALL.get(name)
-        if method is None:
-            self._visit.offend()
-            raise InvalidArgumentError(
-                f"{name!r:.100} is no call for a stream of them; {', '.join(SMALL)} are"
+        if method is None:  # a newer client may know more of them
+            context.abort(
+                grpc.StatusCode.UNIMPLEMENTED,
+                f"{name!r:.100} is no call for a stream of them; {', '.join(SMALL)} are",
             )
         small = self._runs[name] = SmallRun(method, self._calls)
         return small

@@ -31,6 +31,7 @@ from ehub.server.call_streams import IDLE_SECONDS, CallStreams
 from ehub.server.config import Limits
 from ehub.wire import ehub_pb2 as pb
 from ehub.wire.methods import SMALL
+from ehub.wire.packing import vectors_message
 
 KINDS = ("grpc", "aio")
 
@@ -43,12 +44,6 @@ def path(tmp_path_factory):
         rows = np.random.default_rng(1).standard_normal((200, 8), np.float32)
         items.multiset([f"k{i}" for i in range(200)], rows)
     return path
-
-
-@pytest.fixture
-def forgiving(monkeypatch):
-    """Nobody has to wait for what they sent before."""
-    monkeypatch.setattr("ehub.server.admission.OFFENCE_SECONDS", 0)
 
 
 @pytest.fixture
@@ -253,6 +248,21 @@ def test_a_deadline_is_kept_and_the_search_ends(slow, kind, caplog):
         assert len(items) == 60_000
 
 
+def test_an_answer_that_comes_too_late_is_none(slow):
+    server, begun, queries = slow
+    search = pb.SearchRequest(
+        target=pb.Target(space="items"),
+        vectors=vectors_message(queries[:200]),
+        options=pb.SearchOptions(k=5, exact=True),
+    )
+    with grpc.insecure_channel(server.address) as channel, one_stream(channel) as call:
+        answer = call("Search", search, timeout_seconds=0.02)
+        assert begun.is_set()
+        assert CODES[answer.code] is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert not answer.response
+        assert outcome(call("Search", search, timeout_seconds=60))[0] is None
+
+
 def test_a_task_that_is_cancelled_ends_its_search(slow, caplog):
     server, begun, queries = slow
 
@@ -383,11 +393,13 @@ def test_what_is_no_request_makes_its_connection_slow(path, monkeypatch):
             assert outcome(call("Count", counted()))[0] is None
             return time.monotonic() - began
 
-        for method, data in (("Count", b"\xff\xff"), ("Write", b"")):
-            assert seconds(calls[0]) < 0.4
-            assert outcome(calls[0](method, data))[0] is grpc.StatusCode.INVALID_ARGUMENT
-            assert seconds(calls[1]) < 0.4
-            assert seconds(calls[0]) > 0.4
+        assert seconds(calls[0]) < 0.4
+        assert outcome(calls[0]("Count", b"\xff\xff"))[0] is grpc.StatusCode.INVALID_ARGUMENT
+        assert seconds(calls[1]) < 0.4
+        assert seconds(calls[0]) > 0.4
+        # What a newer client asks is one.
+        assert outcome(calls[0]("Write"))[0] is grpc.StatusCode.UNIMPLEMENTED
+        assert seconds(calls[0]) < 0.4
 
 
 def test_a_grpcio_without_the_servers_part_answers_alike(path, monkeypatch):
@@ -432,18 +444,29 @@ def test_interceptors_of_others_see_each_message(path):
     assert seen.methods == ["Calls", "Locate", "Count"]
 
 
-@pytest.mark.usefixtures("forgiving")
 @pytest.mark.parametrize("method", [*sorted(set(METHODS) - set(SMALL)), "", "count", "é" * 500])
-def test_other_methods_are_refused_and_the_stream_goes_on(path, method):
+def test_other_methods_are_not_implemented_and_the_stream_goes_on(path, method):
     with (
         serving(path) as server,
         grpc.insecure_channel(server.address) as channel,
         one_stream(channel) as call,
     ):
         answer = call(method, counted())
-        assert CODES[answer.code] is grpc.StatusCode.INVALID_ARGUMENT
-        assert answer.error.kind == "InvalidArgumentError"
+        assert CODES[answer.code] is grpc.StatusCode.UNIMPLEMENTED
+        assert "is no call for a stream" in answer.details
         assert outcome(call("Count", counted()))[0] is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_an_older_server_answers_alone_is_called_alone(path, kind, alone, monkeypatch):
+    older = {name: method for name, method in SMALL.items() if name != "Count"}
+    monkeypatch.setattr("ehub.server.calling.SMALL", older)
+    with serving(path) as server, client_of(server, kind) as hub:
+        items = hub.get_space("items")
+        alone.clear()
+        assert [len(items), "k1" in items, len(items)] == [200, True, 200]
+        assert alone == ["Count", "Count"]
+        assert len(transport(hub).lines) == 1
 
 
 # --- who watches ---
