@@ -30,19 +30,22 @@ def made(rows, vectors, names=(), labels=None, message_bytes=1 << 30):
 @pytest.mark.parametrize("rows", [1, 2, 63, 64, 65, 1_000])
 @pytest.mark.parametrize("dims", [1, 384])
 def test_messages_have_what_they_were_given(rows, dims, monkeypatch):
-    monkeypatch.setattr(batches, "CHUNK_BYTES", 32 * 4 * dims)
+    each = 4 * dims + len("kéy 000".encode()) + 2 + 4
+    monkeypatch.setattr(batches, "CHUNK_BYTES", 32 * each)
     vectors = np.random.default_rng(1).standard_normal((rows, 2 * dims), np.float32)[:, ::2]
     labels = np.arange(rows, dtype=np.uint32) % 2
     messages = made(rows, vectors, (b"us", "eü".encode()), labels)
     read = [pb.WriteRequest.FromString(one) for one in messages]
-    assert len(read) == len(messages) == -(-rows // 32)
+    assert len(read) == len(messages) <= -(-rows // 32)
     assert [one.more for one in read] == [True] * (len(read) - 1) + [False]
     parts = [one.parts[0] for one in read]
     assert all(one.request == REQUEST and len(one.parts) == 1 for one in read)
     assert all(one.target == TARGET for one in parts)
     assert all(list(one.set.partitions) == ["us", "eü"] for one in parts)
-    assert key_array(parts[0].set.keys, "str").tolist() == [f"kéy {i}" for i in range(rows)]
-    assert parts[0].set.row_partitions == labels.tobytes()
+    keys = [key for one in parts for key in key_array(one.set.keys, "str")]
+    assert keys == [f"kéy {i}" for i in range(rows)]
+    assert b"".join(one.set.row_partitions for one in parts) == labels.tobytes()
+    assert all(one.set.ByteSize() < 32 * each + 64 for one in parts)
     sent = np.concatenate([array_of(one.set.vectors) for one in parts])
     assert np.array_equal(sent, vectors)
 
@@ -105,3 +108,21 @@ def test_what_a_task_writes_into_an_array_is_not_in_a_batch_that_is_on_its_way(t
     with serving(tmp_path, limits=Limits(message_bytes=1 << 20)) as server:
         asyncio.run(sent(server.address))
         assert (server.hub.get_space("items").multiget(keys) == 1).all()
+
+
+@pytest.mark.parametrize("key_type", ["str", "int"])
+@pytest.mark.parametrize("kind", ["grpc", "aio"])
+def test_a_batch_of_many_keys_is_taken_whatever_a_message_may_have(tmp_path, kind, key_type):
+    rows = 300_000 if key_type == "int" else 2_000
+    keys = np.arange(rows) if key_type == "int" else [f"{i:01000}" for i in range(rows)]
+    with (
+        serving(tmp_path, limits=Limits(message_bytes=1 << 20)) as server,
+        client_of(server, kind) as hub,
+    ):
+        items = hub.create_space("items", dims=1, metric="l2", key_type=key_type)
+        vectors = np.arange(rows, dtype=np.float32)[:, np.newaxis]
+        partitions = ["us", "eu"] * (rows // 2)
+        assert items.multiset(keys, vectors, partition=partitions) == rows
+        own = server.hub.get_space("items")
+        assert np.array_equal(own.multiget(keys), vectors)
+        assert own.partitions() == {"us": rows // 2, "eu": rows // 2}
