@@ -20,6 +20,7 @@ from ehub.errors import (
     NotFoundError,
     UnavailableError,
 )
+from ehub.erasure import as_seconds
 from ehub.hub import Hub
 from ehub.model import Model, as_labels
 from ehub.promotion import Check, as_required
@@ -299,6 +300,7 @@ class RemoteSpace(RemoteVersion, Space):
 
     def erase(self, keys: Any, *, wait: float = 0.0) -> NoReturn:
         """Always an UnavailableError: it is done where the hub's files are."""
+        as_seconds(wait)
         raise no_erasure()
 
     def __repr__(self) -> str:
