@@ -13,6 +13,7 @@ from ehub.aliases import DEFAULT, UNSAID, Alias
 from ehub.client.messages import alias_of, named, schema_of
 from ehub.client.remote_table import RemoteTable
 from ehub.client.remote_version import RemoteVersion, version_of
+from ehub.erasure import as_seconds
 from ehub.errors import (
     DimensionError,
     InvalidArgumentError,
@@ -20,7 +21,6 @@ from ehub.errors import (
     NotFoundError,
     UnavailableError,
 )
-from ehub.erasure import as_seconds
 from ehub.hub import Hub
 from ehub.model import Model, as_labels
 from ehub.promotion import Check, as_required
