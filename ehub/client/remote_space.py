@@ -13,6 +13,7 @@ from ehub.aliases import DEFAULT, UNSAID, Alias
 from ehub.client.messages import alias_of, named, schema_of
 from ehub.client.remote_table import RemoteTable
 from ehub.client.remote_version import RemoteVersion, version_of
+from ehub.erasure import as_seconds
 from ehub.errors import (
     DimensionError,
     InvalidArgumentError,
@@ -299,6 +300,7 @@ class RemoteSpace(RemoteVersion, Space):
 
     def erase(self, keys: Any, *, wait: float = 0.0) -> NoReturn:
         """Always an UnavailableError: it is done where the hub's files are."""
+        as_seconds(wait)
         raise no_erasure()
 
     def __repr__(self) -> str:
