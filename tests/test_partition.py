@@ -571,10 +571,12 @@ def test_a_bound_set_takes_no_key_from_another_partition(items, rows):
 
 def test_no_bound_set_comes_between_a_look_and_a_write(items):
     """While a thread moves a key in and out, bound sets never take it from where it is."""
-    ended, taken = threading.Event(), []
+    ended, taken, refused = threading.Event(), [], []
 
     def move():
-        for turn in range(300):
+        for turn in range(30_000):
+            if turn >= 300 and refused:
+                break
             items.set("k", [turn, 0, 0, 0], partition="eu")
             if items.partition("eu").get("k").tolist() != [turn, 0, 0, 0]:
                 taken.append(turn)
@@ -584,13 +586,12 @@ def test_no_bound_set_comes_between_a_look_and_a_write(items):
     items.partition("us").set("k0", [0] * DIMS)
     mover = threading.Thread(target=move)
     mover.start()
-    refused = 0
     while not ended.is_set():
         try:
             bound_set(items, ["k"], 5, (b"us",))
             items.partition("us").multidelete(["k"])
         except ehub.ConflictError:
-            refused += 1
+            refused.append(True)
     mover.join()
     assert refused
     assert taken == []
