@@ -74,6 +74,11 @@ def test_a_snapshot_outlives_upkeep(hub, items, upkeep):
         items.compact()
         assert rows(then) == expected
         assert then.nearest_neighbors(10, vector=vectors[5], exact=True).keys.tolist() == nearest
+        # Of the hub's own files, too, which have only what somebody needs.
+        items.tag("then", then)
+        assert rows(items.at("then")) == expected
+        items.restore(then)
+        assert rows(items) == expected
         assert hub.verify().ok
 
 
