@@ -81,9 +81,6 @@ cdef class Stop:
     cdef atomic[cbool] wanted
 
 
-cdef const atomic[cbool]* wanted_of(Stop stop) noexcept
-
-
 # The keys of one call, as the engine reads them. Their bytes are in `integers` or `utf8`.
 cdef class Keys:
     cdef vector[string_view] views  # of integers, once view_all() was called
