@@ -15,11 +15,6 @@ constexpr size_t kRerankRows = 4;
 constexpr size_t kShortCodeBytes = 384;
 constexpr size_t kShortCodeBytesOf4Bits = 256;
 
-// The second of two walks is at a place where wanted rows end, and few of their links lead on. An ef that was measured
-// without a filter says little there.
-constexpr size_t kSecondWidth = 4;
-constexpr size_t kSecondWidthMin = 400;
-
 class CodeDistances final : public Distances {
  public:
   CodeDistances(const KernelTable& kernels, const CodeSet& codes, const CodedQuery& query, const GraphGuard* guard)
@@ -73,13 +68,6 @@ class ExactDistances final : public Distances {
   std::vector<const float*> pointers_;
 };
 
-// Whether there are as many wanted nodes in the pool as are asked for.
-bool finds_enough(const Pool& pool, const GraphQuery& query) {
-  size_t wanted = 0;
-  for (size_t i = 0; i < pool.size(); ++i) wanted += has_bit(query.wanted_nodes, row_of(pool[i])) ? 1 : 0;
-  return wanted >= std::min<uint64_t>(query.k, query.wanted_count);
-}
-
 void prefetch_row(const RowSource& source, uint32_t row, size_t dims) {
   const float* memory = source.memory();
   if (memory == nullptr) return;
@@ -109,19 +97,6 @@ Status Searcher::seed(const GraphView& graph, Distances& distances, Distances* r
   return walker_.seed(distances, query.wanted_sample, query.wanted_sample_count);
 }
 
-// From the wanted rows that the walk has seen, those included that were not near enough for it.
-Status Searcher::walk_again_among(const GraphView& graph, Distances& distances, const GraphQuery& query) {
-  on_the_way_.clear();
-  for (size_t i = 0; i < walker_.visited().count(); ++i) {
-    const uint32_t row = walker_.visited().seen()[i];
-    if (has_bit(query.wanted_nodes, row)) on_the_way_.push_back(row);
-  }
-  walker_.reset(graph.rows, std::min<size_t>(std::max(kSecondWidth * query.ef, kSecondWidthMin), graph.rows));
-  EHUB_RETURN_IF_ERROR(walker_.seed(distances, on_the_way_.data(), on_the_way_.size()));
-  EHUB_RETURN_IF_ERROR(walker_.seed(distances, query.wanted_sample, query.wanted_sample_count));
-  return walker_.walk_among(graph, distances, query.wanted_nodes);
-}
-
 Status Searcher::search(const KernelTable& kernels, const Encoder& encoder, const GraphView& graph,
                         const RowSource& source, const GraphQuery& query, uint64_t row_base, TopK& heap) {
   const double share =
@@ -135,9 +110,7 @@ Status Searcher::search(const KernelTable& kernels, const Encoder& encoder, cons
       return walker_.walk_among(graph, distances, query.wanted_nodes);
     }
     EHUB_RETURN_IF_ERROR(seed(graph, distances, router, query));
-    EHUB_RETURN_IF_ERROR(walker_.walk(graph, distances));
-    if (query.wanted == nullptr || finds_enough(walker_.pool(), query)) return {};
-    return walk_again_among(graph, distances, query);
+    return walker_.walk(graph, distances);
   };
   if (graph.codes.width == CodeWidth::kNone) {
     ExactDistances distances(kernels, encoder, graph, source, query);

@@ -21,8 +21,7 @@
 namespace ehub::hnsw {
 
 // Where fewer than this share of the rows is wanted, a walk through all of them would mostly score rows in vain: it
-// goes among the wanted ones. Where more are, but few of those around the query, the walk through all finds too few;
-// then a second one goes among the wanted ones.
+// goes among the wanted ones.
 inline constexpr double kAmongShareMax = 0.6;
 
 // The float32 rows of a segment, wherever they are.
@@ -57,7 +56,6 @@ class Searcher {
 
  private:
   Status seed(const GraphView& graph, Distances& distances, Distances* router_distances, const GraphQuery& query);
-  Status walk_again_among(const GraphView& graph, Distances& distances, const GraphQuery& query);
   Status rerank(const KernelTable& kernels, const Encoder& encoder, const GraphView& graph, const RowSource& source,
                 const GraphQuery& query, uint64_t row_base, TopK& heap);
 
@@ -67,7 +65,6 @@ class Searcher {
   std::vector<uint32_t> places_;
   std::vector<float> scores_;
   std::vector<Candidate> sorted_;
-  std::vector<uint32_t> on_the_way_;  // wanted ones, of a walk that found too few
 };
 
 }  // namespace ehub::hnsw

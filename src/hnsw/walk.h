@@ -71,8 +71,6 @@ class Walker {
   const Pool& pool() const { return pool_; }
   // What walk() expanded, in that order: the pool, and the way there.
   const std::vector<Candidate>& expanded() const { return expanded_; }
-  // All rows that were scored (by walk_among(): and those that were gone through).
-  const Visited& visited() const { return visited_; }
 
  private:
   Status see_links(const GraphView& graph, uint32_t row, Distances& distances);
