@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cstddef>
-#include <cstring>
 
 #include "base/bytes.h"
 #include "store/segment_reader.h"
@@ -14,7 +13,7 @@ namespace {
 bool same_bytes(std::string_view a, std::string_view b) {
   if (a.size() != b.size()) return false;
   if (a.size() == sizeof(uint64_t)) return load_le<uint64_t>(a.data()) == load_le<uint64_t>(b.data());
-  return std::memcmp(a.data(), b.data(), a.size()) == 0;
+  return a == b;
 }
 
 }  // namespace
