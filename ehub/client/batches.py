@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ehub.types import Vectors
 from ehub.wire import ehub_pb2 as pb
+from ehub.wire.packing import varint
 
 __all__ = ["BatchMessages"]
 
@@ -117,13 +118,3 @@ def within(outer: bytes, field: int, inner: list[Any]) -> list[Any]:
     """Pieces of a message: `outer`, with what the pieces `inner` make together in a field of it."""
     size = sum(memoryview(piece).nbytes for piece in inner)
     return [outer, varint(field << 3 | LENGTH_DELIMITED) + varint(size), *inner]
-
-
-def varint(number: int) -> bytes:
-    """A number as protobuf has it."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)

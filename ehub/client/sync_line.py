@@ -19,7 +19,7 @@ from ehub.wire.methods import CALLS
 
 try:
     from grpc._cython import cygrpc
-except ImportError:  # pragma: no cover - no release yet
+except ImportError:  # pragma: no cover - every release so far has it
     cygrpc = None
 
 __all__ = ["Clock", "SyncLine"]

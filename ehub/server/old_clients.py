@@ -24,6 +24,7 @@ from ehub.types import Vectors
 from ehub.version import Version
 from ehub.wire import old_clients_pb2 as pb
 from ehub.wire.methods import OLD
+from ehub.wire.packing import varint
 
 __all__ = ["OldClients", "old_service"]
 
@@ -174,13 +175,3 @@ def embedding_of(vector: Vectors) -> pb.Embedding:
 
 # The tag of field 1 with a length: (1 << 3) | 2.
 PACKED_VALUES = b"\x0a"
-
-
-def varint(number: int) -> bytes:
-    """A number as protobuf writes lengths: 7 bits a byte, the low ones first."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)

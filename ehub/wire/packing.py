@@ -26,6 +26,7 @@ __all__ = [
     "native_keys",
     "numbers",
     "pack_array",
+    "varint",
     "vectors_message",
 ]
 
@@ -148,3 +149,13 @@ def floats_of(data: bytes, what: str) -> NDArray[np.float64] | None:
 def joined_rows(parts: list[Vectors], dims: int) -> Vectors:
     """Rows that came in several messages, as an array of the caller's own."""
     return np.concatenate([np.empty((0, dims), np.float32), *parts])
+
+
+def varint(number: int) -> bytes:
+    """A number as protobuf writes lengths and tags: 7 bits a byte, the low ones first."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
