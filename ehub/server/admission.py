@@ -6,7 +6,9 @@ call ends (CANCELLED, which clients of ours take for a server to try again) when
 it waiting for too long, and nobody has more than three quarters of the places: others get in.
 
 Calls are slow on a connection that has just sent what is no request, for finding that out costs as
-much as answering: they wait before they are read.
+much as answering: they wait before they are read. A call whose first message never comes is such a
+one, too: it was larger than the limit. gRPC refuses that when it is to be read; by then so much of
+it as may be under way on the connection (20 MB on a fast one) has cost more than most answers.
 
 A caller is who shows the same token where tokens are checked, else whoever comes from the same
 address. Whom the guard refuses holds no place, and no thread (`handlers.refusing`). Health checks,
@@ -118,7 +120,17 @@ class Offenders:
 class Visit:
     """One call from when it is let in to its end, for its thread and for who looks after all."""
 
-    __slots__ = ("caller", "context", "ends", "offenders", "places", "seconds_max", "since")
+    __slots__ = (
+        "caller",
+        "context",
+        "ends",
+        "heard",
+        "offenders",
+        "peer",
+        "places",
+        "seconds_max",
+        "since",
+    )
 
     def __init__(
         self,
@@ -129,9 +141,11 @@ class Visit:
         offenders: Offenders,
     ) -> None:
         self.caller, self.context, self.places = caller, context, places
+        self.peer = context.peer()  # which gRPC forgets when the caller is gone
         self.seconds_max, self.offenders = seconds_max, offenders
         self.since: float | None = None  # when it began to wait for its caller; None: it works
         self.ends: float | None = None  # when it is over, whatever it does; None: when it is done
+        self.heard = False  # whether its first message was waited for
 
     def wait(self) -> None:
         """What comes next is the caller's to do."""
@@ -143,12 +157,11 @@ class Visit:
 
     def offend(self) -> None:
         """The caller has sent what is no request."""
-        self.offenders.add(self.context.peer())
+        self.offenders.add(self.peer)
 
     def be_patient(self) -> None:
         """Wait, if what came last on the connection was no request."""
-        if self.offenders:
-            self.offenders.wait(self.context.peer())
+        self.offenders.wait(self.peer)
 
     def is_late(self, now: float) -> bool:
         """Whether it has to end: it waits for its caller for too long, or its time is over."""
@@ -164,11 +177,20 @@ class Visit:
     def _next(self, requests: Iterator[Any]) -> Any:
         """The next message; None if there is none."""
         self.wait()
-        request = next(requests, None)
-        self.work()
-        if type(request) is Unreadable:
-            self.offend()
+        request, is_there = None, self.heard or self.context.is_active()
+        try:
+            request = next(requests, None)
+        finally:  # of a message that is too large gRPC says that the caller is gone
+            self.work()
+            if is_there:  # else who has left while it had to wait would offend by that
+                self.hear(request)
         return request
+
+    def hear(self, message: object) -> None:
+        """A message has come, or None; the caller offends by a first one that is none."""
+        if type(message) is Unreadable or (message is None and not self.heard):
+            self.offend()
+        self.heard = True
 
     def only(self, requests: Iterator[Any]) -> Any:
         """The one message of a caller who sends one; without it the call ends."""
@@ -295,7 +317,7 @@ class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
             self._visits.add(visit)
         if not context.add_callback(lambda: self._let_out(visit)):  # it is over already
             self._let_out(visit)
-        self._offenders.wait(context.peer())
+        visit.be_patient()
         return visit
 
     def _let_out(self, visit: Visit) -> None:
@@ -328,7 +350,7 @@ def threads_for(calls: int, name: str) -> ThreadPoolExecutor:
 
 def described(visit: Visit) -> dict[str, Any]:
     """A call that is ended, for the log."""
-    return {"peer": visit.context.peer(), "limit_seconds": visit.seconds_max}
+    return {"peer": visit.peer, "limit_seconds": visit.seconds_max}
 
 
 def caller_of(context: grpc.ServicerContext, *, by_token: bool) -> str:

@@ -77,8 +77,9 @@ def by_line(
         visit.wait()
         stream.end()
 
-    data: bytes | None = None
-    while (data := line.exchange(data, begun)) is not None:
+    data = line.exchange(None, begun)
+    visit.hear(data)
+    while data is not None:
         visit.work()
         visit.be_patient()
         stream.begin()
@@ -89,7 +90,7 @@ def by_line(
         if not stream.may_go_on or answer.code == UNAUTHENTICATED:
             yield answer
             return
-        data = answer.SerializeToString()
+        data = line.exchange(answer.SerializeToString(), begun)
 
 
 class StreamCaller:

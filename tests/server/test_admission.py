@@ -351,6 +351,47 @@ def test_a_connection_that_sends_what_is_no_request_is_slow_and_others_are_not(p
         assert time.monotonic() - began > 1.5
 
 
+@pytest.mark.parametrize("method", ["Count", "Ingest", "Calls"])
+def test_a_connection_that_sends_messages_beyond_the_limit_is_slow_and_others_are_not(
+    tmp_path, method
+):
+    limits = Limits(calls=8, streams=4, message_bytes=8 << 20)
+    with guarded(tmp_path / "hub", OTHER, limits=limits) as served:
+        options = [
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.max_send_message_length", -1),
+        ]
+        with grpc.insecure_channel(served.server.address, options) as channel:
+            call, began = channel.unary_unary(METHODS[method].path), time.monotonic()
+            for _ in range(3):
+                with pytest.raises(grpc.RpcError, match="larger than max") as failed:
+                    call(b"\xff" * (9 << 20), metadata=bearer(served.tokens["root"]), timeout=60)
+                assert failed.value.code() is Code.RESOURCE_EXHAUSTED
+                others = time.monotonic()
+                for _ in range(5):
+                    assert spaces_of(served, "root") == []
+                assert time.monotonic() - others < 1
+            assert time.monotonic() - began > 1.5
+
+
+def test_who_leaves_while_made_to_wait_is_not_made_to_wait_for_it(patient):
+    """Else a client that waits for less than that would never be answered again."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    root = bearer(patient.tokens["root"])
+    with grpc.insecure_channel(patient.server.address, options) as channel:
+        count = channel.unary_unary(METHODS["Count"].path)
+        with pytest.raises(grpc.RpcError):
+            count(b"\xff" * 100, metadata=root, timeout=60)
+        offended = time.monotonic()
+        while time.monotonic() - offended < 0.8:
+            with pytest.raises(grpc.RpcError) as failed:
+                count(b"", metadata=root, timeout=0.1)
+            assert failed.value.code() is Code.DEADLINE_EXCEEDED
+        with pytest.raises(grpc.RpcError):
+            count(b"", metadata=root, timeout=60)
+        assert time.monotonic() - offended < 1.6
+
+
 # --- figures ---
 
 
