@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -201,6 +202,8 @@ class MessageContext(InnerContext):
         super().__init__(peer, metadata)
         self._stream = stream
         self._until = time.monotonic() + timeout_seconds if timeout_seconds > 0 else None
+        # Who leaves while a callback is added finds it, or is found.
+        self._lock = threading.Lock()
         self._callbacks: list[Callable[[], None]] | None = []
         self._packed: bytes | None = None
 
@@ -226,15 +229,16 @@ class MessageContext(InnerContext):
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
         """Have something called when the caller leaves."""
-        callbacks = self._callbacks
-        if callbacks is None:
-            return False
-        callbacks.append(callback)
-        return True
+        with self._lock:
+            if self._callbacks is None:
+                return False
+            self._callbacks.append(callback)
+            return True
 
     def leave(self) -> None:
         """The caller has left."""
-        callbacks, self._callbacks = self._callbacks, None
+        with self._lock:
+            callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
             callback()
 

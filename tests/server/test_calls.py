@@ -28,6 +28,7 @@ from ehub.client.transport import SyncTransport
 from ehub.server import reading, server_line
 from ehub.server.admission import Admission
 from ehub.server.call_streams import IDLE_SECONDS, CallStreams
+from ehub.server.calling import MessageContext
 from ehub.server.config import Limits
 from ehub.wire import ehub_pb2 as pb
 from ehub.wire.methods import SMALL
@@ -490,3 +491,21 @@ def test_messages_are_counted_under_their_methods(tmp_path):
             assert not served.value(figure, **carried["Calls"])
         missed = {**labels, "method": "Get", "code": "NOT_FOUND"}
         assert served.value("ehub_calls_total", **missed) == 1
+
+
+def test_who_leaves_while_a_callback_is_added_is_told_of():
+    called = []
+    context = MessageContext("peer", (), stream=None, timeout_seconds=0)
+    leaving = threading.Thread(target=context.leave)
+
+    class Adding(list):
+        def append(self, callback):
+            leaving.start()
+            leaving.join(0.2)
+            super().append(callback)
+
+    context._callbacks = Adding()
+    assert context.add_callback(lambda: called.append("left"))
+    leaving.join()
+    assert called == ["left"]
+    assert not context.add_callback(lambda: called.append("again"))
