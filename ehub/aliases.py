@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ehub import names
 from ehub.errors import ConflictError, InvalidArgumentError, NotFoundError
 from ehub.names import DEFAULT
-from ehub.promotion import Check, PromotionBlocked, as_required, measure
+from ehub.promotion import Check, PromotionBlocked, as_queries, as_required, measure
 
 if TYPE_CHECKING:
     from ehub.hub import Hub
@@ -126,6 +126,8 @@ class Aliases:
         names.as_text(why, "why")
         if not (protect is None or isinstance(protect, bool)):
             raise TypeError(f"protect is {protect!r:.100}; expected True or False")
+        if not (expect is None or expect is UNSAID):
+            names.as_text(names.require_str(expect, "a version"), "the name of a version")
         if version is None and protect is None and expect is UNSAID:
             return self._find_alias(name)
         with self._hub._names_lock:
@@ -184,7 +186,9 @@ class Aliases:
         names.as_text(why, "why")
         target = self.version(version)
         current = self.version(self._find_alias(alias).version)
-        checks = measure(current, target, as_required(require), queries, sample, seed)
+        wanted = as_required(require)
+        rows = None if queries is None else as_queries(queries, target)
+        checks = measure(current, target, wanted, rows, sample, seed)
         if any(not check.passed for check in checks):
             raise PromotionBlocked(alias, target.name, checks)
         with self._hub._names_lock:

@@ -13,11 +13,12 @@ from ehub import _arrays
 from ehub.comparison import Comparison, compare
 from ehub.errors import ConflictError, InvalidArgumentError
 from ehub.index import as_near
+from ehub.types import Vectors
 
 if TYPE_CHECKING:
     from ehub.version import Version
 
-__all__ = ["Check", "PromotionBlocked", "as_required", "measure"]
+__all__ = ["Check", "PromotionBlocked", "as_queries", "as_required", "measure"]
 
 # By the name of a requirement: the figure of a comparison that it is about.
 FIGURES = {
@@ -66,7 +67,7 @@ def measure(
     current: Version,
     target: Version,
     require: Mapping[str, float],
-    queries: Any,
+    queries: Vectors | None,
     sample: int,
     seed: int,
 ) -> tuple[Check, ...]:
@@ -97,18 +98,24 @@ def check_figure(
     return Check(name, estimate.value, least, estimate.note)
 
 
-def check_recall(target: Version, name: str, k: int, least: float, queries: Any) -> Check:
+def check_recall(
+    target: Version, name: str, k: int, least: float, queries: Vectors | None
+) -> Check:
     """A requirement on the index of the new version."""
     if queries is None:
         report = target.measure_recall(k, RECALL_QUERIES)
         return Check(name, report.recall, least, f"around {report.sample} of its rows")
-    rows = _arrays.as_vectors(queries, target.dims, target._table.space, "query vector")
-    found = target.multi_nearest_neighbors(k, vectors=rows)
-    truth = target.multi_nearest_neighbors(k, vectors=rows, exact=True)
+    found = target.multi_nearest_neighbors(k, vectors=queries)
+    truth = target.multi_nearest_neighbors(k, vectors=queries, exact=True)
     pairs = zip(found, truth, strict=True)
     near = sum(as_near(answer.distances, exact.distances) for answer, exact in pairs)
     total = sum(map(len, truth))
-    return Check(name, near / total if total else None, least, f"{len(rows)} queries")
+    return Check(name, near / total if total else None, least, f"{len(queries)} queries")
+
+
+def as_queries(queries: Any, target: Version) -> Vectors:
+    """The queries of a version's recall, as its rows are."""
+    return _arrays.as_vectors(queries, target.dims, target._table.space, "query vector")
 
 
 def as_required(require: object) -> dict[str, float]:

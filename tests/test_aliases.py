@@ -251,3 +251,30 @@ def test_a_call_reads_the_version_that_it_began_with(hub):
         items.alias("default", "initial")
         assert call()
         assert items.current.name == "v2"
+
+
+@pytest.mark.parametrize(
+    ("queries", "error", "said"),
+    [
+        ("text", ehub.InvalidVectorError, "query vector"),
+        ([["a"] * 4], ehub.InvalidVectorError, "query vector"),
+        ([[1.0, 2.0]], ehub.DimensionError, r"expected \(n, 4\)"),
+        ([1.0, 2.0, 3.0, 4.0], ehub.DimensionError, r"expected \(n, 4\)"),
+    ],
+)
+@pytest.mark.parametrize("require", [None, {"recall_at_10": 0.5}])
+def test_queries_that_are_none_are_told_whatever_is_required(items, queries, error, said, require):
+    with pytest.raises(error, match=said):
+        items.promote("v3", require=require, queries=queries)
+    assert items.alias("default").version == "initial"
+
+
+@pytest.mark.parametrize("expect", [5, b"initial", True, ["initial"]])
+def test_an_alias_is_expected_to_lead_to_a_name(items, expect):
+    items.alias("prod", "initial")
+    for version in (None, "v2"):
+        with pytest.raises(TypeError, match=r"name of a version is .*; expected a str"):
+            items.alias("prod", version, expect=expect)
+    with pytest.raises(ehub.InvalidArgumentError):
+        items.alias("prod", "v2", expect="\ud800")
+    assert items.alias("prod").version == "initial"

@@ -23,7 +23,7 @@ from ehub.errors import (
 )
 from ehub.hub import Hub
 from ehub.model import Model, as_labels
-from ehub.promotion import Check, as_required
+from ehub.promotion import Check, as_queries, as_required
 from ehub.space import Space
 from ehub.types import KeyType, Metric
 from ehub.version import Version
@@ -278,8 +278,8 @@ class RemoteSpace(RemoteVersion, Space):
             why=names.as_text(why, "why"),
         )
         if queries is not None:
-            rows = np.ascontiguousarray(queries, np.float32)
-            request.queries.CopyFrom(vectors_message(np.atleast_2d(rows)))
+            rows = as_queries(queries, self.version(request.version))
+            request.queries.CopyFrom(vectors_message(rows))
         checks = self._link.change("Promote", request).checks
         if alias == DEFAULT:
             self._has_changed()
