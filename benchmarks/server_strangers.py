@@ -3,7 +3,10 @@
     python -m benchmarks.server_strangers
 
 The server is guarded by a key, as one that strangers can reach has to be. Everything runs on this
-machine, the hostile clients too: what they take of its cores counts against the server.
+machine, the hostile clients too: what they take of its cores counts against the server. How much
+that is, searches tell that are made while the same flood goes to another server, a bare one of
+grpcio. Searches with a flood and without take turns, and the percentiles are of all turns: that of
+one is off by a factor of two.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,8 +29,10 @@ import psutil
 
 import ehub
 from benchmarks.harness import SEED
-from benchmarks.server import latencies, say, serving, stopped
+from benchmarks.server import experimental, latencies, say, serving, stopped
 from ehub.access import Access, Grant
+from ehub.cli.serving import POLLING
+from ehub.server.config import Limits
 from ehub.wire import ehub_pb2 as pb
 from ehub.wire.methods import SERVICE, methods_of
 
@@ -34,6 +40,7 @@ ROWS, DIMS, K = 30_000, 128, 10
 IDLE = 200
 FLOODERS = 4
 SEARCHES = 2_000
+TURNS = 3
 # More than a server takes in one message, by its default limit.
 OVERSIZED = 65 << 20
 SEARCH = methods_of(SERVICE)["Search"]
@@ -98,6 +105,32 @@ def unauthenticated(token: str) -> tuple[bytes, str]:
     return request.SerializeToString(), token[:-1] + "x"
 
 
+def bare_server(ready: Any) -> None:
+    """A server of grpcio that does nothing, with our limit."""
+    options = [("grpc.max_receive_message_length", Limits().message_bytes)]
+    server = grpc.server(ThreadPoolExecutor(64), options=options)
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+    service = grpc.method_handlers_generic_handler(SERVICE.full_name, {"Search": handler})
+    server.add_generic_rpc_handlers((service,))
+    ready.put(server.add_insecure_port("127.0.0.1:0"))
+    server.start()
+    server.wait_for_termination()
+
+
+@contextmanager
+def elsewhere() -> Iterator[str]:
+    """The address of another server, which is in use within the block."""
+    context = multiprocessing.get_context("spawn")
+    ready = context.Queue()
+    with experimental(POLLING):
+        process = context.Process(target=bare_server, args=(ready,), daemon=True)
+        process.start()
+    try:
+        yield f"127.0.0.1:{ready.get()}"
+    finally:
+        process.kill()
+
+
 def flood(address: str, request: bytes, token: str, sent: Any, stop: Any) -> None:
     """Send the same request without pause from several threads, in a process of its own."""
     metadata = (("authorization", f"Bearer {token}"),)
@@ -140,52 +173,60 @@ def flooded(address: str, request: bytes, token: str) -> Iterator[Any]:
 # --- one that is served meanwhile ---
 
 
-def percentiles(search: Callable[[np.ndarray], object], queries: np.ndarray) -> tuple[float, float]:
-    """p50 and p99 of single searches, in microseconds."""
-    taken = latencies(search, queries, SEARCHES)
-    return statistics.median(taken), float(np.percentile(taken, 99))
+class Searching:
+    """Searches one after the other, alone or beside something else."""
+
+    def __init__(self, items: Any, queries: np.ndarray) -> None:
+        self._items, self._queries = items, queries
+
+    def taken(self) -> list[float]:
+        """What each of them takes, in microseconds."""
+        return latencies(
+            lambda query: self._items.nearest_neighbors(K, vector=query), self._queries, SEARCHES
+        )
+
+    def beside_flood(self, what: str, address: str, request: bytes, token: str) -> None:
+        """Beside calls that are refused, and without them, in turns."""
+        alone, found, rates = list[float](), list[float](), list[float]()
+        for _ in range(TURNS):
+            alone += self.taken()
+            with flooded(address, request, token) as sent:
+                before, began = sent.value, time.perf_counter()
+                found += self.taken()
+                rates.append((sent.value - before) / (time.perf_counter() - began))
+        told(what, found, alone, f"({statistics.median(rates):,.0f}/s)")
+
+    def beside_slow_reader(self) -> None:
+        """Beside a stream that is not read on."""
+        alone, slow = self.taken(), self._items.scan(1_000)
+        next(slow)
+        told("a slow reader of a stream", self.taken(), alone)
+        assert sum(len(keys) for keys, _ in slow) == ROWS - 1_000
 
 
-def told(what: str, found: tuple[float, float], alone: tuple[float, float], more: str = "") -> None:
+def told(what: str, found: list[float], alone: list[float], more: str = "") -> None:
     """A line: p99, beside that of a server with nothing else to do."""
-    ratios = f"{found[1] / alone[1]:.2f}x, p50 {found[0]:,.0f} us {found[0] / alone[0]:.2f}x"
-    say(f"{what}: p99 of a search", found[1], "us", f"{ratios} {more}")
+    (p50, p99), (p50_alone, p99_alone) = (np.percentile(one, (50, 99)) for one in (found, alone))
+    ratios = f"{p99 / p99_alone:.2f}x, p50 {p50:,.0f} us {p50 / p50_alone:.2f}x"
+    say(f"{what}: p99 of a search", p99, "us", f"{ratios} {more}")
 
 
 def main() -> None:
     """All figures, of one server."""
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, elsewhere() as other:
         token, queries = filled(str(Path(directory, "hub")))
         process, address = serving(str(Path(directory, "hub")))
-        server = psutil.Process(process.pid)
         try:
             with ehub.connect(address, token=token) as hub:
-                items = hub.get_space("items")
-
-                def search(query: np.ndarray) -> object:
-                    return items.nearest_neighbors(K, vector=query)
-
                 print(f"{ROWS:,} rows of {DIMS} dims; {os.cpu_count()} cores; {ehub.__version__}")
-
-                def alone() -> tuple[float, float]:
-                    return percentiles(search, queries)
-
-                first = alone()
-                told("nobody else", first, first)
-                say(f"memory of {IDLE} idle connections", idle_megabytes(server, address), "MB")
-                before_it = alone()
-                slow = items.scan(1_000)
-                next(slow)
-                told("a slow reader of a stream", percentiles(search, queries), before_it)
-                assert sum(len(keys) for keys, _ in slow) == ROWS - 1_000
+                searching = Searching(hub.get_space("items"), queries)
+                idle_of_it = idle_megabytes(psutil.Process(process.pid), address)
+                say(f"memory of {IDLE} idle connections", idle_of_it, "MB")
+                searching.beside_slow_reader()
                 for kind in (oversized, malformed, unauthenticated):
-                    before_it = alone()
-                    with flooded(address, *kind(token)) as sent:
-                        before, began = sent.value, time.perf_counter()
-                        found = percentiles(search, queries)
-                        rate = (sent.value - before) / (time.perf_counter() - began)
-                    told(f"a flood of {kind.__name__} calls", found, before_it, f"({rate:,.0f}/s)")
-                told("nobody else, again", alone(), first)
+                    what = f"a flood of {kind.__name__} calls"
+                    searching.beside_flood(what, address, *kind(token))
+                searching.beside_flood("oversized calls elsewhere", other, *oversized(token))
         finally:
             stopped(process)
 
