@@ -122,6 +122,8 @@ class Options:
             if self.tls is None
             else "is the server's certificate signed by `ca` and made for this name",
         ]
+        if self.tls is not None and self.tls.certificate is None:
+            checks.append("does the server want a certificate of yours, too (certificate=, key=)")
         return "; ".join(checks)
 
 

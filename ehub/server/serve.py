@@ -13,6 +13,7 @@ import ssl
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -229,12 +230,24 @@ def require_usable(tls: Tls) -> None:
         ) from None
 
 
+def contents(path: Path, what: str) -> bytes:
+    """What is in a file of the settings."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidArgumentError(
+            f"{what} for TLS cannot be read from {str(path)!r}: {error.strerror}; expected a file "
+            "in PEM"
+        ) from None
+
+
 def credentials(config: ServerConfig) -> grpc.ServerCredentials:
     """The certificates as grpcio takes them."""
     tls = config.tls
     assert tls is not None
-    key, certificate = tls.key.read_bytes(), tls.certificate.read_bytes()
-    trusted = None if tls.client_ca is None else tls.client_ca.read_bytes()
+    certificate = contents(tls.certificate, "the certificate")
+    key = contents(tls.key, "the private key")
+    trusted = None if tls.client_ca is None else contents(tls.client_ca, "the clients' CA")
     require_usable(tls)
     return grpc.ssl_server_credentials(
         [(key, certificate)],

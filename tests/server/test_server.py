@@ -167,10 +167,13 @@ def test_tls_and_mutual_tls(tmp_path, kind, mutual):
     with serving(tmp_path / "hub", tls=tls) as server:
         with client_of(server, kind, tls=trust) as hub:
             assert hub.spaces() == []
-        wrong = [None, replace(trust, certificate=None, key=None)] if mutual else [None]
-        for given in wrong:
+        wrong = {r"does the server want TLS": None}
+        if mutual:
+            bare = replace(trust, certificate=None, key=None)
+            wrong[r"does the server want a certificate of yours"] = bare
+        for said, given in wrong.items():
             with (
-                pytest.raises(ehub.UnavailableError),
+                pytest.raises(ehub.UnavailableError, match=said),
                 client_of(server, kind, tls=given, retry_seconds=0.1),
             ):
                 pass
@@ -188,6 +191,25 @@ def certificates(path, mutual):
         files[name] = path / f"{name}.pem", path / f"{name}.key"
     trust = ClientTls(ca, *(files["client"] if mutual else ()))
     return Tls(*files["server"], ca if mutual else None), trust
+
+
+@pytest.mark.parametrize(
+    ("part", "what"),
+    [
+        ("certificate", "the certificate"),
+        ("key", "the private key"),
+        ("client_ca", "the clients' CA"),
+    ],
+)
+def test_a_file_of_tls_that_is_missing_is_told(tmp_path, part, what):
+    tls, _ = certificates(tmp_path, True)
+    missing = tmp_path / "missing.pem"
+    config = ServerConfig(port=0, tls=replace(tls, **{part: missing}))
+    with (
+        ehub.open(tmp_path / "hub") as hub,
+        pytest.raises(ehub.InvalidArgumentError, match=rf"{what} for TLS cannot be .*{missing}"),
+    ):
+        Server(hub, config)
 
 
 def test_listening_beyond_this_machine_needs_tls_and_authentication(tmp_path):
