@@ -37,6 +37,17 @@ class Stoppable(Protocol):
     def set(self) -> None: ...
 
 
+@dataclass(slots=True, eq=False)
+class Wanted:
+    """A search, as `Searches.nearest()` has it."""
+
+    common: Hashable
+    rows: Callable[[], _store.View]
+    query: Vectors
+    options: tuple[Any, ...]
+    on_leave: Callable[[Callable[[], None]], object] | None
+
+
 @dataclass(slots=True)
 class Asked:
     """Those who asked for one batch: when the last of them has left, nobody wants its answers."""
@@ -102,18 +113,13 @@ class Searches:
             on_leave: Is given what to call when the one who asked has left: the search ends early
                 if nobody else waits for it.
         """
+        wanted = Wanted(common, rows, query, options, on_leave)
         while True:
             with suppress(BeginAgainError):
-                return self._nearest(common, rows, query, options, on_leave)
+                return self._nearest(wanted)
 
-    def _nearest(
-        self,
-        common: Hashable,
-        rows: Callable[[], _store.View],
-        query: Vectors,
-        options: tuple[Any, ...],
-        on_leave: Callable[[Callable[[], None]], object] | None,
-    ) -> Neighbors:
+    def _nearest(self, wanted: Wanted) -> Neighbors:
+        common = wanted.common
         is_alone = False
         try:  # a signal may interrupt every line, and what was counted must be handed on
             with self._lock:
@@ -122,40 +128,27 @@ class Searches:
                     self._searching[common] = searching + 1
                     is_alone = True
             if is_alone:
-                return self._alone(rows, query, options, on_leave)
+                return self._alone(wanted)
         finally:
             if is_alone:
                 self._hand_on(common)
-        return self._in_turn(common, rows, query, options, on_leave)
+        return self._in_turn(wanted)
 
-    def _alone(
-        self,
-        rows: Callable[[], _store.View],
-        query: Vectors,
-        options: tuple[Any, ...],
-        on_leave: Callable[[Callable[[], None]], object] | None,
-    ) -> Neighbors:
+    def _alone(self, wanted: Wanted) -> Neighbors:
         """Search for one, at once."""
         stop: tuple[Stoppable, ...] = ()
         if self._make_stop is not None:
             stop = (self._make_stop(),)
-            if on_leave is not None:
-                on_leave(stop[0].set)
-        view: Any = rows()
-        return Neighbors(*view.nearest_one(query, *options, *stop))
+            if wanted.on_leave is not None:
+                wanted.on_leave(stop[0].set)
+        view: Any = wanted.rows()
+        return Neighbors(*view.nearest_one(wanted.query, *wanted.options, *stop))
 
-    def _in_turn(
-        self,
-        common: Hashable,
-        rows: Callable[[], _store.View],
-        query: Vectors,
-        options: tuple[Any, ...],
-        on_leave: Callable[[Callable[[], None]], object] | None,
-    ) -> Neighbors:
+    def _in_turn(self, wanted: Wanted) -> Neighbors:
         """Wait for those that search; then search for all that wait, or be searched for."""
-        mine = Waiting(query)
-        if on_leave is not None:
-            on_leave(lambda: self._leave(mine))
+        common, mine = wanted.common, Waiting(wanted.query)
+        if wanted.on_leave is not None:
+            wanted.on_leave(lambda: self._leave(mine))
         try:
             with self._lock:
                 # One of them may have ended meanwhile.
@@ -170,7 +163,7 @@ class Searches:
             self._abandon(common, mine)
             raise
         if mine.leads:
-            self._lead(common, rows, mine, options)
+            self._lead(wanted, mine)
         if mine.error is not None:
             raise mine.error
         assert mine.answer is not None
@@ -206,26 +199,21 @@ class Searches:
         asked.leave()
         return (stop,)
 
-    def _lead(
-        self,
-        common: Hashable,
-        rows: Callable[[], _store.View],
-        mine: Waiting,
-        options: tuple[Any, ...],
-    ) -> None:
+    def _lead(self, wanted: Wanted, mine: Waiting) -> None:
         """Search for this one and those behind it, then let the next one lead."""
+        common, options = wanted.common, wanted.options
         with self._lock:
             queue = self._waiting.get(common) or deque[Waiting]()
             behind = [queue.popleft() for _ in range(min(len(queue), BATCH_MAX - 1))]
             batch = [mine, *behind]
             stop = self._asked(batch)
         try:
-            search(rows(), batch, options, stop)
+            search(wanted.rows(), batch, options, stop)
         except (ConnectionError, TimeoutError) as error:  # of no query: nobody would get more
             for one in batch:
                 one.error = error
         except Exception as error:
-            self._one_by_one(rows, batch, options, stop, error)
+            self._one_by_one(wanted.rows, batch, options, stop, error)
         finally:
             self._hand_on(common)
             for one in behind:
