@@ -106,6 +106,7 @@ const hnsw::Encoder* CoarseRows::encoder_from(const float* rows) {
 }
 
 void CoarseRows::note(size_t rows, size_t ruled_out, size_t in_vain) {
+  judged_.fetch_add(rows, std::memory_order_relaxed);
   ruled_out_.fetch_add(ruled_out, std::memory_order_relaxed);
   const int trust = trust_.load(std::memory_order_relaxed);
   const int next = in_vain * kVainShare > rows ? std::max(0, trust - 2) : std::min(kTrustMost, trust + 1);

@@ -56,7 +56,8 @@ class CoarseRows {
   bool are_worth_reading() const;
   // The same of making more of them.
   bool are_worth_making() const { return trust_.load(std::memory_order_relaxed) > 0; }
-  // Rows that were ruled out so far.
+  // Rows that codes were read of so far, and those of them that were ruled out.
+  uint64_t rows_judged() const { return judged_.load(std::memory_order_relaxed); }
   uint64_t rows_ruled_out() const { return ruled_out_.load(std::memory_order_relaxed); }
 
  private:
@@ -76,6 +77,7 @@ class CoarseRows {
   std::atomic<const hnsw::Encoder*> encoder_ = nullptr;
   std::atomic<bool> is_learning_ = false;
   std::atomic<size_t> blocks_made_ = 0;
+  std::atomic<uint64_t> judged_ = 0;
   std::atomic<uint64_t> ruled_out_ = 0;
   std::atomic<int> trust_;
   mutable std::atomic<uint32_t> refusals_ = 0;

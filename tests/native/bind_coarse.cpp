@@ -126,6 +126,11 @@ class CoarseSpace {
     for (const auto& coarse : coarse_rows()) rows += coarse->rows_ruled_out();
     return rows;
   }
+  uint64_t judged() const {
+    uint64_t rows = 0;
+    for (const auto& coarse : coarse_rows()) rows += coarse->rows_judged();
+    return rows;
+  }
   size_t segments() const { return take(store_->view(*table_))->state()->segments.size(); }
 
  private:
@@ -177,6 +182,7 @@ void bind_coarse(py::module_& module) {
            py::arg("coarsely") = true, py::arg("distance_max") = std::numeric_limits<float>::infinity(),
            py::arg("exact") = true, py::arg("among") = py::none(), py::arg("threads") = 1)
       .def_property_readonly("blocks", &CoarseSpace::blocks)
+      .def_property_readonly("judged", &CoarseSpace::judged)
       .def_property_readonly("ruled_out", &CoarseSpace::ruled_out)
       .def_property_readonly("segments", &CoarseSpace::segments);
 }
