@@ -202,10 +202,14 @@ Encoder::Encoder(Metric metric, size_t dims, std::vector<float> mean, std::optio
 }
 
 Encoder Encoder::learn(Metric metric, const float* rows, size_t n, size_t dims, Team& team) {
-  Encoder plain(metric, dims, mean_of(metric, rows, n, dims, team), std::nullopt);
+  Encoder plain = learn_mean(metric, rows, n, dims, team);
   Encoder rotated(metric, dims, plain.mean_, kRotationSeed);
   const double gain = kRotationGain * kRotationGain;  // of squared errors
   return code_error(rotated, rows, n) < gain * code_error(plain, rows, n) ? rotated : plain;
+}
+
+Encoder Encoder::learn_mean(Metric metric, const float* rows, size_t n, size_t dims, Team& team) {
+  return {metric, dims, mean_of(metric, rows, n, dims, team), std::nullopt};
 }
 
 size_t Encoder::code_bytes(CodeWidth width, size_t dims) {

@@ -60,6 +60,8 @@ class Encoder {
   Encoder(Metric metric, size_t dims, std::vector<float> mean, std::optional<uint64_t> rotation_seed);
   // The mean of rows[n][dims], and a rotation if it lowers the error of 8-bit codes by more than a tenth.
   static Encoder learn(Metric metric, const float* rows, size_t n, size_t dims, Team& team);
+  // The mean alone: a small part of the work, and none for a rotation of each row later.
+  static Encoder learn_mean(Metric metric, const float* rows, size_t n, size_t dims, Team& team);
 
   Metric metric() const { return metric_; }
   size_t dims() const { return dims_; }

@@ -139,7 +139,8 @@ Row trim_memory(Table& table) {
   return dead;
 }
 
-// A file segment's rows are where they stay; what is missing is the file about them.
+// A file segment's rows are where they stay; what is missing is the file about them. What searches have made of them
+// stays good, and so does what they make until the one takes the place of the other.
 Result<std::shared_ptr<const SealedSegment>> seal_file(const RewriteTarget& target, const FreshRef& frozen) {
   FreshSegment& segment = *frozen.segment;
   EHUB_RETURN_IF_ERROR(segment.file()->finish());
@@ -150,8 +151,10 @@ Result<std::shared_ptr<const SealedSegment>> seal_file(const RewriteTarget& targ
   }
   const auto info = builder.write(target.fs, target.directory, segment.id(), segment.file()->block_crcs());
   if (!info.ok()) return info.status();
-  return std::make_shared<const SealedSegment>(target.fs, target.directory, target.schema, target.hash_seed,
-                                               info.value());
+  auto sealed =
+      std::make_shared<const SealedSegment>(target.fs, target.directory, target.schema, target.hash_seed, info.value());
+  sealed->coarse_rows().store(segment.coarse_rows().load());
+  return sealed;
 }
 
 Status seal(TableWork& work, RewriteTarget target, std::atomic<SegmentId>& next_segment) {

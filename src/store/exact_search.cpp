@@ -1,10 +1,11 @@
 // The exact part of a search: the rows of each run, checked against their checksums and scanned while they are still in
-// the cache, over as many threads as the work is worth.
+// the cache, over as many threads as the work is worth; where coarse rows can tell, few of a run are.
 
 #include <algorithm>
 #include <atomic>
 
 #include "kernels/dispatch.h"
+#include "store/coarse_scan.h"
 #include "store/search.h"
 
 namespace ehub {
@@ -22,7 +23,9 @@ void shift_bits(const std::vector<uint64_t>& bitmap, Row begin, Row end, std::ve
   }
 }
 
-Status scan_run(const Search& search, const Run& run, std::vector<uint64_t>& scratch, TopK* heaps) {
+Status scan_run(const Search& search, CoarseScan& coarse, const Run& run, std::vector<uint64_t>& scratch, TopK* heaps) {
+  const Result<bool> is_done = coarse.scan(run, heaps);
+  if (!is_done.ok() || is_done.value()) return is_done.status();
   const SegmentRef& ref = search.view.state()->segments[run.segment];
   const std::vector<uint64_t>& wanted = search.wanted[run.segment];
   for (Row row = run.begin; row < run.end;) {
@@ -33,18 +36,19 @@ Status scan_run(const Search& search, const Run& run, std::vector<uint64_t>& scr
     const Schema& schema = search.view.schema();
     scan_block(kernels(), schema.metric, search.queries, search.norms_squared.data(), search.m, vectors.value(), n,
                schema.dims, wanted.empty() ? nullptr : scratch.data(), make_ordinal(run.segment, row), heaps);
+    if (n == run.end - run.begin) coarse.keep(run, vectors.value());
     row += n;
   }
   return {};
 }
 
 // One thread's share: runs are taken from a common counter, so a slow thread holds nobody up.
-Status scan_share(const Search& search, std::atomic<size_t>& next, std::vector<TopK>& heaps) {
+Status scan_share(const Search& search, CoarseScan& coarse, std::atomic<size_t>& next, std::vector<TopK>& heaps) {
   return guarded([&]() -> Status {
     std::vector<uint64_t> scratch;
     for (size_t i = next.fetch_add(1); i < search.runs.size(); i = next.fetch_add(1)) {
       if (is_stopped(search.options)) return stopped();
-      EHUB_RETURN_IF_ERROR(scan_run(search, search.runs[i], scratch, heaps.data()));
+      EHUB_RETURN_IF_ERROR(scan_run(search, coarse, search.runs[i], scratch, heaps.data()));
     }
     return {};
   });
@@ -58,11 +62,12 @@ Status scan_runs(const Search& search, std::vector<TopK>& heaps) {
   for (const Run& run : search.runs) rows += run.end - run.begin;
   const unsigned thread_count =
       threads_for(search.options, rows * search.m * search.view.schema().dims, search.runs.size());
+  CoarseScan coarse(search);
   std::vector<std::vector<TopK>> others(thread_count - 1, heaps);
   std::vector<Status> statuses(thread_count);
   std::atomic<size_t> next = 0;
   run_threads(thread_count, [&](unsigned thread) {
-    statuses[thread] = scan_share(search, next, thread == 0 ? heaps : others[thread - 1]);
+    statuses[thread] = scan_share(search, coarse, next, thread == 0 ? heaps : others[thread - 1]);
   });
   for (const Status& status : statuses) EHUB_RETURN_IF_ERROR(status);
   for (const std::vector<TopK>& other : others) {

@@ -377,6 +377,7 @@ Status Indexer::build(const Job& job, const SealedSegment& segment, unsigned thr
   EHUB_RETURN_IF_ERROR(write(segment.graph(), *built.value()));
   segment.graph().look_again();
   EHUB_RETURN_IF_ERROR(verified(segment.graph()));
+  segment.coarse_rows().drop();
   if (adopting) job.linked->were_taken = true;
   return {};
 }

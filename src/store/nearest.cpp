@@ -10,8 +10,6 @@
 namespace ehub {
 namespace {
 
-constexpr uint64_t kRunBytes = 512 << 10;
-
 // Multiplications that are worth a thread: some ten times what starting one costs.
 constexpr uint64_t kWorkPerThread = 4'000'000;
 
@@ -49,8 +47,7 @@ void trim(Run& run, const std::vector<uint64_t>& wanted) {
 }
 
 void add_runs(Search& search, size_t segment, Row rows) {
-  const uint64_t row_bytes = search.view.schema().row_bytes();
-  const Row step = static_cast<Row>(std::max<uint64_t>(64, (kRunBytes / row_bytes) & ~uint64_t{63}));
+  const Row step = CoarseRows::block_rows(search.view.schema());
   const std::vector<uint64_t>& wanted = search.wanted[segment];
   for (Row row = 0; row < rows; row += step) {
     Run run = {segment, row, std::min(rows, row + step)};
@@ -117,6 +114,7 @@ std::unique_ptr<Walk> View::walk_of(const SearchOptions& options, size_t s, Row 
   const std::shared_ptr<SegmentGraph>& from = subset.graph == nullptr ? sealed->whole_graph() : subset.of;
   auto graph = subset.graph == nullptr ? from->load() : subset.graph;
   if (graph == nullptr) return nullptr;
+  if (from == sealed->whole_graph()) sealed->coarse_rows().drop();
   // Not make_unique, which Clang 14 cannot use for an aggregate.
   return std::unique_ptr<Walk>(new Walk{s, sealed, from, std::move(graph), rows, wanted_count, {}, nullptr, {}, {}});
 }

@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "base/status.h"
+#include "store/coarse_rows.h"
 #include "store/partition_index.h"
 #include "store/types.h"
 
@@ -65,6 +66,8 @@ class Segment {
   virtual Status labels(Row row, Row n, uint32_t* out) const;
   // The rows of each partition. Part of the segment in use, not of its value.
   PartitionIndex& partition_index() const { return partition_index_; }
+  // Codes of the rows. Part of the segment in use, not of its value.
+  CoarseRowsPlace& coarse_rows() const { return coarse_rows_; }
 
   // The youngest row with this key, or kNoRow.
   virtual Result<Row> find(const Key& key) const = 0;
@@ -75,6 +78,7 @@ class Segment {
 
  private:
   mutable PartitionIndex partition_index_;
+  mutable CoarseRowsPlace coarse_rows_;
 };
 
 inline Status Segment::labels(Row row, Row n, uint32_t* out) const {

@@ -49,9 +49,10 @@ struct Selection {
 
 struct SearchOptions {
   size_t k = 10;
-  size_t ef = 0;                  // candidates that a walk over a graph keeps; 0: what suits the space
-  bool exact = false;             // scan all rows
-  uint64_t scan_rows_max = 4096;  // so few rows of a segment are scanned: as fast as a walk, and exact
+  size_t ef = 0;                        // candidates that a walk over a graph keeps; 0: what suits the space
+  bool exact = false;                   // scan all rows
+  uint64_t scan_rows_max = 4096;        // so few rows of a segment are scanned: as fast as a walk, and exact
+  uint64_t coarse_bytes_min = 4 << 20;  // a scan of fewer bytes of a segment's vectors does without coarse rows
   float distance_max = std::numeric_limits<float>::infinity();
   const Selection* filter = nullptr;  // only these rows
   const Ordinal* excluded = nullptr;  // per query, a row that is not an answer (or kNoOrdinal)

@@ -8,8 +8,9 @@
 // by key, by scan and by search; another one through a read-only hub beside the writer; one checkpoints and compacts
 // without end, one makes and drops a space. Limits are tiny, so that logs and segments turn over all the time, and
 // every segment of some rows gets a graph: graphs are built, walked, merged, mapped by the reader and removed
-// meanwhile; one more thread waits for the index of what there is, and optimizes; and one tags, holds, restores, forks
-// and drops versions, and looks whether anything of the past changes.
+// meanwhile; one more thread waits for the index of what there is, and optimizes; one tags, holds, restores, forks
+// and drops versions, and looks whether anything of the past changes; and in a hub of large segments two threads scan
+// by codes and without, and compare, while a third fills them.
 //
 // Exits with 1, and says what it saw, on any inconsistency; at last the hub is closed, opened and verified.
 
@@ -344,6 +345,56 @@ void go_back(World& world) {
   }
 }
 
+// Scans with codes of the rows, and makes more, while rows come: the answers are those of a scan that does without.
+void scan_on(World& world, const Store& store, const Table& table, const std::atomic<bool>& stop, uint64_t seed) {
+  FaultRandom random(seed);
+  while (!stop) {
+    const auto view = must(store.view(table), "view");
+    std::vector<float> query(kDims);
+    for (float& value : query) value = static_cast<float>(random.below(1000));
+    SearchOptions options = {.k = 5, .exact = true, .coarse_bytes_min = ~uint64_t{0}, .threads = 2};
+    const auto plain = must(view->nearest(query.data(), 1, options), "nearest");
+    options.coarse_bytes_min = 0;
+    const auto coarse = must(view->nearest(query.data(), 1, options), "nearest");
+    const auto same = [](const Neighbor& a, const Neighbor& b) { return a.distance == b.distance && a.row == b.row; };
+    if (!std::equal(plain[0].begin(), plain[0].end(), coarse[0].begin(), coarse[0].end(), same)) {
+      die("a scan by codes that differs from a plain one");
+    }
+    world.views.fetch_add(1);
+  }
+}
+
+// A hub of its own, whose segments are large: they are filled, sealed, given graphs and dropped while they are scanned.
+void feed(World& world) {
+  StoreOptions options;
+  options.durability = Durability::kOff;
+  options.large_batch_bytes = kLargeBatchBytes;
+  const auto store = must(Store::open(posix_file_system(), world.root + "-fed", options), "open");
+  FaultRandom random(14);
+  while (!world.stop) {
+    const auto table = must(store->create_space("fed", kSchema), "create_space");
+    std::atomic<bool> stop = false;
+    std::vector<std::thread> threads;
+    for (uint64_t seed : {15, 16}) threads.emplace_back([&, seed] { scan_on(world, *store, *table, stop, seed); });
+    for (int batch = 0; batch < 20 && !world.stop; ++batch) {
+      const Group group("fed" + std::to_string(batch), 1000);
+      std::vector<float> vectors(group.keys.size() * kDims);
+      for (float& value : vectors) value = static_cast<float>(random.below(1000));
+      WriteBatch write;
+      write.table = table;
+      write.keys = group.keys;
+      write.vectors = vectors.data();
+      must(store->write(write).status(), "write");
+      if (batch % 8 == 7) must(store->checkpoint(), "checkpoint");
+    }
+    must(store->wait_indexed(*table), "wait_indexed");
+    stop = true;
+    for (std::thread& thread : threads) thread.join();
+    must(store->drop_space("fed"), "drop_space");
+  }
+  must(store->close(), "close");
+}
+
 void run_threads(World& world, int seconds) {
   std::vector<std::thread> threads;
   for (size_t writer = 0; writer < kWriters; ++writer) {
@@ -356,6 +407,7 @@ void run_threads(World& world, int seconds) {
   threads.emplace_back([&world] { index(world); });
   threads.emplace_back([&world] { make_and_drop(world); });
   threads.emplace_back([&world] { go_back(world); });
+  threads.emplace_back([&world] { feed(world); });
   std::this_thread::sleep_for(std::chrono::seconds(seconds));
   world.stop = true;
   for (std::thread& thread : threads) thread.join();
