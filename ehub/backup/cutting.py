@@ -17,10 +17,10 @@ from ehub.errors import CorruptionError
 
 __all__ = ["PIECE_BYTES_MAX", "pieces_of"]
 
-PIECE_BYTES_MIN = 512 << 10
+PIECE_BYTES_MIN = 128 << 10
 PIECE_BYTES_MAX = 4 << 20
 # What a piece of vectors has on average beyond the least; a piece of anything else has both.
-PIECE_BYTES_MORE = 512 << 10
+PIECE_BYTES_MORE = 128 << 10
 READ_BYTES = 32 << 20
 
 # Of the 64-bit golden ratio: the upper bits of a product depend on all bits of the number.
