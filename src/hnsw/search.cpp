@@ -19,12 +19,12 @@ constexpr size_t kSparseFactor = 2;
 constexpr size_t kSparseSlack = 64;
 
 // Then so many are looked for, for each that is asked for.
-constexpr size_t kSparseQuota = 16;
+constexpr size_t kSparseQuota = 24;
 
 // Candidates that a scan of codes keeps at least.
-constexpr size_t kScanCandidates = 512;
+constexpr size_t kScanCandidates = 768;
 
-// Rows by which a crowd is told: of so many, one is among the farther half of those looked at but in one case of 1,000.
+// Rows by which a crowd is told: all are among the nearer third of those looked at by chance in one case of 59,000.
 constexpr size_t kCrowdRows = 10;
 
 // Of longer codes, one candidate is expanded at a time: what a second one, chosen without having seen what the first
@@ -243,14 +243,14 @@ Status Searcher::rerank(const Call& call) {
 }
 
 // Where candidates are crowded at one distance, their order by codes says little about which are the nearest: these
-// come as often late as early. So as many must have been in vain as came before the last that was not. What is in vain
-// is told by ten rows or more, of which one is late sooner or later.
+// come as often late as early. So twice as many must have been in vain as came before the last that was not. What is in
+// vain is told by ten rows or more, of which one is late sooner or later.
 Status Searcher::rerank_until_sure(const Call& call, bool* is_sure) {
   TopK nearest(std::max(call.query.k, kCrowdRows));
   const size_t least = std::max<size_t>(3 * call.query.k, call.graph.calibration.rerank_min);
   size_t looked = 0;
   size_t last_hit = 0;
-  const auto done = [&] { return looked >= std::max(2 * last_hit, last_hit + least); };
+  const auto done = [&] { return looked >= std::max(3 * last_hit, last_hit + least); };
   EHUB_RETURN_IF_ERROR(measure_pool(
       call,
       [&](float distance, uint32_t row) {
