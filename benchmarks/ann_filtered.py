@@ -1,7 +1,7 @@
 """Searches among some of the rows: what the chosen way costs beside a scan, and what it finds.
 
-All queries in one call, keys chosen by chance or one after the other. The time of both ways
-includes finding the keys. Recall is against that scan.
+All queries in one call, keys chosen by chance or one after the other; and the rows farthest from
+each query. The time of both ways includes finding the keys. Recall is against that scan.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from ehub.neighbors import Neighbors
 from ehub.types import KeyArray
 
 SHARES = (0.5, 0.25, 0.1, 0.05, 0.01, 0.001)
+FARTHEST_SHARES = (0.9, 0.75, 0.5, 0.25, 0.1)
 QUERIES = 500
+QUERIES_OF_HOLE = 40
 
 # A filtered search may choose badly between two ways that cost nearly the same.
 SLOWER_MOST = 1.2
@@ -40,7 +42,26 @@ def filter_claims(trial: Trial, k: int, rounds: int, directory: Path) -> Iterato
         yield from among(f"{name} by chance", contender.space, trial, chosen, k, rounds)
         chosen = np.arange(n // 3, n // 3 + count)
         yield from among(f"{name} in a row", contender.space, trial, chosen, k, rounds)
+    for share in FARTHEST_SHARES:
+        yield hole_claim(contender.space, trial, share, k)
     contender.close()
+
+
+def hole_claim(space: ehub.Space, trial: Trial, share: float, k: int) -> Claim:
+    """Recall where those rows pass that are farthest from a query; one filter for each query."""
+    pairs: list[tuple[list[Neighbors], list[Neighbors]]] = []
+    for query in trial.queries[:QUERIES_OF_HOLE]:
+        products = trial.rows @ query
+        nearness = 2 * products - (trial.rows**2).sum(axis=1) if trial.metric == "l2" else products
+        passing = np.sort(np.argsort(nearness)[: int(len(trial.rows) * share)])
+        found, exact = (
+            space.multi_nearest_neighbors(k, vectors=query[None], filter=passing, exact=way)
+            for way in (False, True)
+        )
+        pairs.append((found, exact))
+    value = float(np.mean([recall(found, exact) for found, exact in pairs]))
+    name = f"{trial.name}: among the {share * 100:g} % farthest from each query: recall"
+    return Claim(name, value, 1.0, "", value, RECALL_LEAST)
 
 
 def among(

@@ -145,6 +145,42 @@ def test_recall_under_a_filter_of_one_region_is_what_it_is_without(fifty_thousan
     assert recall(space, rows, embeddings(23, 100, 24), filter=chosen) >= 0.95
 
 
+@pytest.mark.parametrize("share", [0.9, 0.75, 0.5, 0.25, 0.1])
+@pytest.mark.parametrize("off", [0.0, 0.3])
+def test_recall_is_kept_where_the_rows_that_pass_are_those_farthest_from_the_query(
+    fifty_thousand, share, off
+):
+    # Right at the middle of the hole (off 0) many rows are at nearly the distance of its edge.
+    space, rows = fifty_thousand
+    shares = []
+    for seed in range(8):
+        query = embeddings(50 + seed, 1, 24)
+        from_query = np.argsort(((rows - query) ** 2).sum(axis=1))
+        chosen = from_query[-round(50_000 * share) :]
+        asked = query + off * embeddings(60 + seed, 5, 24)
+        shares.append(recall(space, rows, asked.astype(np.float32), filter=chosen))
+    assert np.mean(shares) >= 0.95
+
+
+@pytest.mark.parametrize("around", [300, 1000, 5000, 20_000])
+@pytest.mark.parametrize("beyond", [1.0, 0.5, 0.2])
+def test_a_handful_that_passes_among_many_around_the_query_that_do_not_is_found(
+    fifty_thousand, around, beyond
+):
+    # Only rows that do not pass lead to them.
+    space, rows = fifty_thousand
+    rng = np.random.default_rng(around)
+    shares = []
+    for seed in range(8):
+        query = embeddings(70 + seed, 1, 24)
+        order = np.argsort(((rows - query) ** 2).sum(axis=1))
+        others = order[around:]
+        few = rng.choice(order[:around], 5, replace=False)
+        many = rng.choice(others, int(len(others) * beyond), replace=False)
+        shares.append(recall(space, rows, query, filter=np.concatenate([few, many])))
+    assert np.mean(shares) >= 0.95
+
+
 def test_a_callable_filters_as_its_keys_do(fifty_thousand):
     space, _ = fifty_thousand
     query = embeddings(24, 1, 24)[0]

@@ -43,8 +43,10 @@ class Pool {
   void reset(size_t capacity) {
     if (candidates_.size() < capacity + 1) candidates_.resize(capacity + 1);
     capacity_ = capacity;
+    room_ = capacity;
     size_ = 0;
     cursor_ = 0;
+    wanted_ = 0;
   }
   size_t size() const { return size_; }
   size_t capacity() const { return capacity_; }
@@ -72,6 +74,39 @@ class Pool {
     cursor_ = std::min(cursor_, static_cast<size_t>(at - begin));
   }
 
+  // For insert_up_to(): drops what is behind the `quota`-th that is wanted. Requires: quota >= 1.
+  template <typename IsWanted>
+  void keep_up_to(size_t quota, IsWanted is_wanted) {
+    wanted_ = 0;
+    for (size_t i = 0; i < size_; ++i) {
+      if (!is_wanted(row_of(candidates_[i])) || ++wanted_ < quota) continue;
+      size_ = i + 1;
+      capacity_ = size_;
+      cursor_ = std::min(cursor_, size_);
+      return;
+    }
+    capacity_ = room_;
+  }
+  // Inserts, and keeps all up to the `quota`-th that is wanted, however many lie between, as far as there is room.
+  // Requires: as insert(); keep_up_to() came before, with the same `quota`.
+  template <typename IsWanted>
+  void insert_up_to(size_t quota, Candidate candidate, IsWanted is_wanted) {
+    if (candidate >= limit()) return;
+    const bool wanted = is_wanted(row_of(candidate));
+    if (wanted_ == quota && !wanted && capacity_ < room_) ++capacity_;
+    if (size_ == capacity_ && is_wanted(row_of(candidates_[size_ - 1]))) --wanted_;
+    insert(candidate);
+    if (wanted) ++wanted_;
+    capacity_ = room_;
+    if (wanted_ < quota) return;
+    while (!is_wanted(row_of(candidates_[size_ - 1]))) --size_;
+    capacity_ = size_;
+    cursor_ = std::min(cursor_, size_);
+  }
+  size_t room() const { return room_; }
+  // Wanted ones that insert_up_to() keeps.
+  size_t wanted() const { return wanted_; }
+
   // Takes the nearest candidate that was not expanded yet, or kNoCandidate.
   Candidate expand() {
     while (cursor_ < size_ && (candidates_[cursor_] & 1) != 0) ++cursor_;
@@ -93,9 +128,11 @@ class Pool {
 
  private:
   std::vector<Candidate> candidates_;
-  size_t capacity_ = 0;
+  size_t capacity_ = 0;  // now; room_ at most
+  size_t room_ = 0;
   size_t size_ = 0;
   size_t cursor_ = 0;  // candidates before it are expanded
+  size_t wanted_ = 0;
 };
 
 }  // namespace ehub::hnsw

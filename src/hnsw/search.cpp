@@ -1,6 +1,7 @@
 #include "hnsw/search.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <numeric>
 
@@ -9,6 +10,22 @@ namespace {
 
 // Candidates whose rows are asked for together.
 constexpr size_t kRerankRows = 4;
+
+// A walk that expands this many candidates takes as long as a scan of the codes of so many times as many rows.
+constexpr size_t kScansPerCandidate = 24;
+
+// Wanted rows are sparse around a query if so many times as many candidates as usual were not enough, and some more.
+constexpr size_t kSparseFactor = 2;
+constexpr size_t kSparseSlack = 64;
+
+// Then so many are looked for, for each that is asked for.
+constexpr size_t kSparseQuota = 24;
+
+// Candidates that a scan of codes keeps at least.
+constexpr size_t kScanCandidates = 768;
+
+// Rows by which a crowd is told: all are among the nearer third of those looked at by chance in one case of 59,000.
+constexpr size_t kCrowdRows = 10;
 
 // Of longer codes, one candidate is expanded at a time: what a second one, chosen without having seen what the first
 // leads to, scores in vain costs more than the wait that it fills. A byte of 4-bit codes is two products.
@@ -78,96 +95,187 @@ void prefetch_row(const RowSource& source, uint32_t row, size_t dims) {
 
 }  // namespace
 
-Status Searcher::seed(const GraphView& graph, Distances& distances, Distances* router_distances,
-                      const GraphQuery& query) {
-  if (router_distances == nullptr) {
-    EHUB_RETURN_IF_ERROR(walker_.seed(distances, graph.router.data(), graph.router.size()));
-  } else {
-    const size_t n = graph.router.size();
-    for (size_t i = places_.size(); i < n; ++i) places_.push_back(static_cast<uint32_t>(i));
-    scores_.resize(n);
-    EHUB_RETURN_IF_ERROR(router_distances->score(places_.data(), n, scores_.data()));
-    sorted_.clear();
-    for (size_t i = 0; i < n; ++i) sorted_.push_back(make_candidate(scores_[i], static_cast<uint32_t>(i)));
-    const size_t entries = std::min(kEntries, n);
-    std::partial_sort(sorted_.begin(), sorted_.begin() + static_cast<ptrdiff_t>(entries), sorted_.end());
-    for (size_t i = 0; i < entries; ++i) walker_.seed(graph.router[row_of(sorted_[i])], distance_of(sorted_[i]));
+struct Searcher::Call {
+  const KernelTable& kernels;
+  const Encoder& encoder;
+  const GraphView& graph;
+  const RowSource& source;
+  const GraphQuery& query;
+  uint64_t row_base;
+  TopK& heap;
+
+  // Of the graph's rows that are wanted.
+  double share() const {
+    return query.wanted_count == 0
+               ? 1.0
+               : std::min(1.0, static_cast<double>(query.wanted_count) / static_cast<double>(graph.rows));
   }
-  if (query.wanted_sample_count == 0) return {};
-  return walker_.seed(distances, query.wanted_sample, query.wanted_sample_count);
+  bool may_answer(uint32_t row) const {
+    return query.wanted != nullptr ? has_bit(query.wanted, row) : source.visible(row);
+  }
+};
+
+Status Searcher::seed(const GraphView& graph, Distances& distances, Distances* router_distances) {
+  if (router_distances == nullptr) return walker_.seed(distances, graph.router.data(), graph.router.size());
+  const size_t n = graph.router.size();
+  for (size_t i = places_.size(); i < n; ++i) places_.push_back(static_cast<uint32_t>(i));
+  scores_.resize(n);
+  EHUB_RETURN_IF_ERROR(router_distances->score(places_.data(), n, scores_.data()));
+  sorted_.clear();
+  for (size_t i = 0; i < n; ++i) sorted_.push_back(make_candidate(scores_[i], static_cast<uint32_t>(i)));
+  const size_t entries = std::min(kEntries, n);
+  std::partial_sort(sorted_.begin(), sorted_.begin() + static_cast<ptrdiff_t>(entries), sorted_.end());
+  for (size_t i = 0; i < entries; ++i) walker_.seed(graph.router[row_of(sorted_[i])], distance_of(sorted_[i]));
+  return {};
 }
 
 Status Searcher::search(const KernelTable& kernels, const Encoder& encoder, const GraphView& graph,
                         const RowSource& source, const GraphQuery& query, uint64_t row_base, TopK& heap) {
-  const double share =
-      query.wanted_count == 0 ? 1.0 : static_cast<double>(query.wanted_count) / static_cast<double>(graph.rows);
-  const bool among = query.wanted != nullptr && share < kAmongShareMax;
-  const size_t ef = among ? query.ef : static_cast<size_t>(std::ceil(static_cast<double>(query.ef) / share));
-  walker_.reset(graph.rows, std::min<size_t>(ef, graph.rows));
-  const auto run = [&](Distances& distances, Distances* router) -> Status {
-    if (among) {
-      EHUB_RETURN_IF_ERROR(walker_.seed(distances, query.wanted_sample, query.wanted_sample_count));
-      return walker_.walk_among(graph, distances, query.wanted_nodes);
-    }
-    EHUB_RETURN_IF_ERROR(seed(graph, distances, router, query));
-    return walker_.walk(graph, distances);
-  };
+  const Call call = {kernels, encoder, graph, source, query, row_base, heap};
   if (graph.codes.width == CodeWidth::kNone) {
     ExactDistances distances(kernels, encoder, graph, source, query);
-    EHUB_RETURN_IF_ERROR(run(distances, nullptr));
-  } else {
-    residual_.resize(encoder.residual_dims());
-    encoder.residual_of_query(query.vector, residual_.data());
-    encoder.encode_query(graph.codes.width, residual_.data(), coded_);
-    CodeDistances distances(kernels, graph.codes, coded_, graph.asked());
-    CodeDistances router(kernels, graph.router_codes, coded_, nullptr);
-    EHUB_RETURN_IF_ERROR(run(distances, &router));
+    return find(call, distances, nullptr);
   }
-  return rerank(kernels, encoder, graph, source, query, row_base, heap);
+  residual_.resize(encoder.residual_dims());
+  encoder.residual_of_query(query.vector, residual_.data());
+  encoder.encode_query(graph.codes.width, residual_.data(), coded_);
+  CodeDistances distances(kernels, graph.codes, coded_, graph.asked());
+  CodeDistances router(kernels, graph.router_codes, coded_, nullptr);
+  return find(call, distances, &router);
 }
 
-Status Searcher::rerank(const KernelTable& kernels, const Encoder& encoder, const GraphView& graph,
-                        const RowSource& source, const GraphQuery& query, uint64_t row_base, TopK& heap) {
-  const Pool& pool = walker_.pool();
-  const size_t dims = encoder.dims();
-  const size_t patience = 3 * query.k;
-  const size_t least = std::max<size_t>(query.k, graph.calibration.rerank_min);
-  size_t looked = 0;
-  size_t misses = 0;
-  const auto offer = [&](float distance, uint32_t row) {
-    if (query.wanted != nullptr ? !has_bit(query.wanted, row) : !source.visible(row)) return;
-    misses = heap.push(distance, row_base + row) ? 0 : misses + 1;
-    ++looked;
+Status Searcher::find(const Call& call, Distances& distances, Distances* router) {
+  if (call.query.wanted != nullptr) return find_wanted(call, distances, router);
+  const auto ef = static_cast<size_t>(std::ceil(static_cast<double>(call.query.ef) / call.share()));
+  walker_.reset(call.graph.rows, std::min<size_t>(ef, call.graph.rows));
+  EHUB_RETURN_IF_ERROR(seed(call.graph, distances, router));
+  EHUB_RETURN_IF_ERROR(walker_.walk(call.graph, distances));
+  return rerank(call);
+}
+
+// Each step finds what the one before may miss, and takes longer.
+Status Searcher::find_wanted(const Call& call, Distances& distances, Distances* router) {
+  const TopK before = call.heap;
+  bool is_sure = false;
+  EHUB_RETURN_IF_ERROR(walk_for_wanted(call, distances, router, &is_sure));
+  if (is_sure) return {};
+  call.heap = before;
+  walker_.reset(call.graph.rows, std::max({kScanCandidates, kSparseQuota * call.query.k, 4 * call.query.ef}));
+  EHUB_RETURN_IF_ERROR(walker_.score_all(call.graph, distances, call.query.wanted_nodes));
+  EHUB_RETURN_IF_ERROR(rerank_until_sure(call, &is_sure));
+  if (is_sure) return {};
+  call.heap = before;
+  return offer_all_wanted(call);
+}
+
+Status Searcher::walk_for_wanted(const Call& call, Distances& distances, Distances* router, bool* is_sure) {
+  const GraphQuery& query = call.query;
+  const size_t candidates_max = query.wanted_count / kScansPerCandidate;
+  const size_t quota = std::min<size_t>(query.ef, query.wanted_count);
+  const auto usual = static_cast<size_t>(static_cast<double>(quota) / call.share());
+  if (usual >= candidates_max) return {};
+  const auto walk = [&](size_t wanted, size_t most) -> Status {
+    walker_.reset(call.graph.rows, most);
+    EHUB_RETURN_IF_ERROR(seed(call.graph, distances, router));
+    return walker_.walk_up_to(call.graph, distances, query.wanted_nodes, wanted, is_sure);
   };
-  uint32_t nodes[kRerankRows];
+  EHUB_RETURN_IF_ERROR(walk(quota, std::min(kSparseFactor * usual + kSparseSlack, candidates_max)));
+  if (*is_sure) return rerank(call);
+  // Few of the rows around the query are wanted, and there may be a crowd of them somewhat farther away.
+  const size_t more = std::min<size_t>(std::max(quota, kSparseQuota * query.k), query.wanted_count);
+  EHUB_RETURN_IF_ERROR(walk(more, candidates_max));
+  return *is_sure ? rerank_until_sure(call, is_sure) : Status();
+}
+
+// Offers a node and its twins, as far as they are wanted; `use(distance, row)` for each.
+template <typename Use>
+Status Searcher::measure(const Call& call, const uint32_t* nodes, size_t n, Use use) {
   uint32_t rows[kRerankRows];
   const float* vectors[kRerankRows];
   float distances[kRerankRows];
-  size_t ahead = 0;
-  for (size_t i = 0; i < pool.size() && (misses < patience || looked < least);) {
-    size_t n = 0;
-    for (; i < pool.size() && n < kRerankRows; ++i) {
-      for (; ahead < std::min(pool.size(), i + 2 * kRerankRows); ++ahead) {
-        prefetch_row(source, graph.segment_row(row_of(pool[ahead])), dims);
-      }
-      const uint32_t node = row_of(pool[i]);
-      const uint32_t row = graph.segment_row(node);
-      const bool wanted = query.wanted != nullptr ? has_bit(query.wanted, row) : source.visible(row);
-      if (!wanted && graph.twins.of(node).empty()) continue;
-      nodes[n] = node;
-      rows[n++] = row;
-    }
-    EHUB_RETURN_IF_ERROR(source.fetch(rows, n, vectors));
-    distances_apart(kernels, encoder.metric(), query.vector, query.norm_squared, vectors, n, dims, distances);
-    for (size_t r = 0; r < n; ++r) {
-      offer(distances[r], rows[r]);
-      for (const uint32_t twin : graph.twins.of(nodes[r])) {
-        if (misses >= patience && looked >= least) break;
-        offer(distances[r], graph.segment_row(twin));
-      }
+  for (size_t i = 0; i < n; ++i) rows[i] = call.graph.segment_row(nodes[i]);
+  EHUB_RETURN_IF_ERROR(call.source.fetch(rows, n, vectors));
+  distances_apart(call.kernels, call.encoder.metric(), call.query.vector, call.query.norm_squared, vectors, n,
+                  call.encoder.dims(), distances);
+  for (size_t i = 0; i < n; ++i) {
+    if (call.may_answer(rows[i])) use(distances[i], rows[i]);
+    for (const uint32_t twin : call.graph.twins.of(nodes[i])) {
+      const uint32_t row = call.graph.segment_row(twin);
+      if (call.may_answer(row)) use(distances[i], row);
     }
   }
   return {};
+}
+
+// Calls use(distance, row) for the candidates and their twins that may be answers, from the nearest on, until done().
+template <typename Use, typename Done>
+Status Searcher::measure_pool(const Call& call, Use use, Done done) {
+  const Pool& pool = walker_.pool();
+  uint32_t nodes[kRerankRows];
+  size_t ahead = 0;
+  for (size_t i = 0; i < pool.size() && !done();) {
+    size_t n = 0;
+    for (; i < pool.size() && n < kRerankRows; ++i) {
+      for (; ahead < std::min(pool.size(), i + 2 * kRerankRows); ++ahead) {
+        prefetch_row(call.source, call.graph.segment_row(row_of(pool[ahead])), call.encoder.dims());
+      }
+      const uint32_t node = row_of(pool[i]);
+      if (call.may_answer(call.graph.segment_row(node)) || !call.graph.twins.of(node).empty()) nodes[n++] = node;
+    }
+    EHUB_RETURN_IF_ERROR(measure(call, nodes, n, use));
+  }
+  return {};
+}
+
+Status Searcher::rerank(const Call& call) {
+  const size_t patience = 3 * call.query.k;
+  const size_t least = std::max<size_t>(call.query.k, call.graph.calibration.rerank_min);
+  size_t looked = 0;
+  size_t misses = 0;
+  return measure_pool(
+      call,
+      [&](float distance, uint32_t row) {
+        if (misses >= patience && looked >= least) return;
+        misses = call.heap.push(distance, call.row_base + row) ? 0 : misses + 1;
+        ++looked;
+      },
+      [&] { return misses >= patience && looked >= least; });
+}
+
+// Where candidates are crowded at one distance, their order by codes says little about which are the nearest: these
+// come as often late as early. So twice as many must have been in vain as came before the last that was not. What is in
+// vain is told by ten rows or more, of which one is late sooner or later.
+Status Searcher::rerank_until_sure(const Call& call, bool* is_sure) {
+  TopK nearest(std::max(call.query.k, kCrowdRows));
+  const size_t least = std::max<size_t>(3 * call.query.k, call.graph.calibration.rerank_min);
+  size_t looked = 0;
+  size_t last_hit = 0;
+  const auto done = [&] { return looked >= std::max(3 * last_hit, last_hit + least); };
+  EHUB_RETURN_IF_ERROR(measure_pool(
+      call,
+      [&](float distance, uint32_t row) {
+        ++looked;
+        if (nearest.push(distance, row)) last_hit = looked;
+        call.heap.push(distance, call.row_base + row);
+      },
+      done));
+  *is_sure = looked > 0 && done();
+  return {};
+}
+
+Status Searcher::offer_all_wanted(const Call& call) {
+  uint32_t nodes[kRerankRows];
+  size_t n = 0;
+  const auto offer = [&](float distance, uint32_t row) { call.heap.push(distance, call.row_base + row); };
+  for (size_t w = 0; w < bitmap_words(call.graph.rows); ++w) {
+    for (uint64_t word = call.query.wanted_nodes[w]; word != 0; word &= word - 1) {
+      nodes[n++] = static_cast<uint32_t>(w * 64 + static_cast<size_t>(std::countr_zero(word)));
+      if (n < kRerankRows) continue;
+      EHUB_RETURN_IF_ERROR(measure(call, nodes, n, offer));
+      n = 0;
+    }
+  }
+  return measure(call, nodes, n, offer);
 }
 
 }  // namespace ehub::hnsw

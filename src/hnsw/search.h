@@ -4,6 +4,11 @@
 // row were no better than what there is: the order of the codes is nearly right, and how nearly is a matter of the
 // data. So the answer's distances are exact, and recall grows with ef whatever the codes lose.
 //
+// Where only some rows are wanted, the walk goes through all until it has found enough wanted ones, so that what is
+// found does not depend on where the wanted rows are. Where that would take longer than to scan the codes of the wanted
+// rows, those are scanned; and where many rows are at nearly the same distance, so that codes do not tell which are the
+// nearest, the wanted rows themselves.
+//
 // Thread-safety: a Searcher belongs to one thread; it keeps its memory, so that a search allocates nothing.
 
 #pragma once
@@ -19,10 +24,6 @@
 #include "kernels/scan.h"
 
 namespace ehub::hnsw {
-
-// Where fewer than this share of the rows is wanted, a walk through all of them would mostly score rows in vain: it
-// goes among the wanted ones.
-inline constexpr double kAmongShareMax = 0.6;
 
 // The float32 rows of a segment, wherever they are.
 class RowSource {
@@ -40,12 +41,10 @@ struct GraphQuery {
   const float* vector = nullptr;  // float32[dims], finite
   float norm_squared = 0;         // of it, for Metric::kCosine
   size_t k = 10;
-  size_t ef = 0;                            // candidates kept
-  const uint64_t* wanted = nullptr;         // only these rows of the segment are answers; null: all that are visible
-  const uint64_t* wanted_nodes = nullptr;   // with `wanted`: the nodes among them, or with a twin among them
-  uint64_t wanted_count = 0;                // of `wanted`, or of the visible rows; 0: all rows
-  const uint32_t* wanted_sample = nullptr;  // some of the wanted nodes, to begin at
-  size_t wanted_sample_count = 0;
+  size_t ef = 0;                           // candidates kept
+  const uint64_t* wanted = nullptr;        // only these rows of the segment are answers; null: all that are visible
+  const uint64_t* wanted_nodes = nullptr;  // with `wanted`: the nodes among them, or with a twin among them
+  uint64_t wanted_count = 0;               // of `wanted`, or of the visible rows; 0: all rows
 };
 
 class Searcher {
@@ -55,9 +54,19 @@ class Searcher {
                 const GraphQuery& query, uint64_t row_base, TopK& heap);
 
  private:
-  Status seed(const GraphView& graph, Distances& distances, Distances* router_distances, const GraphQuery& query);
-  Status rerank(const KernelTable& kernels, const Encoder& encoder, const GraphView& graph, const RowSource& source,
-                const GraphQuery& query, uint64_t row_base, TopK& heap);
+  struct Call;
+  Status seed(const GraphView& graph, Distances& distances, Distances* router_distances);
+  Status find(const Call& call, Distances& distances, Distances* router);
+  Status find_wanted(const Call& call, Distances& distances, Distances* router);
+  // Both: `is_sure` is set if what was offered may be believed.
+  Status walk_for_wanted(const Call& call, Distances& distances, Distances* router, bool* is_sure);
+  Status rerank_until_sure(const Call& call, bool* is_sure);
+  Status rerank(const Call& call);
+  Status offer_all_wanted(const Call& call);
+  template <typename Use>
+  Status measure(const Call& call, const uint32_t* nodes, size_t n, Use use);
+  template <typename Use, typename Done>
+  Status measure_pool(const Call& call, Use use, Done done);
 
   Walker walker_;
   CodedQuery coded_;

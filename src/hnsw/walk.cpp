@@ -1,6 +1,7 @@
 #include "hnsw/walk.h"
 
 #include <algorithm>
+#include <bit>
 #include <string>
 
 namespace ehub::hnsw {
@@ -10,8 +11,8 @@ Status no_such_row(uint32_t row) {
   return {Code::kCorruption, "a graph links row " + std::to_string(row) + ", which its segment does not have"};
 }
 
-// Of a row that is not wanted, so many of its nearest links are followed.
-constexpr uint32_t kDetourLinks = 24;
+// Rows of a scan that are scored together.
+constexpr size_t kRowsAtOnce = 256;
 
 void prefetch_links(const GraphView& graph, uint32_t row) {
   const uint32_t* links = graph.links_of(row);
@@ -59,60 +60,73 @@ Status Walker::see_links(const GraphView& graph, uint32_t row, Distances& distan
   return {};
 }
 
-Status Walker::walk(const GraphView& graph, Distances& distances) {
+// Expands the nearest candidates and counts them; none: all are. Their neighbours that are new come to the end of the
+// rows seen.
+Status Walker::expand(const GraphView& graph, Distances& distances, size_t* count) {
   const GraphGuard* guard = graph.asked();
-  for (Candidate first = pool_.expand(); first != Pool::kNoCandidate; first = pool_.expand()) {
-    const Candidate pair[2] = {first, distances.candidates_abreast() == 2 ? pool_.expand() : Pool::kNoCandidate};
+  const Candidate first = pool_.expand();
+  *count = 0;
+  if (first == Pool::kNoCandidate) return {};
+  const Candidate pair[2] = {first, distances.candidates_abreast() == 2 ? pool_.expand() : Pool::kNoCandidate};
+  for (const Candidate candidate : pair) {
+    if (candidate == Pool::kNoCandidate) break;
+    ++*count;
+    expanded_.push_back(candidate);
+    if (guard != nullptr) EHUB_RETURN_IF_ERROR(guard->check_links(row_of(candidate)));
+    EHUB_RETURN_IF_ERROR(see_links(graph, row_of(candidate), distances));
+  }
+  prefetch_next_links(graph, pool_);
+  return {};
+}
+
+Status Walker::walk(const GraphView& graph, Distances& distances) {
+  for (;;) {
     const size_t before = visited_.count();
-    for (const Candidate candidate : pair) {
-      if (candidate == Pool::kNoCandidate) break;
-      expanded_.push_back(candidate);
-      if (guard != nullptr) EHUB_RETURN_IF_ERROR(guard->check_links(row_of(candidate)));
-      EHUB_RETURN_IF_ERROR(see_links(graph, row_of(candidate), distances));
-    }
-    prefetch_next_links(graph, pool_);
+    size_t count = 0;
+    EHUB_RETURN_IF_ERROR(expand(graph, distances, &count));
+    if (count == 0) return {};
     EHUB_RETURN_IF_ERROR(score(distances, visited_.seen() + before, visited_.count() - before));
+    prefetch_next_links(graph, pool_);
+  }
+}
+
+Status Walker::walk_up_to(const GraphView& graph, Distances& distances, const uint64_t* wanted, size_t quota,
+                          bool* reached) {
+  const auto is_wanted = [&](uint32_t row) { return has_bit(wanted, row); };
+  const size_t candidates_max = pool_.room();
+  pool_.keep_up_to(quota, is_wanted);
+  *reached = false;
+  for (size_t expanded = 0; expanded < candidates_max;) {
+    const size_t before = visited_.count();
+    size_t count = 0;
+    EHUB_RETURN_IF_ERROR(expand(graph, distances, &count));
+    if (count == 0) {
+      *reached = pool_.wanted() == quota;
+      return {};
+    }
+    expanded += count;
+    const size_t n = visited_.count() - before;
+    if (scores_.size() < n) scores_.resize(n);
+    EHUB_RETURN_IF_ERROR(distances.score(visited_.seen() + before, n, scores_.data()));
+    for (size_t i = 0; i < n; ++i) {
+      pool_.insert_up_to(quota, make_candidate(scores_[i], visited_.seen()[before + i]), is_wanted);
+    }
     prefetch_next_links(graph, pool_);
   }
   return {};
 }
 
-Status Walker::walk_among(const GraphView& graph, Distances& distances, const uint64_t* wanted) {
-  const GraphGuard* guard = graph.asked();
-  for (Candidate next = pool_.expand(); next != Pool::kNoCandidate; next = pool_.expand()) {
-    found_.clear();
-    const uint32_t row = row_of(next);
-    if (guard != nullptr) EHUB_RETURN_IF_ERROR(guard->check_links(row));
-    const uint32_t* links = graph.links_of(row);
-    detours_.clear();
-    const auto see = [&](uint32_t neighbor) {
-      if (!visited_.insert(neighbor)) return;
-      distances.prefetch(neighbor);
-      found_.push_back(neighbor);
-    };
-    for (uint32_t i = 0; i < graph.link_stride && links[i] != row; ++i) {
-      if (links[i] >= graph.rows) [[unlikely]]
-        return no_such_row(links[i]);
-      if (has_bit(wanted, links[i])) {
-        see(links[i]);
-      } else if (visited_.insert(links[i])) {
-        prefetch_links(graph, links[i]);
-        detours_.push_back(links[i]);
-      }
+Status Walker::score_all(const GraphView& graph, Distances& distances, const uint64_t* wanted) {
+  found_.clear();
+  for (size_t w = 0; w < bitmap_words(graph.rows); ++w) {
+    for (uint64_t word = wanted[w]; word != 0; word &= word - 1) {
+      found_.push_back(static_cast<uint32_t>(w * 64 + static_cast<size_t>(std::countr_zero(word))));
     }
-    for (const uint32_t detour : detours_) {
-      if (guard != nullptr) EHUB_RETURN_IF_ERROR(guard->check_links(detour));
-      const uint32_t* further = graph.links_of(detour);
-      for (uint32_t i = 0; i < std::min(graph.link_stride, kDetourLinks) && further[i] != detour; ++i) {
-        if (further[i] >= graph.rows) [[unlikely]]
-          return no_such_row(further[i]);
-        if (has_bit(wanted, further[i])) see(further[i]);
-      }
-    }
-    prefetch_next_links(graph, pool_);
+    if (found_.size() < kRowsAtOnce) continue;
     EHUB_RETURN_IF_ERROR(score(distances, found_.data(), found_.size()));
+    found_.clear();
   }
-  return {};
+  return score(distances, found_.data(), found_.size());
 }
 
 }  // namespace ehub::hnsw

@@ -64,9 +64,12 @@ class Walker {
   }
   // Walks until all candidates are expanded.
   Status walk(const GraphView& graph, Distances& distances);
-  // The same among the rows of `wanted` alone: others are not scored and do not become candidates, but the walk goes
-  // through them to their neighbours.
-  Status walk_among(const GraphView& graph, Distances& distances, const uint64_t* wanted);
+  // Walks through all rows until the `quota` nearest ones that are wanted are known, however many others lie between:
+  // so where wanted rows are does not matter for what is found, only for how long it takes. Gives up, and says so in
+  // `reached`, when as many candidates are expanded as reset() said. Requires: quota >= 1.
+  Status walk_up_to(const GraphView& graph, Distances& distances, const uint64_t* wanted, size_t quota, bool* reached);
+  // Scores all rows of `wanted` as candidates.
+  Status score_all(const GraphView& graph, Distances& distances, const uint64_t* wanted);
 
   const Pool& pool() const { return pool_; }
   // What walk() expanded, in that order: the pool, and the way there.
@@ -74,6 +77,7 @@ class Walker {
 
  private:
   Status see_links(const GraphView& graph, uint32_t row, Distances& distances);
+  Status expand(const GraphView& graph, Distances& distances, size_t* count);
   // Offers rows to the pool.
   Status score(Distances& distances, const uint32_t* rows, size_t n);
 
@@ -81,7 +85,6 @@ class Walker {
   Visited visited_;
   std::vector<uint32_t> found_;  // to be scored
   std::vector<Candidate> expanded_;
-  std::vector<uint32_t> detours_;  // not wanted, to be walked through
   std::vector<float> scores_;
 };
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cmath>
 #include <memory>
 #include <utility>
 
@@ -51,12 +50,8 @@ class VisibleRows final : public hnsw::RowSource {
   const bool any_dead_;
 };
 
-// The fewer rows a walk goes among, the fewer of their links lead to each other: each halving is made up for by another
-// width.
-double width_for_wanted(const Walk& walk) {
-  const double share = static_cast<double>(walk.wanted_count) / static_cast<double>(walk.graph->view().rows);
-  return walk.nodes.empty() || share >= hnsw::kAmongShareMax ? 1 : 1 - std::log2(share);
-}
+// Among some rows a walk looks for so many times as many candidates: it goes farther, and has more to miss.
+constexpr double kWidthAmongSome = 1.25;
 
 // A wider answer needs a wider search: calibration was for 10, among all rows.
 size_t ef_for(const Search& search, const Walk& walk) {
@@ -65,7 +60,8 @@ size_t ef_for(const Search& search, const Walk& walk) {
   const uint32_t fixed = search.view.schema().index.ef;
   const size_t base = fixed != 0 ? fixed : walk.graph->view().calibration.ef;
   const size_t more = search.k > kCalibratedFor ? (search.k - kCalibratedFor) * 3 / 2 : 0;
-  return std::max(static_cast<size_t>(width_for_wanted(walk) * static_cast<double>(base)) + more, search.k);
+  return std::max(static_cast<size_t>((walk.nodes.empty() ? 1 : kWidthAmongSome) * static_cast<double>(base)) + more,
+                  search.k);
 }
 
 void walk_for(const Search& search, Walk& walk, size_t q, hnsw::Searcher& searcher, TopK& heap) {
@@ -79,8 +75,6 @@ void walk_for(const Search& search, Walk& walk, size_t q, hnsw::Searcher& search
   query.wanted = walk.wanted.empty() ? nullptr : walk.wanted.data();
   query.wanted_count = walk.wanted_count;
   query.wanted_nodes = walk.nodes.data();
-  query.wanted_sample = walk.sample.data();
-  query.wanted_sample_count = walk.sample.size();
   const Status status = searcher.search(kernels(), walk.graph->encoder(), walk.graph->view(), source, query,
                                         make_ordinal(walk.segment, 0), heap);
   if (!status.ok()) walk.failed = true;
@@ -135,8 +129,8 @@ void walk_graphs(const Search& search, std::vector<TopK>& heaps) {
     const Status status = guarded([&]() -> Status {
       std::unique_ptr<hnsw::Searcher> searcher = idle_searchers.take();
       for (size_t begin = next.fetch_add(kShareQueries); begin < search.m; begin = next.fetch_add(kShareQueries)) {
-        if (is_stopped(search.options)) break;
         for (size_t q = begin; q < std::min(begin + kShareQueries, search.m); ++q) {
+          if (is_stopped(search.options)) break;
           walk_all(search, q, *searcher, heaps[q]);
         }
       }

@@ -13,31 +13,10 @@ namespace {
 // Multiplications that are worth a thread: some ten times what starting one costs.
 constexpr uint64_t kWorkPerThread = 4'000'000;
 
-// Selected rows that a walk among them begins at.
-constexpr size_t kSampleRows = 32;
-
 uint64_t count_bits(const std::vector<uint64_t>& bitmap) {
   uint64_t count = 0;
   for (const uint64_t word : bitmap) count += static_cast<uint64_t>(std::popcount(word));
   return count;
-}
-
-// Rows of a bitmap with `count` bits, evenly spread over them.
-std::vector<uint32_t> sample_of(const std::vector<uint64_t>& bitmap, uint64_t count) {
-  std::vector<uint32_t> sample;
-  const uint64_t step = std::max<uint64_t>(1, count / kSampleRows);
-  uint64_t next = 0;
-  uint64_t seen = 0;
-  for (size_t w = 0; w < bitmap.size(); ++w) {
-    const auto bits = static_cast<uint64_t>(std::popcount(bitmap[w]));
-    for (; next < seen + bits; next += step) {
-      uint64_t word = bitmap[w];
-      for (uint64_t i = seen; i < next; ++i) word &= word - 1;
-      sample.push_back(static_cast<uint32_t>(w * 64 + std::countr_zero(word)));
-    }
-    seen += bits;
-  }
-  return sample;
 }
 
 // Leaves out the words at either end of a run of which no row is wanted.
@@ -86,7 +65,6 @@ void set_wanted(Walk& walk, std::vector<uint64_t> wanted) {
   }
   walk.nodes.resize(hnsw::bitmap_words(graph.rows));
   graph.twins.spread(own.empty() ? walk.wanted.data() : own.data(), graph.rows, walk.nodes.data());
-  walk.sample = sample_of(walk.nodes, count_bits(walk.nodes));
 }
 
 }  // namespace
@@ -116,7 +94,7 @@ std::unique_ptr<Walk> View::walk_of(const SearchOptions& options, size_t s, Row 
   if (graph == nullptr) return nullptr;
   if (from == sealed->whole_graph()) sealed->coarse_rows().drop();
   // Not make_unique, which Clang 14 cannot use for an aggregate.
-  return std::unique_ptr<Walk>(new Walk{s, sealed, from, std::move(graph), rows, wanted_count, {}, nullptr, {}, {}});
+  return std::unique_ptr<Walk>(new Walk{s, sealed, from, std::move(graph), rows, wanted_count, {}, nullptr, {}});
 }
 
 // A sub-index comes first: what else selects is fewer rows.
@@ -158,16 +136,8 @@ bool View::plan_subset(Search& search, size_t s, Row rows, const SubsetGraph& su
   all.at_least += subset.rows - std::min(subset.rows, dead);
   all.at_most += subset.rows;
   const auto* sealed = static_cast<const SealedSegment*>(ref.segment.get());
-  search.walks.push_back(std::unique_ptr<Walk>(new Walk{s,
-                                                        sealed,
-                                                        subset.of,
-                                                        subset.graph,
-                                                        rows,
-                                                        nodes - gone - dead,
-                                                        {},
-                                                        gone == 0 ? nullptr : subset.members,
-                                                        {},
-                                                        {}}));
+  search.walks.push_back(std::unique_ptr<Walk>(new Walk{
+      s, sealed, subset.of, subset.graph, rows, nodes - gone - dead, {}, gone == 0 ? nullptr : subset.members, {}}));
   if (extra != 0) {
     search.wanted[s] = subset.coverage->extra;
     keep_visible(s, rows, search.wanted[s]);

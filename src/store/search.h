@@ -42,7 +42,6 @@ struct Walk {
   std::vector<uint64_t> wanted;      // a bitmap of these; empty: all that are visible
   const MemberRows* members;         // ... and in this set, if there is one
   std::vector<uint64_t> nodes;       // with a filter: where to go for the selected ones (twins.h)
-  std::vector<uint32_t> sample;      // of these, to begin at
   std::atomic<bool> failed = false;  // its graph is damaged, or a row that it found
 };
 
