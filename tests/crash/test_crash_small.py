@@ -52,11 +52,11 @@ FULL, NORMAL, OFF = range(3)
 THOROUGH = os.environ.get("EHUB_CRASH_THOROUGH") == "1"
 LONG_ONE_IN = 1 if THOROUGH else 24
 ALL_OUTCOMES = 12
-OUTCOMES = {1: 12, 2: 2, 3: 1}  # of workloads of so many operations
+OUTCOMES = {1: 12, 2: 1, 3: 1}  # of workloads of so many operations
 PAST_ONE_IN = 1 if THOROUGH else 8  # of the words of two with a letter of PAST
 WEAK_ONE_IN = 1 if THOROUGH else 8  # at weaker durability, of the workloads of two
 RECOVERIES_ONE_IN = 200
-OPENINGS_ONE_IN = 1 if THOROUGH else 8  # the recoveries that are crashed where nothing else is done
+OPENINGS_ONE_IN = 1 if THOROUGH else 16  # the recoveries crashed where nothing else is done
 
 REPRODUCE = "reproduce one with _testing.crash_small_reproduce(line)"
 
