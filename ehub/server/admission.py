@@ -6,9 +6,10 @@ call ends (CANCELLED, which clients of ours take for a server to try again) when
 it waiting for too long, and nobody has more than three quarters of the places: others get in.
 
 Calls are slow on a connection that has just sent what is no request, for finding that out costs as
-much as answering: they wait before they are read. A call whose first message never comes is such a
-one, too: it was larger than the limit. gRPC refuses that when it is to be read; by then so much of
-it as may be under way on the connection (20 MB on a fast one) has cost more than most answers.
+much as answering: they wait before they are read. A message larger than the limit is such a one,
+too: gRPC refuses that when it is to be read; by then so much of it as may be under way on the
+connection (20 MB on a fast one) has cost more than most answers. Who sends nothing, or leaves, does
+not offend.
 
 A caller is who shows the same token where tokens are checked, else whoever comes from the same
 address. Whom the guard refuses holds no place, and no thread (`handlers.refusing`). Health checks,
@@ -35,6 +36,7 @@ from ehub.server.config import Limits
 from ehub.server.handlers import Behaviour, around, close, refuses
 from ehub.server.interceptor import token_of
 from ehub.server.rules import HEALTH, RULES
+from ehub.server.server_line import hear_refusals
 from ehub.wire.methods import CALLS, Unreadable
 
 __all__ = ["Admission", "Visit", "call_streams_max", "threads_for"]
@@ -93,7 +95,10 @@ class Places:
 
 
 class Offenders:
-    """Connections that have just sent what is no request. Any thread may use it."""
+    """Connections that have just sent what is no request. Any thread may use it.
+
+    Those of a socket of this machine have no address of their own, and none of them is slow.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -101,14 +106,13 @@ class Offenders:
 
     def add(self, peer: str) -> None:
         """Another one, by its address and port."""
+        if peer.startswith("unix:"):
+            return
         with self._lock:
             self._last[peer] = time.monotonic()
             self._last.move_to_end(peer)
             if len(self._last) > OFFENDERS_MAX:
                 self._last.popitem(last=False)
-
-    def __len__(self) -> int:
-        return len(self._last)
 
     def wait(self, peer: str) -> None:
         """Wait until it was long enough ago."""
@@ -124,7 +128,6 @@ class Visit:
         "caller",
         "context",
         "ends",
-        "heard",
         "offenders",
         "peer",
         "places",
@@ -145,7 +148,6 @@ class Visit:
         self.seconds_max, self.offenders = seconds_max, offenders
         self.since: float | None = None  # when it began to wait for its caller; None: it works
         self.ends: float | None = None  # when it is over, whatever it does; None: when it is done
-        self.heard = False  # whether its first message was waited for
 
     def wait(self) -> None:
         """What comes next is the caller's to do."""
@@ -177,20 +179,11 @@ class Visit:
     def _next(self, requests: Iterator[Any]) -> Any:
         """The next message; None if there is none."""
         self.wait()
-        request, is_there = None, self.heard or self.context.is_active()
-        try:
-            request = next(requests, None)
-        finally:  # of a message that is too large gRPC says that the caller is gone
-            self.work()
-            if is_there:  # else who has left while it had to wait would offend by that
-                self.hear(request)
-        return request
-
-    def hear(self, message: object) -> None:
-        """A message has come, or None; the caller offends by a first one that is none."""
-        if type(message) is Unreadable or (message is None and not self.heard):
+        request = next(requests, None)
+        self.work()
+        if type(request) is Unreadable:
             self.offend()
-        self.heard = True
+        return request
 
     def only(self, requests: Iterator[Any]) -> Any:
         """The one message of a caller who sends one; without it the call ends."""
@@ -265,6 +258,7 @@ class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
 
         def enter(requests: Any, context: grpc.ServicerContext) -> tuple[Visit, Any]:
             visit = self._let_in(context, places, seconds_max, is_guarded=is_guarded)
+            hear_refusals(requests, visit.offend)
             return visit, (visit.each if inner.request_streaming else visit.only)(requests)
 
         def at_once(behaviour: Behaviour, requests: Any, context: grpc.ServicerContext) -> Any:
