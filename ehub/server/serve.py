@@ -28,7 +28,7 @@ from ehub.server.inner_calls import InnerCalls
 from ehub.wire.methods import handlers, handlers_by_path
 from ehub.wire.pem import contents, require_authority, require_pair
 
-__all__ = ["Server", "Service"]
+__all__ = ["Server", "Service", "authenticates", "credentials"]
 
 log = logging.getLogger("ehub.server")
 
