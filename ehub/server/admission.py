@@ -22,10 +22,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 
@@ -37,6 +38,7 @@ from ehub.server.handlers import Behaviour, around, close, refuses
 from ehub.server.interceptor import token_of
 from ehub.server.rules import HEALTH, RULES
 from ehub.server.server_line import hear_refusals
+from ehub.server.watching import code_of
 from ehub.wire.methods import CALLS, Unreadable
 
 __all__ = ["Admission", "Visit", "call_streams_max", "threads_for"]
@@ -125,6 +127,7 @@ class Visit:
     """One call from when it is let in to its end, for its thread and for who looks after all."""
 
     __slots__ = (
+        "__weakref__",
         "caller",
         "context",
         "ends",
@@ -179,11 +182,26 @@ class Visit:
     def _next(self, requests: Iterator[Any]) -> Any:
         """The next message; None if there is none."""
         self.wait()
-        request = next(requests, None)
+        try:
+            request = next(requests, None)
+        except grpc.RpcError as error:
+            self._be_left(error)
         self.work()
         if type(request) is Unreadable:
             self.offend()
         return request
+
+    def _be_left(self, error: grpc.RpcError) -> NoReturn:
+        """The caller has left: end the call by something that grpcio does not keep.
+
+        It keeps its own exceptions with the call. What they have come through has the call, so all
+        of it would stay until garbage is collected, and gRPC refuses the further calls of a
+        connection of which it holds too many.
+        """
+        error.__traceback__ = None
+        code = code_of(self.context, grpc.StatusCode.CANCELLED)
+        self.context.abort(code, "the caller is gone")
+        raise AssertionError("abort() raises")
 
     def only(self, requests: Iterator[Any]) -> Any:
         """The one message of a caller who sends one; without it the call ends."""
@@ -271,7 +289,8 @@ class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
             behaviour: Behaviour, requests: Any, context: grpc.ServicerContext
         ) -> Iterator[Any]:
             visit, given = enter(requests, context)
-            scope.visit.set(visit)
+            # gRPC keeps what is set here with the call, which the visit has.
+            scope.visit.set(weakref.ref(visit))
             answers = behaviour(given, context)
             try:
                 for answer in answers:

@@ -44,7 +44,7 @@ class Calling:
     _inner_calls: InnerCalls | None = None
 
     def Calls(self, requests: Iterator[pb.CallRequest], context: Any) -> Iterator[pb.CallResponse]:
-        visit = scope.visit.get()
+        visit = scope.visit.get()()
         if self._inner_calls is None or visit is None:
             raise InvalidArgumentError("calls are answered one by one here")
         caller = StreamCaller(self._inner_calls, context, visit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import queue
 import threading
 import time
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from guarded import METHODS, bearer, guarded
 from http2 import Wire
-from metered import metered, until
+from metered import messages, metered, until
 
 import ehub
 from ehub.access import Grant
@@ -27,6 +28,7 @@ Code = grpc.StatusCode
 FEW = Limits(calls=8, streams=4, idle_seconds=1.0)
 PATIENT = Limits(calls=8, streams=4)
 HEALTH = "/grpc.health.v1.Health"
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 OTHER = [("other", "admin on hub")]
 OLD_METHODS = methods_of(OLD)
 
@@ -316,6 +318,34 @@ def test_refusals_are_made_in_order_and_at_leisure():
             refusals.submit(done.append, number)
     assert done == list(range(REFUSALS_BURST + 100))
     assert time.monotonic() - began > 0.9 * 100 / REFUSALS_PER_SECOND
+
+
+# --- who leaves ---
+
+
+@pytest.mark.parametrize(
+    "path", [*(METHODS[name].path for name in ("Count", "Ingest", "Calls")), REFLECTION]
+)
+def test_whoever_leaves_many_calls_is_not_refused_further_ones(patient, path):
+    """What refers to a call that has ended counts as one of its connection, for gRPC."""
+    root = bearer(patient.tokens["root"])
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    gc.collect()
+    gc.disable()
+    try:
+        with grpc.insecure_channel(patient.server.address, options) as channel:
+            begin = channel.stream_stream(path)
+            for _ in range(2 * PATIENT.connection_streams):
+                over = threading.Event()
+                left = begin(messages(over), metadata=root, timeout=60)
+                time.sleep(0.01)  # so that it is read
+                left.cancel()
+                over.set()
+            count = channel.unary_unary(METHODS["Count"].path)
+            with pytest.raises(grpc.RpcError, match="space"):
+                count(b"", metadata=root, timeout=60)
+    finally:
+        gc.enable()
 
 
 # --- what is no request ---
