@@ -17,6 +17,7 @@ from metered import messages, metered, until
 
 import ehub
 from ehub.access import Grant
+from ehub.access.access import NotAuthenticated
 from ehub.server import admission, serve
 from ehub.server.admission import WATCHES, Places
 from ehub.server.config import Limits
@@ -344,6 +345,22 @@ def test_whoever_leaves_many_calls_is_not_refused_further_ones(patient, path):
             count = channel.unary_unary(METHODS["Count"].path)
             with pytest.raises(grpc.RpcError, match="space"):
                 count(b"", metadata=root, timeout=60)
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("metadata", [None, bearer("ehub_made_up"), [("authorization", "x")]])
+def test_whoever_is_refused_much_leaves_nothing_behind(patient, metadata):
+    count = patient.channel.unary_unary(METHODS["Count"].path)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(REFUSALS_BURST - 10):
+            with pytest.raises(grpc.RpcError) as failed:
+                count(b"", metadata=metadata, timeout=60)
+            assert failed.value.code() is Code.UNAUTHENTICATED
+        kept = [one for one in gc.get_objects() if type(one) is NotAuthenticated]
+        assert len(kept) < 10  # some are about to go
     finally:
         gc.enable()
 
