@@ -116,9 +116,7 @@ class Server:
         self._port = self._listen()
 
     def _listen(self) -> int:
-        address = f"{self._config.host}:{self._config.port}"
-        if ":" in self._config.host and not self._config.host.startswith("unix:"):
-            address = f"[{self._config.host}]:{self._config.port}"
+        address = address_of(self._config.host, self._config.port)
         try:
             if self._config.tls is None:
                 return int(self._server.add_insecure_port(address))
@@ -142,7 +140,7 @@ class Server:
     @property
     def address(self) -> str:
         """Where clients on this machine connect."""
-        return f"{self._config.host}:{self._port}"
+        return address_of(self._config.host, self._port)
 
     def start(self) -> None:
         """Serve, in threads of its own, until `stop()`."""
@@ -186,6 +184,13 @@ class Server:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def address_of(host: str, port: int) -> str:
+    """Host and port as grpcio takes them; a socket of this machine has no port."""
+    if host.startswith("unix:"):
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def descriptors_max() -> int:

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from served import serving
 
 import ehub
-from ehub.server import ready
+from ehub.server import ready, serve
 from ehub.server import run as running
 from ehub.server.config import MetricsConfig, ServerConfig, Tls
 
@@ -62,6 +63,19 @@ def test_settings_that_cannot_be_are_told_and_no_hub_is_made(refused, tmp_path):
     refused(ehub.InvalidArgumentError, "anonymus", extra=extra)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "unix:{}/socket"])
+def test_a_server_says_where_clients_find_it(tmp_path, host):
+    with (
+        serving(tmp_path / "hub", host=host.format(tmp_path)) as server,
+        ehub.connect(server.address, retry_seconds=0) as hub,
+    ):
+        assert hub.spaces() == []
+
+
+def test_an_address_of_ipv6_is_told_as_clients_take_it():
+    assert serve.address_of("::1", 7462) == "[::1]:7462"
+
+
 def test_a_hub_that_is_there_says_itself_whether_it_is_guarded(tmp_path):
     config = ServerConfig(port=0, host="0.0.0.0")
     with pytest.raises(ehub.InvalidArgumentError, match="without TLS"):
@@ -72,7 +86,7 @@ def test_a_hub_that_is_there_says_itself_whether_it_is_guarded(tmp_path):
 
 def test_what_is_held_to_see_whether_it_is_free_is_free_again(tmp_path):
     config = ServerConfig(port=0, ui_port=0)
-    for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "::", "unix:/run/ehub"):
+    for host in ("127.0.0.1", "localhost", "0.0.0.0", "::", "unix:/run/ehub"):
         told = replace(config, host=host, insecure=True)
         ready.require_ready(tmp_path, told, authenticated=False)
     with socket.create_server(("127.0.0.1", 0)) as free:
