@@ -213,7 +213,7 @@ class ServerConfig:
             return
         missing = [
             *([] if self.tls is not None else ["TLS (--tls-cert, --tls-key)"]),
-            *([] if authenticated else ["authentication"]),
+            *([] if authenticated else ["authentication (ehub auth create-key)"]),
         ]
         raise InvalidArgumentError(
             f"host is {far[0]!r}, which others can reach, without {' and '.join(missing)}: "
