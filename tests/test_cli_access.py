@@ -13,6 +13,7 @@ import pytest
 
 import ehub
 from ehub.access import Access, Grant, Resource, entries
+from ehub.cli.access import is_address
 
 
 @pytest.fixture
@@ -195,3 +196,16 @@ def test_a_server_that_is_not_there_is_said(cli):
     outcome = cli("auth", "list", "localhost:1", "--token", "x")
     assert outcome.code == 1
     assert "is a server running there" in outcome.err
+
+
+def test_a_hub_that_is_not_there_is_told_with_what_makes_one(cli, path):
+    outcome = cli("auth", "create-key", f"{path}-missing", "ops")
+    assert outcome.code == 1
+    assert "there is no hub" in outcome.err
+    assert "ehub serve makes one" in outcome.err
+
+
+@pytest.mark.parametrize("place", ["localhost:7462", "unix:/run/ehub"])
+def test_a_server_is_told_from_a_directory_by_its_name(place):
+    assert is_address(place)
+    assert not is_address("data/")

@@ -28,6 +28,7 @@ from ehub.cli.app import (
     open_to_read,
     open_to_write,
 )
+from ehub.errors import NotFoundError
 
 if TYPE_CHECKING:
     from ehub.client.granting import RemoteAdministration
@@ -73,7 +74,7 @@ def hub_or_server(text: str) -> str:
 
 def is_address(text: str) -> bool:
     """Whether a hub is named by its server, and there is no directory of that name."""
-    return bool(re.fullmatch(r"[^/\\]+:\d{1,5}", text)) and not Path(text).exists()
+    return bool(re.fullmatch(r"unix:.+|[^/\\]+:\d{1,5}", text)) and not Path(text).exists()
 
 
 Place = Annotated[
@@ -107,7 +108,11 @@ def administration(
         with connected(place, token, tls_ca) as remote:
             yield remote
         return
-    with open_to_write(Path(place)) as store:
+    try:
+        opened = open_to_write(Path(place))
+    except NotFoundError as error:
+        raise Failure(str(error), "ehub serve makes one: start it on this machine first") from error
+    with opened as store:
         access, log = Access(store), AuditLog(store.path)
         by = f"local:{names.user()}"
 

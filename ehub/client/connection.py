@@ -29,6 +29,8 @@ def options_for(
     retry_seconds: float,
 ) -> Options:
     """How to speak with the server at `address`."""
+    if not (tls is None or isinstance(tls, (bool, ClientTls))):
+        raise TypeError(f"tls is {tls!r:.100}; expected a ClientTls, True or None")
     trust = ClientTls() if tls is True else tls or None
     place = require_address(address)
     is_local = is_this_machine(place) or is_this_machine(place.rpartition(":")[0])

@@ -27,6 +27,7 @@ from ehub.errors import ClosedError, InvalidArgumentError, UnavailableError
 from ehub.wire import ehub_pb2 as pb
 from ehub.wire.failures import DETAIL, exception_of
 from ehub.wire.methods import ACCESS, SERVICE, SMALL, methods_of
+from ehub.wire.pem import contents, require_authority, require_pair
 
 __all__ = ["ClientTls", "Duplex", "Options", "SyncTransport", "Transport"]
 
@@ -102,15 +103,26 @@ class Options:
         ]
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """The certificates as grpcio takes them."""
-        assert self.tls is not None
+        """The certificates as grpcio takes them.
 
-        def read(path: str | Path | None) -> bytes | None:
-            return None if path is None else Path(path).read_bytes()
-
-        return grpc.ssl_channel_credentials(
-            read(self.tls.ca), read(self.tls.key), read(self.tls.certificate)
-        )
+        Raises:
+            InvalidArgumentError: A file is missing, or has something else.
+        """
+        tls = self.tls
+        assert tls is not None
+        if (tls.certificate is None) != (tls.key is None):
+            raise InvalidArgumentError(
+                f"certificate is {tls.certificate!r} and key {tls.key!r}; expected both, or none"
+            )
+        ca = certificate = key = None
+        if tls.ca is not None:
+            ca = contents(tls.ca, "the server's CA (ca=)")
+            require_authority(tls.ca, "the server's CA (ca=)")
+        if tls.certificate is not None and tls.key is not None:
+            certificate = contents(tls.certificate, "the client's certificate (certificate=)")
+            key = contents(tls.key, "the client's private key (key=)")
+            require_pair(tls.certificate, tls.key)
+        return grpc.ssl_channel_credentials(ca, key, certificate)
 
     def advice(self) -> str:
         """What to check when there is no way to the server."""

@@ -6,9 +6,10 @@ call ends (CANCELLED, which clients of ours take for a server to try again) when
 it waiting for too long, and nobody has more than three quarters of the places: others get in.
 
 Calls are slow on a connection that has just sent what is no request, for finding that out costs as
-much as answering: they wait before they are read. A call whose first message never comes is such a
-one, too: it was larger than the limit. gRPC refuses that when it is to be read; by then so much of
-it as may be under way on the connection (20 MB on a fast one) has cost more than most answers.
+much as answering: they wait before they are read. A message larger than the limit is such a one,
+too: gRPC refuses that when it is to be read; by then so much of it as may be under way on the
+connection (20 MB on a fast one) has cost more than most answers. Who sends nothing, or leaves, does
+not offend.
 
 A caller is who shows the same token where tokens are checked, else whoever comes from the same
 address. Whom the guard refuses holds no place, and no thread (`handlers.refusing`). Health checks,
@@ -21,10 +22,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 
@@ -35,6 +37,8 @@ from ehub.server.config import Limits
 from ehub.server.handlers import Behaviour, around, close, refuses
 from ehub.server.interceptor import token_of
 from ehub.server.rules import HEALTH, RULES
+from ehub.server.server_line import hear_refusals
+from ehub.server.watching import code_of
 from ehub.wire.methods import CALLS, Unreadable
 
 __all__ = ["Admission", "Visit", "call_streams_max", "threads_for"]
@@ -93,7 +97,10 @@ class Places:
 
 
 class Offenders:
-    """Connections that have just sent what is no request. Any thread may use it."""
+    """Connections that have just sent what is no request. Any thread may use it.
+
+    Those of a socket of this machine have no address of their own, and none of them is slow.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -101,14 +108,13 @@ class Offenders:
 
     def add(self, peer: str) -> None:
         """Another one, by its address and port."""
+        if peer.startswith("unix:"):
+            return
         with self._lock:
             self._last[peer] = time.monotonic()
             self._last.move_to_end(peer)
             if len(self._last) > OFFENDERS_MAX:
                 self._last.popitem(last=False)
-
-    def __len__(self) -> int:
-        return len(self._last)
 
     def wait(self, peer: str) -> None:
         """Wait until it was long enough ago."""
@@ -121,10 +127,10 @@ class Visit:
     """One call from when it is let in to its end, for its thread and for who looks after all."""
 
     __slots__ = (
+        "__weakref__",
         "caller",
         "context",
         "ends",
-        "heard",
         "offenders",
         "peer",
         "places",
@@ -145,7 +151,6 @@ class Visit:
         self.seconds_max, self.offenders = seconds_max, offenders
         self.since: float | None = None  # when it began to wait for its caller; None: it works
         self.ends: float | None = None  # when it is over, whatever it does; None: when it is done
-        self.heard = False  # whether its first message was waited for
 
     def wait(self) -> None:
         """What comes next is the caller's to do."""
@@ -177,20 +182,26 @@ class Visit:
     def _next(self, requests: Iterator[Any]) -> Any:
         """The next message; None if there is none."""
         self.wait()
-        request, is_there = None, self.heard or self.context.is_active()
         try:
             request = next(requests, None)
-        finally:  # of a message that is too large gRPC says that the caller is gone
-            self.work()
-            if is_there:  # else who has left while it had to wait would offend by that
-                self.hear(request)
+        except grpc.RpcError as error:
+            self._be_left(error)
+        self.work()
+        if type(request) is Unreadable:
+            self.offend()
         return request
 
-    def hear(self, message: object) -> None:
-        """A message has come, or None; the caller offends by a first one that is none."""
-        if type(message) is Unreadable or (message is None and not self.heard):
-            self.offend()
-        self.heard = True
+    def _be_left(self, error: grpc.RpcError) -> NoReturn:
+        """The caller has left: end the call by something that grpcio does not keep.
+
+        It keeps its own exceptions with the call. What they have come through has the call, so all
+        of it would stay until garbage is collected, and gRPC refuses the further calls of a
+        connection of which it holds too many.
+        """
+        error.__traceback__ = None
+        code = code_of(self.context, grpc.StatusCode.CANCELLED)
+        self.context.abort(code, "the caller is gone")
+        raise AssertionError("abort() raises")
 
     def only(self, requests: Iterator[Any]) -> Any:
         """The one message of a caller who sends one; without it the call ends."""
@@ -265,6 +276,7 @@ class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
 
         def enter(requests: Any, context: grpc.ServicerContext) -> tuple[Visit, Any]:
             visit = self._let_in(context, places, seconds_max, is_guarded=is_guarded)
+            hear_refusals(requests, visit.offend)
             return visit, (visit.each if inner.request_streaming else visit.only)(requests)
 
         def at_once(behaviour: Behaviour, requests: Any, context: grpc.ServicerContext) -> Any:
@@ -277,7 +289,8 @@ class Admission(grpc.ServerInterceptor):  # type: ignore[misc]
             behaviour: Behaviour, requests: Any, context: grpc.ServicerContext
         ) -> Iterator[Any]:
             visit, given = enter(requests, context)
-            scope.visit.set(visit)
+            # gRPC keeps what is set here with the call, which the visit has.
+            scope.visit.set(weakref.ref(visit))
             answers = behaviour(given, context)
             try:
                 for answer in answers:

@@ -44,10 +44,11 @@ class Calling:
     _inner_calls: InnerCalls | None = None
 
     def Calls(self, requests: Iterator[pb.CallRequest], context: Any) -> Iterator[pb.CallResponse]:
-        visit = scope.visit.get()
+        visit = scope.visit.get()()
         if self._inner_calls is None or visit is None:
             raise InvalidArgumentError("calls are answered one by one here")
-        caller, line = StreamCaller(self._inner_calls, context, visit), line_of(context)
+        caller = StreamCaller(self._inner_calls, context, visit)
+        line = line_of(context, visit.offend)
         with self._call_streams.opened(context, visit.caller) as stream:
             if line is None:
                 yield from by_grpcio(requests, caller, stream)
@@ -78,9 +79,8 @@ def by_line(
         visit.wait()
         stream.end()
 
-    data = line.exchange(None, begun)
-    visit.hear(data)
-    while data is not None:
+    data: bytes | None = None
+    while (data := line.exchange(data, begun)) is not None:
         visit.work()
         visit.be_patient()
         stream.begin()
@@ -91,7 +91,7 @@ def by_line(
         if not stream.may_go_on or answer.code == UNAUTHENTICATED:
             yield answer
             return
-        data = line.exchange(answer.SerializeToString(), begun)
+        data = answer.SerializeToString()
 
 
 class StreamCaller:

@@ -61,6 +61,8 @@ class Guard:
                 note(method, began, "CANCELLED")
                 context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
             except Exception as error:
+                if is_end(error):
+                    raise
                 self._fail(method, context, error, began)
             note(method, began, "OK")
             return answer
@@ -81,6 +83,8 @@ class Guard:
                 note(method, began, "CANCELLED")
                 return
             except Exception as error:
+                if is_end(error):
+                    raise
                 self._fail(method, context, error, began)
             note(method, began, "OK")
 
@@ -90,8 +94,6 @@ class Guard:
         self, method: Method, context: grpc.ServicerContext, error: Exception, began: float
     ) -> NoReturn:
         """End a call with the status of an exception."""
-        if type(error) is Exception and not error.args:  # gRPC's own way to end a call, abort()
-            raise error
         code: Any = code_of(error)
         if code is None:
             number = uuid.uuid4().hex[:12]
@@ -118,6 +120,11 @@ class Guard:
 def reading(method: Method) -> Callable[[Any], Any]:
     """What makes of a request, or a stream of them, one that is sound."""
     return (lambda requests: map(readable, requests)) if method.request_streams else readable
+
+
+def is_end(error: Exception) -> bool:
+    """Whether an exception is gRPC's own way to end a call, abort()."""
+    return type(error) is Exception and not error.args
 
 
 def require_active(context: grpc.ServicerContext) -> None:

@@ -160,7 +160,7 @@ class ServerConfig:
     """All of it.
 
     Args:
-        host: The address to listen at.
+        host: The address to listen at; or "unix:PATH", a socket of this machine, without a port.
         port: The port; 0 is any that is free.
         ui_port: The port of a page to look at the hub, on the same host; None: there is no page.
         tls: Encryption; None is none.
@@ -213,7 +213,7 @@ class ServerConfig:
             return
         missing = [
             *([] if self.tls is not None else ["TLS (--tls-cert, --tls-key)"]),
-            *([] if authenticated else ["authentication"]),
+            *([] if authenticated else ["authentication (ehub auth create-key)"]),
         ]
         raise InvalidArgumentError(
             f"host is {far[0]!r}, which others can reach, without {' and '.join(missing)}: "

@@ -156,6 +156,8 @@ class AccessInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
         self, method: str, error: PermissionDeniedError, principal: Principal | None = None
     ) -> grpc.RpcMethodHandler:
         """A handler that ends the call at once."""
+        # What it has come through has this handler, and all would stay until garbage is collected.
+        error.__traceback__ = None
 
         def refuse(context: grpc.ServicerContext) -> None:
             self._notebook.denial(method, principal or NOBODY, context.peer(), (), error)

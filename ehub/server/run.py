@@ -19,7 +19,8 @@ from ehub.server.metrics.metrics import Metrics
 from ehub.server.metrics.port import MetricsPort
 from ehub.server.old_clients import old_service
 from ehub.server.page.page import Page
-from ehub.server.serve import Server, Service
+from ehub.server.ready import require_ready
+from ehub.server.serve import Server, Service, authenticates
 from ehub.server.service import service
 from ehub.server.tracing import tracing
 from ehub.server.watching import WatchInterceptor
@@ -42,8 +43,13 @@ def run(
         config: Where to listen, and the limits.
         services: Beside the hub's own, that of its access, and that of old clients.
         interceptors: What every call goes through, behind the guard.
+
+    Raises:
+        InvalidArgumentError: The config has what cannot be.
+        UnavailableError: It cannot listen. In both cases no hub was made.
     """
     log_to_stderr(config.log_level)
+    require_ready(directory, config, authenticated=authenticates(interceptors))
     with (
         stop_signals() as stop_signal,  # until all is closed
         open_hub(directory, durability=config.durability) as hub,

@@ -19,8 +19,8 @@ __all__ = ["may_see", "may_write", "partitions", "principal", "visit"]
 # Who calls, for the log.
 principal: ContextVar[str] = ContextVar("principal", default="")
 
-# The call as those see it who look after all of them; None: nobody does.
-visit: ContextVar[Visit | None] = ContextVar("visit", default=None)
+# The call as those see it who look after all of them, as long as it runs; None: nobody does.
+visit: ContextVar[Callable[[], Visit | None]] = ContextVar("visit", default=lambda: None)
 
 # Given a version and the partitions that a read names (none: it names none), the partitions to look
 # into; none is the whole version. What is read is then a view of these partitions, so the rest is

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import logging
 import resource
-import ssl
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -22,14 +20,15 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from ehub.errors import InvalidArgumentError, UnavailableError
+from ehub.errors import UnavailableError
 from ehub.hub import Hub
 from ehub.server.admission import Admission, call_streams_max, threads_for
-from ehub.server.config import ServerConfig, Tls
+from ehub.server.config import ServerConfig
 from ehub.server.inner_calls import InnerCalls
 from ehub.wire.methods import handlers, handlers_by_path
+from ehub.wire.pem import contents, require_authority, require_pair
 
-__all__ = ["Server", "Service"]
+__all__ = ["Server", "Service", "authenticates", "credentials"]
 
 log = logging.getLogger("ehub.server")
 
@@ -117,9 +116,7 @@ class Server:
         self._port = self._listen()
 
     def _listen(self) -> int:
-        address = f"{self._config.host}:{self._config.port}"
-        if ":" in self._config.host and not self._config.host.startswith("unix:"):
-            address = f"[{self._config.host}]:{self._config.port}"
+        address = address_of(self._config.host, self._config.port)
         try:
             if self._config.tls is None:
                 return int(self._server.add_insecure_port(address))
@@ -143,7 +140,7 @@ class Server:
     @property
     def address(self) -> str:
         """Where clients on this machine connect."""
-        return f"{self._config.host}:{self._port}"
+        return address_of(self._config.host, self._port)
 
     def start(self) -> None:
         """Serve, in threads of its own, until `stop()`."""
@@ -189,6 +186,13 @@ class Server:
         self.stop()
 
 
+def address_of(host: str, port: int) -> str:
+    """Host and port as grpcio takes them; a socket of this machine has no port."""
+    if host.startswith("unix:"):
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def descriptors_max() -> int:
     """How many files and connections this process may have open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -216,31 +220,6 @@ def channel_options(config: ServerConfig) -> list[tuple[str, int]]:
     ]
 
 
-def require_usable(tls: Tls) -> None:
-    """Refuse files that are no certificates and no key; gRPC would only say that it cannot bind."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(tls.certificate, tls.key, password=b"")
-        if tls.client_ca is not None:
-            context.load_verify_locations(tls.client_ca)
-    except ssl.SSLError as error:
-        raise InvalidArgumentError(
-            f"TLS with certificate {str(tls.certificate)!r} and key {str(tls.key)!r} is not "
-            f"possible: {error}; expected PEM, the key of that certificate and not encrypted"
-        ) from None
-
-
-def contents(path: Path, what: str) -> bytes:
-    """What is in a file of the settings."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidArgumentError(
-            f"{what} for TLS cannot be read from {str(path)!r}: {error.strerror}; expected a file "
-            "in PEM"
-        ) from None
-
-
 def credentials(config: ServerConfig) -> grpc.ServerCredentials:
     """The certificates as grpcio takes them."""
     tls = config.tls
@@ -248,7 +227,9 @@ def credentials(config: ServerConfig) -> grpc.ServerCredentials:
     certificate = contents(tls.certificate, "the certificate")
     key = contents(tls.key, "the private key")
     trusted = None if tls.client_ca is None else contents(tls.client_ca, "the clients' CA")
-    require_usable(tls)
+    require_pair(tls.certificate, tls.key)
+    if tls.client_ca is not None:
+        require_authority(tls.client_ca, "the clients' CA")
     return grpc.ssl_server_credentials(
         [(key, certificate)],
         root_certificates=trusted,

@@ -17,7 +17,7 @@ from ehub.server.handlers import Behaviour, Codec, around
 from ehub.server.inner_calls import Run
 from ehub.server.rules import HEALTH
 
-__all__ = ["Watch", "WatchInterceptor", "Watcher"]
+__all__ = ["Watch", "WatchInterceptor", "Watcher", "code_of"]
 
 Code = grpc.StatusCode
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import queue
 import threading
 import time
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 from guarded import METHODS, bearer, guarded
 from http2 import Wire
-from metered import metered, until
+from metered import messages, metered, until
 
 import ehub
 from ehub.access import Grant
+from ehub.access.access import NotAuthenticated
 from ehub.server import admission, serve
 from ehub.server.admission import WATCHES, Places
 from ehub.server.config import Limits
@@ -27,7 +29,9 @@ Code = grpc.StatusCode
 FEW = Limits(calls=8, streams=4, idle_seconds=1.0)
 PATIENT = Limits(calls=8, streams=4)
 HEALTH = "/grpc.health.v1.Health"
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 OTHER = [("other", "admin on hub")]
+OLD_METHODS = methods_of(OLD)
 
 
 def spaces_of(served, name):
@@ -93,7 +97,7 @@ def test_half_open_calls_of_one_caller_leave_places_for_others(patient):
 def test_streams_count_together_whichever_service_has_them(patient):
     patient.hub.create_space("items", dims=2)
     wait, root = threading.Event(), bearer(patient.tokens["root"])
-    paths = [METHODS["Ingest"].path, methods_of(OLD)["MultiSet"].path] * 2
+    paths = [METHODS["Ingest"].path, OLD_METHODS["MultiSet"].path] * 2
     calls = [
         patient.channel.stream_stream(path)(iter(wait.wait, True), metadata=root, timeout=60)
         for path in paths
@@ -317,6 +321,50 @@ def test_refusals_are_made_in_order_and_at_leisure():
     assert time.monotonic() - began > 0.9 * 100 / REFUSALS_PER_SECOND
 
 
+# --- who leaves ---
+
+
+@pytest.mark.parametrize(
+    "path", [*(METHODS[name].path for name in ("Count", "Ingest", "Calls")), REFLECTION]
+)
+def test_whoever_leaves_many_calls_is_not_refused_further_ones(patient, path):
+    """What refers to a call that has ended counts as one of its connection, for gRPC."""
+    root = bearer(patient.tokens["root"])
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    gc.collect()
+    gc.disable()
+    try:
+        with grpc.insecure_channel(patient.server.address, options) as channel:
+            begin = channel.stream_stream(path)
+            for _ in range(2 * PATIENT.connection_streams):
+                over = threading.Event()
+                left = begin(messages(over), metadata=root, timeout=60)
+                time.sleep(0.01)  # so that it is read
+                left.cancel()
+                over.set()
+            count = channel.unary_unary(METHODS["Count"].path)
+            with pytest.raises(grpc.RpcError, match="space"):
+                count(b"", metadata=root, timeout=60)
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("metadata", [None, bearer("ehub_made_up"), [("authorization", "x")]])
+def test_whoever_is_refused_much_leaves_nothing_behind(patient, metadata):
+    count = patient.channel.unary_unary(METHODS["Count"].path)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(REFUSALS_BURST - 10):
+            with pytest.raises(grpc.RpcError) as failed:
+                count(b"", metadata=metadata, timeout=60)
+            assert failed.value.code() is Code.UNAUTHENTICATED
+        kept = [one for one in gc.get_objects() if type(one) is NotAuthenticated]
+        assert len(kept) < 10  # some are about to go
+    finally:
+        gc.enable()
+
+
 # --- what is no request ---
 
 
@@ -390,6 +438,60 @@ def test_who_leaves_while_made_to_wait_is_not_made_to_wait_for_it(patient):
         with pytest.raises(grpc.RpcError):
             count(b"", metadata=root, timeout=60)
         assert time.monotonic() - offended < 1.6
+
+
+@pytest.mark.parametrize("method", ["Ingest", "Calls", "old MultiSet"])
+def test_who_sends_nothing_and_who_leaves_before_a_message_does_not_become_slow(patient, method):
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    root = bearer(patient.tokens["root"])
+    called = OLD_METHODS["MultiSet"] if method.startswith("old") else METHODS[method]
+    with grpc.insecure_channel(patient.server.address, options) as channel:
+        count = channel.unary_unary(METHODS["Count"].path)
+        call, began = channel.stream_stream(called.path), time.monotonic()
+        for _ in range(3):
+            with suppress(grpc.RpcError):  # not all take nothing at all
+                list(call(iter(()), metadata=root, timeout=60))
+            never = queue.SimpleQueue()
+            left = call(iter(never.get, None), metadata=root, timeout=60)
+            time.sleep(0.1)
+            left.cancel()
+            late = call(iter(never.get, None), metadata=root, timeout=0.1)
+            with pytest.raises(grpc.RpcError) as failed:
+                next(late)
+            assert failed.value.code() is Code.DEADLINE_EXCEEDED
+            for _ in range(2):
+                never.put(None)
+            with pytest.raises(grpc.RpcError, match="space"):
+                count(b"", metadata=root, timeout=60)
+        assert time.monotonic() - began < 2.5
+
+
+def test_a_message_beyond_the_limit_behind_others_makes_slow_too(tmp_path):
+    limits = Limits(calls=8, streams=4, message_bytes=8 << 20)
+    with guarded(tmp_path / "hub", limits=limits) as served:
+        served.hub.create_space("items", dims=2, metric="l2")
+        options = [
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.max_send_message_length", -1),
+        ]
+        with grpc.insecure_channel(served.server.address, options) as channel:
+            set_all = OLD_METHODS["MultiSet"]
+            call = channel.stream_unary(set_all.path)
+            row = set_all.request(space="items", key="a", embedding={"values": [1, 2]})
+            sent = [row.SerializeToString(), b"\xff" * (9 << 20)]
+            root, began = bearer(served.tokens["root"]), time.monotonic()
+            for _ in range(3):
+                with pytest.raises(grpc.RpcError, match="larger than max"):
+                    call(iter(sent), metadata=root, timeout=60)
+            assert time.monotonic() - began > 1.5
+
+
+def test_who_shares_an_address_with_an_offender_on_this_machine_is_not_made_to_wait():
+    """Clients of a socket have none of their own."""
+    offenders, began = admission.Offenders(), time.monotonic()
+    offenders.add("unix:")
+    offenders.wait("unix:")
+    assert time.monotonic() - began < 0.5
 
 
 # --- figures ---
