@@ -119,6 +119,17 @@ def test_recall_survives_deleting_half_and_overwriting_all_twice(hub, metric):
     assert recall(space, rows, queries) >= 0.95
 
 
+def test_what_is_not_indexed_yet_is_joined_to_what_is_and_every_row_is_found_once(hub):
+    # So many rows without a graph are scanned by several threads after the graph was walked.
+    rows = embeddings(12, 100_000, 64)
+    space = filled(hub, rows[:6000], "l2")
+    space.multiset(np.arange(6000, 100_000), rows[6000:])
+    assert space.index_stats().rows_scanned == 94_000
+    assert recall(space, rows, rows[:20]) >= 0.95
+    for row in range(0, 6000, 600):
+        assert recall(space, rows, rows[row : row + 1]) >= 0.9
+
+
 # --- filters ---
 
 

@@ -38,7 +38,9 @@ class TopK {
   float threshold() const { return threshold_; }
   // True if the row is now among them.
   bool push(float distance, uint64_t row);
-  // Adds what another scan of the same query found.
+  // An empty one of as many rows, for another scan of the same query: what cannot enter this one does not enter it.
+  TopK beside() const { return TopK(k_, threshold_); }
+  // Adds what another scan of the same query found. Requires: none of its rows is in this one.
   void merge(const TopK& other);
   // The answer, nearest first; leaves this empty.
   std::vector<Neighbor> take_sorted();
