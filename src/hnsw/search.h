@@ -74,6 +74,8 @@ class Searcher {
   std::vector<uint32_t> places_;
   std::vector<float> scores_;
   std::vector<Candidate> sorted_;
+  TopK before_{0};   // the heap as it was
+  TopK nearest_{0};  // of the segment
 };
 
 }  // namespace ehub::hnsw

@@ -68,7 +68,7 @@ class Walker {
   // so where wanted rows are does not matter for what is found, only for how long it takes. Gives up, and says so in
   // `reached`, when as many candidates are expanded as reset() said. Requires: quota >= 1.
   Status walk_up_to(const GraphView& graph, Distances& distances, const uint64_t* wanted, size_t quota, bool* reached);
-  // Scores all rows of `wanted` as candidates.
+  // Scores all rows of `wanted` as candidates, and keeps the nearest. Requires: nothing since reset().
   Status score_all(const GraphView& graph, Distances& distances, const uint64_t* wanted);
 
   const Pool& pool() const { return pool_; }

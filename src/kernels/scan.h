@@ -33,6 +33,8 @@ class TopK {
  public:
   explicit TopK(size_t k, float distance_max = kUnlimited);
 
+  // Empties it, for the k nearest; keeps its memory.
+  void reset(size_t k, float distance_max = kUnlimited);
   size_t size() const { return heap_.size(); }
   // A row farther than this cannot enter.
   float threshold() const { return threshold_; }
