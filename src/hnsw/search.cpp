@@ -168,7 +168,7 @@ Status Searcher::find_wanted(const Call& call, Distances& distances, Distances* 
   // To keep the nearest of all or most is more work than to compare the rows.
   if (candidates >= call.query.wanted_count / 2) return offer_all_wanted(call);
   walker_.reset(call.graph.rows, candidates);
-  EHUB_RETURN_IF_ERROR(walker_.score_all(call.graph, distances, call.query.wanted_nodes));
+  EHUB_RETURN_IF_ERROR(walker_.score_all(call.graph, distances, call.query.wanted_nodes, call.query.stop));
   EHUB_RETURN_IF_ERROR(rerank_until_sure(call, &is_sure));
   if (is_sure) return {};
   call.heap = before_;
@@ -275,6 +275,7 @@ Status Searcher::offer_all_wanted(const Call& call) {
   size_t n = 0;
   const auto offer = [&](float distance, uint32_t row) { call.heap.push(distance, call.row_base + row); };
   for (size_t w = 0; w < bitmap_words(call.graph.rows); ++w) {
+    if (is_wanted(call.query.stop)) return stopped("the search");
     for (uint64_t word = call.query.wanted_nodes[w]; word != 0; word &= word - 1) {
       nodes[n++] = static_cast<uint32_t>(w * 64 + static_cast<size_t>(std::countr_zero(word)));
       if (n < kRerankRows) continue;

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "base/stop.h"
 #include "hnsw/code.h"
 #include "hnsw/graph.h"
 #include "hnsw/walk.h"
@@ -45,6 +46,7 @@ struct GraphQuery {
   const uint64_t* wanted = nullptr;        // only these rows of the segment are answers; null: all that are visible
   const uint64_t* wanted_nodes = nullptr;  // with `wanted`: the nodes among them, or with a twin among them
   uint64_t wanted_count = 0;               // of `wanted`, or of the visible rows; 0: all rows
+  StopFlag stop = nullptr;                 // asked where all wanted rows are gone through: kDeadline
 };
 
 class Searcher {

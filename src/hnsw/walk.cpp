@@ -116,8 +116,9 @@ Status Walker::walk_up_to(const GraphView& graph, Distances& distances, const ui
   return {};
 }
 
-Status Walker::score_all(const GraphView& graph, Distances& distances, const uint64_t* wanted) {
+Status Walker::score_all(const GraphView& graph, Distances& distances, const uint64_t* wanted, StopFlag stop) {
   const auto gather = [&]() -> Status {
+    if (is_wanted(stop)) return stopped("the search");
     if (found_.empty()) return {};
     if (scores_.size() < found_.size()) scores_.resize(found_.size());
     EHUB_RETURN_IF_ERROR(distances.score(found_.data(), found_.size(), scores_.data()));
