@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from indexed import (
@@ -119,6 +121,17 @@ def test_recall_survives_deleting_half_and_overwriting_all_twice(hub, metric):
     assert recall(space, rows, queries) >= 0.95
 
 
+def test_what_is_not_indexed_yet_is_joined_to_what_is_and_every_row_is_found_once(hub):
+    # So many rows without a graph are scanned by several threads after the graph was walked.
+    rows = embeddings(12, 100_000, 64)
+    space = filled(hub, rows[:6000], "l2")
+    space.multiset(np.arange(6000, 100_000), rows[6000:])
+    assert space.index_stats().rows_scanned == 94_000
+    assert recall(space, rows, rows[:20]) >= 0.95
+    for row in range(0, 6000, 600):
+        assert recall(space, rows, rows[row : row + 1]) >= 0.9
+
+
 # --- filters ---
 
 
@@ -179,6 +192,26 @@ def test_a_handful_that_passes_among_many_around_the_query_that_do_not_is_found(
         many = rng.choice(others, int(len(others) * beyond), replace=False)
         shares.append(recall(space, rows, query, filter=np.concatenate([few, many])))
     assert np.mean(shares) >= 0.95
+
+
+@pytest.mark.parametrize("options", [{"k": 5000}, {"ef": 40_000}])
+def test_a_wide_search_under_a_filter_takes_about_as_long_as_a_scan_at_most(
+    fifty_thousand, options
+):
+    space, rows = fifty_thousand
+    chosen = np.sort(np.random.default_rng(25).permutation(50_000)[:45_000])
+    query = embeddings(24, 1, 24)[0]
+
+    def seconds(**way: object) -> float:
+        begin = time.perf_counter()
+        space.nearest_neighbors(options.get("k", 10), vector=query, filter=chosen, **way)
+        return time.perf_counter() - begin
+
+    wide = {"ef": options["ef"]} if "ef" in options else {}
+    scan = min(seconds(exact=True) for _ in range(5))
+    # Ten times is for a busy machine; to sort all as they come takes fifteen times and more.
+    assert min(seconds(**wide) for _ in range(5)) < 10 * scan
+    assert recall(space, rows, query[None], filter=chosen, **options) >= 0.95
 
 
 def test_a_callable_filters_as_its_keys_do(fifty_thousand):

@@ -47,6 +47,7 @@ class Pool {
     size_ = 0;
     cursor_ = 0;
     wanted_ = 0;
+    gathered_limit_ = kNoCandidate;
   }
   size_t size() const { return size_; }
   size_t capacity() const { return capacity_; }
@@ -72,6 +73,19 @@ class Pool {
     *at = candidate;
     size_ = std::min(size_ + 1, capacity_);
     cursor_ = std::min(cursor_, static_cast<size_t>(at - begin));
+  }
+
+  // Takes a candidate of many, in no order: to move those behind each would take a time that grows with their square.
+  // Nothing else may be called until settle() has sorted the nearest. Requires: as insert(); nothing was inserted.
+  void gather(Candidate candidate) {
+    if (candidate >= gathered_limit_) return;
+    if (size_ == candidates_.size()) candidates_.resize(2 * size_);
+    candidates_[size_++] = candidate;
+    if (size_ == 2 * capacity_) keep_nearest();
+  }
+  void settle() {
+    keep_nearest();
+    std::sort(candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(size_));
   }
 
   // For insert_up_to(): drops what is behind the `quota`-th that is wanted. Requires: quota >= 1.
@@ -127,12 +141,21 @@ class Pool {
   }
 
  private:
+  void keep_nearest() {
+    if (size_ <= capacity_) return;
+    const auto last = candidates_.begin() + static_cast<ptrdiff_t>(capacity_ - 1);
+    std::nth_element(candidates_.begin(), last, candidates_.begin() + static_cast<ptrdiff_t>(size_));
+    gathered_limit_ = *last;
+    size_ = capacity_;
+  }
+
   std::vector<Candidate> candidates_;
   size_t capacity_ = 0;  // now; room_ at most
   size_t room_ = 0;
   size_t size_ = 0;
   size_t cursor_ = 0;  // candidates before it are expanded
   size_t wanted_ = 0;
+  Candidate gathered_limit_ = kNoCandidate;  // from this one on none is gathered
 };
 
 }  // namespace ehub::hnsw

@@ -14,6 +14,10 @@ constexpr size_t kRerankRows = 4;
 // A walk that expands this many candidates takes as long as a scan of the codes of so many times as many rows.
 constexpr size_t kScansPerCandidate = 24;
 
+// Candidates of a walk at most, however many rows are wanted: to keep them in order takes a time that grows with their
+// square: half a second at worst for these, two seconds for twice as many.
+constexpr size_t kWalkedMost = 16'384;
+
 // Wanted rows are sparse around a query if so many times as many candidates as usual were not enough, and some more.
 constexpr size_t kSparseFactor = 2;
 constexpr size_t kSparseSlack = 64;
@@ -155,22 +159,25 @@ Status Searcher::find(const Call& call, Distances& distances, Distances* router)
 
 // Each step finds what the one before may miss, and takes longer.
 Status Searcher::find_wanted(const Call& call, Distances& distances, Distances* router) {
-  const TopK before = call.heap;
+  before_ = call.heap;
   bool is_sure = false;
   EHUB_RETURN_IF_ERROR(walk_for_wanted(call, distances, router, &is_sure));
   if (is_sure) return {};
-  call.heap = before;
-  walker_.reset(call.graph.rows, std::max({kScanCandidates, kSparseQuota * call.query.k, 4 * call.query.ef}));
-  EHUB_RETURN_IF_ERROR(walker_.score_all(call.graph, distances, call.query.wanted_nodes));
+  call.heap = before_;
+  const size_t candidates = std::max({kScanCandidates, kSparseQuota * call.query.k, 4 * call.query.ef});
+  // To keep the nearest of all or most is more work than to compare the rows.
+  if (candidates >= call.query.wanted_count / 2) return offer_all_wanted(call);
+  walker_.reset(call.graph.rows, candidates);
+  EHUB_RETURN_IF_ERROR(walker_.score_all(call.graph, distances, call.query.wanted_nodes, call.query.stop));
   EHUB_RETURN_IF_ERROR(rerank_until_sure(call, &is_sure));
   if (is_sure) return {};
-  call.heap = before;
+  call.heap = before_;
   return offer_all_wanted(call);
 }
 
 Status Searcher::walk_for_wanted(const Call& call, Distances& distances, Distances* router, bool* is_sure) {
   const GraphQuery& query = call.query;
-  const size_t candidates_max = query.wanted_count / kScansPerCandidate;
+  const size_t candidates_max = std::min<size_t>(query.wanted_count / kScansPerCandidate, kWalkedMost);
   const size_t quota = std::min<size_t>(query.ef, query.wanted_count);
   const auto usual = static_cast<size_t>(static_cast<double>(quota) / call.share());
   if (usual >= candidates_max) return {};
@@ -246,7 +253,7 @@ Status Searcher::rerank(const Call& call) {
 // come as often late as early. So twice as many must have been in vain as came before the last that was not. What is in
 // vain is told by ten rows or more, of which one is late sooner or later.
 Status Searcher::rerank_until_sure(const Call& call, bool* is_sure) {
-  TopK nearest(std::max(call.query.k, kCrowdRows));
+  nearest_.reset(std::max(call.query.k, kCrowdRows));
   const size_t least = std::max<size_t>(3 * call.query.k, call.graph.calibration.rerank_min);
   size_t looked = 0;
   size_t last_hit = 0;
@@ -255,7 +262,7 @@ Status Searcher::rerank_until_sure(const Call& call, bool* is_sure) {
       call,
       [&](float distance, uint32_t row) {
         ++looked;
-        if (nearest.push(distance, row)) last_hit = looked;
+        if (nearest_.push(distance, row)) last_hit = looked;
         call.heap.push(distance, call.row_base + row);
       },
       done));
@@ -268,6 +275,7 @@ Status Searcher::offer_all_wanted(const Call& call) {
   size_t n = 0;
   const auto offer = [&](float distance, uint32_t row) { call.heap.push(distance, call.row_base + row); };
   for (size_t w = 0; w < bitmap_words(call.graph.rows); ++w) {
+    if (is_wanted(call.query.stop)) return stopped("the search");
     for (uint64_t word = call.query.wanted_nodes[w]; word != 0; word &= word - 1) {
       nodes[n++] = static_cast<uint32_t>(w * 64 + static_cast<size_t>(std::countr_zero(word)));
       if (n < kRerankRows) continue;

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "base/stop.h"
 #include "hnsw/code.h"
 #include "hnsw/graph.h"
 #include "hnsw/walk.h"
@@ -45,6 +46,7 @@ struct GraphQuery {
   const uint64_t* wanted = nullptr;        // only these rows of the segment are answers; null: all that are visible
   const uint64_t* wanted_nodes = nullptr;  // with `wanted`: the nodes among them, or with a twin among them
   uint64_t wanted_count = 0;               // of `wanted`, or of the visible rows; 0: all rows
+  StopFlag stop = nullptr;                 // asked where all wanted rows are gone through: kDeadline
 };
 
 class Searcher {
@@ -74,6 +76,8 @@ class Searcher {
   std::vector<uint32_t> places_;
   std::vector<float> scores_;
   std::vector<Candidate> sorted_;
+  TopK before_{0};   // the heap as it was
+  TopK nearest_{0};  // of the segment
 };
 
 }  // namespace ehub::hnsw

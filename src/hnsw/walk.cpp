@@ -116,17 +116,26 @@ Status Walker::walk_up_to(const GraphView& graph, Distances& distances, const ui
   return {};
 }
 
-Status Walker::score_all(const GraphView& graph, Distances& distances, const uint64_t* wanted) {
+Status Walker::score_all(const GraphView& graph, Distances& distances, const uint64_t* wanted, StopFlag stop) {
+  const auto gather = [&]() -> Status {
+    if (is_wanted(stop)) return stopped("the search");
+    if (found_.empty()) return {};
+    if (scores_.size() < found_.size()) scores_.resize(found_.size());
+    EHUB_RETURN_IF_ERROR(distances.score(found_.data(), found_.size(), scores_.data()));
+    for (size_t i = 0; i < found_.size(); ++i) pool_.gather(make_candidate(scores_[i], found_[i]));
+    found_.clear();
+    return {};
+  };
   found_.clear();
   for (size_t w = 0; w < bitmap_words(graph.rows); ++w) {
     for (uint64_t word = wanted[w]; word != 0; word &= word - 1) {
       found_.push_back(static_cast<uint32_t>(w * 64 + static_cast<size_t>(std::countr_zero(word))));
     }
-    if (found_.size() < kRowsAtOnce) continue;
-    EHUB_RETURN_IF_ERROR(score(distances, found_.data(), found_.size()));
-    found_.clear();
+    if (found_.size() >= kRowsAtOnce) EHUB_RETURN_IF_ERROR(gather());
   }
-  return score(distances, found_.data(), found_.size());
+  EHUB_RETURN_IF_ERROR(gather());
+  pool_.settle();
+  return {};
 }
 
 }  // namespace ehub::hnsw

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "base/stop.h"
 #include "hnsw/bitmap.h"
 #include "hnsw/graph.h"
 #include "hnsw/pool.h"
@@ -68,8 +69,9 @@ class Walker {
   // so where wanted rows are does not matter for what is found, only for how long it takes. Gives up, and says so in
   // `reached`, when as many candidates are expanded as reset() said. Requires: quota >= 1.
   Status walk_up_to(const GraphView& graph, Distances& distances, const uint64_t* wanted, size_t quota, bool* reached);
-  // Scores all rows of `wanted` as candidates.
-  Status score_all(const GraphView& graph, Distances& distances, const uint64_t* wanted);
+  // Scores all rows of `wanted` as candidates, and keeps the nearest. kDeadline once `stop` is wanted. Requires:
+  // nothing since reset().
+  Status score_all(const GraphView& graph, Distances& distances, const uint64_t* wanted, StopFlag stop);
 
   const Pool& pool() const { return pool_; }
   // What walk() expanded, in that order: the pool, and the way there.

@@ -162,7 +162,12 @@ size_t first_without_angle(const KernelTable& kernels, const float* rows, size_t
 
 const float TopK::kUnlimited = std::numeric_limits<float>::infinity();
 
-TopK::TopK(size_t k, float distance_max) : k_(k), distance_max_(distance_max), threshold_(distance_max) {
+TopK::TopK(size_t k, float distance_max) { reset(k, distance_max); }
+
+void TopK::reset(size_t k, float distance_max) {
+  k_ = k;
+  distance_max_ = threshold_ = distance_max;
+  heap_.clear();
   heap_.reserve(k);
 }
 

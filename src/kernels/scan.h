@@ -33,12 +33,16 @@ class TopK {
  public:
   explicit TopK(size_t k, float distance_max = kUnlimited);
 
+  // Empties it, for the k nearest; keeps its memory.
+  void reset(size_t k, float distance_max = kUnlimited);
   size_t size() const { return heap_.size(); }
   // A row farther than this cannot enter.
   float threshold() const { return threshold_; }
   // True if the row is now among them.
   bool push(float distance, uint64_t row);
-  // Adds what another scan of the same query found.
+  // An empty one of as many rows, for another scan of the same query: what cannot enter this one does not enter it.
+  TopK beside() const { return TopK(k_, threshold_); }
+  // Adds what another scan of the same query found. Requires: none of its rows is in this one.
   void merge(const TopK& other);
   // The answer, nearest first; leaves this empty.
   std::vector<Neighbor> take_sorted();

@@ -63,7 +63,11 @@ Status scan_runs(const Search& search, std::vector<TopK>& heaps) {
   const unsigned thread_count =
       threads_for(search.options, rows * search.m * search.view.schema().dims, search.runs.size());
   CoarseScan coarse(search);
-  std::vector<std::vector<TopK>> others(thread_count - 1, heaps);
+  // What walks found is in the first one's heaps alone, or it would be in the answer more than once.
+  std::vector<std::vector<TopK>> others(thread_count - 1);
+  for (std::vector<TopK>& other : others) {
+    for (const TopK& heap : heaps) other.push_back(heap.beside());
+  }
   std::vector<Status> statuses(thread_count);
   std::atomic<size_t> next = 0;
   run_threads(thread_count, [&](unsigned thread) {

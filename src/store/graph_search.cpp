@@ -75,6 +75,7 @@ void walk_for(const Search& search, Walk& walk, size_t q, hnsw::Searcher& search
   query.wanted = walk.wanted.empty() ? nullptr : walk.wanted.data();
   query.wanted_count = walk.wanted_count;
   query.wanted_nodes = walk.nodes.data();
+  query.stop = search.options.stopped;
   const Status status = searcher.search(kernels(), walk.graph->encoder(), walk.graph->view(), source, query,
                                         make_ordinal(walk.segment, 0), heap);
   if (!status.ok()) walk.failed = true;

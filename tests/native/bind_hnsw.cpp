@@ -7,6 +7,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -101,6 +102,24 @@ std::vector<Answer> search(const Encoder& encoder, const GraphView& view, const 
   return answers;
 }
 
+// A search among all rows that is to stop from the start.
+void search_stopped(const BuiltGraph& graph, const Floats& vectors, size_t k, size_t ef) {
+  const std::vector<uint32_t> none;
+  const ArrayRows source(vectors, none);
+  const std::vector<uint64_t> wanted(graph.view.rows / 64 + 1, ~uint64_t{0});
+  const std::atomic<bool> stop = true;
+  GraphQuery query;
+  query.vector = vectors.data();
+  query.k = k;
+  query.ef = ef;
+  query.wanted = query.wanted_nodes = wanted.data();
+  query.wanted_count = graph.view.rows;
+  query.stop = &stop;
+  TopK heap(k);
+  Searcher searcher;
+  check(searcher.search(ehub::kernels(), graph.encoder, graph.view, source, query, 0, heap));
+}
+
 std::unique_ptr<BuiltGraph> build(const Floats& vectors, uint32_t metric, unsigned threads, uint32_t M,
                                   uint32_t ef_construction, float target_recall, bool cancelled) {
   GraphParameters parameters;
@@ -146,6 +165,7 @@ void bind_graph(py::module_& module) {
       .def_property_readonly("ef", [](const BuiltGraph& graph) { return graph.view.calibration.ef; })
       .def_readonly("unreachable", &BuiltGraph::unreachable)
       .def("set_segment_rows", &BuiltGraph::set_segment_rows)
+      .def("search_stopped", search_stopped)
       .def(
           "search",
           [](const BuiltGraph& graph, const Floats& vectors, const Floats& queries, size_t k, size_t ef,

@@ -180,6 +180,16 @@ def test_a_build_that_is_cancelled_says_so():
     assert caught.value.code == "Closed"
 
 
+# The first is by codes, the other by the rows themselves. 6400 are whole words of a bitmap.
+@pytest.mark.parametrize(("k", "ef"), [(10, 300), (3200, 3200)])
+def test_a_search_that_goes_through_all_rows_that_pass_ends_when_it_is_to_stop(k, ef):
+    rows = normal(2, 6400, 8)
+    graph = native.build_graph(rows, L2, threads=2)
+    with pytest.raises(native.StatusError, match="the search was stopped") as caught:
+        graph.search_stopped(rows, k, ef)
+    assert caught.value.code == "Deadline"
+
+
 # --- what it finds ---
 
 
