@@ -59,8 +59,8 @@ def test_settings_that_cannot_be_are_told_and_no_hub_is_made(refused, tmp_path):
     refused(ehub.InvalidArgumentError, said, host="0.0.0.0")
     tls = Tls(Path("missing.pem"), Path("missing.key"))
     refused(ehub.InvalidArgumentError, "the certificate for TLS cannot be read", tls=tls)
-    extra = {"auth": {"anonymus": []}}
-    refused(ehub.InvalidArgumentError, "anonymus", extra=extra)
+    extra = {"auth": {"anyone": []}}
+    refused(ehub.InvalidArgumentError, "anyone", extra=extra)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "unix:{}/socket"])
