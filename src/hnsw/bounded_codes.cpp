@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "hnsw/reductions.h"
+
 namespace ehub::hnsw {
 namespace {
 
@@ -28,8 +30,8 @@ constexpr double kUnderflow = 0x1p-100;
 
 // Of a sum of products of two vectors, and of what is made of it, the share of the product of their norms by which it
 // is off at most. Needed are 1.2 dims + 200: dims for a scan's sum in any order, 3 / 16 dims for norms and errors of
-// the residuals (code.h adds in 16 lanes), 140 for a rotation of 4 rounds of 17 steps, in query and row, and some 30
-// single operations.
+// the residuals (reductions.h adds in 16 lanes), 140 for a rotation of 4 rounds of 17 steps, in query and row, and some
+// 30 single operations.
 double rounding(size_t dims) { return (2 * static_cast<double>(dims) + 512) * kUnit; }
 
 // The same of a cosine, doubled, whose vectors have norms that are near underflow at worst, and of directions: needed
@@ -47,17 +49,14 @@ double product(const std::vector<float>& a, const float* b) {
   return sum;
 }
 
-// Partial sums, as in code.cpp.
-constexpr size_t kLanes = 16;
-
+// Of what is summed in float to the end, and measured in one pass: by reduce() and magnitude_max() a row takes a third
+// longer.
 float total(float (&lanes)[kLanes]) {
   for (size_t width = kLanes / 2; width > 0; width /= 2) {
     for (size_t i = 0; i < width; ++i) lanes[i] += lanes[i + width];
   }
   return lanes[0];
 }
-
-float larger(float a, float b) { return a < b ? b : a; }
 
 struct Measures {
   float square;     // the sum of the squares
@@ -80,9 +79,6 @@ Measures measures_of(const float* values, size_t n) {
   return {total(squares), magnitudes[0]};
 }
 
-// Added to a float of a magnitude below 2^22 and subtracted again, this rounds it to the nearest integer.
-constexpr float kRounder = 12582912.0F;  // 1.5 * 2^23
-
 // values / scale, rounded, to `codes` (+ 128), and by how much they are off, in units of the scale. Requires: n is a
 // multiple of kLanes.
 double quantize(const float* values, size_t n, float scale, uint8_t* codes) {
@@ -91,13 +87,13 @@ double quantize(const float* values, size_t n, float scale, uint8_t* codes) {
   for (size_t d = 0; d < n; d += kLanes) {
     for (size_t i = 0; i < kLanes; ++i) {
       const float value = values[d + i] * factor;
-      const float error = value - ((value + kRounder) - kRounder);
+      const float error = value - rounded(value);
       errors[i] += error * error;
     }
   }
   // Apart: with sums beside it, a compiler makes no vectors of it.
   for (size_t d = 0; d < n; ++d) {
-    codes[d] = static_cast<uint8_t>(static_cast<int>((values[d] * factor + kRounder) - kRounder) + 128);
+    codes[d] = static_cast<uint8_t>(static_cast<int>(rounded(values[d] * factor)) + 128);
   }
   return std::sqrt(static_cast<double>(total(errors)));
 }

@@ -8,14 +8,11 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "hnsw/reductions.h"
 #include "hnsw/team.h"
 
 namespace ehub::hnsw {
 namespace {
-
-// Partial sums of a reduction. A compiler may not reorder additions of floats; written so, it need not, to use vectors,
-// and the result is the same whatever it uses.
-constexpr size_t kLanes = 16;
 
 // Rows of one task of the team; also the unit in which means are summed, so that the sum does not depend on the team.
 constexpr size_t kTaskRows = 1024;
@@ -31,41 +28,6 @@ constexpr float kMeanSquaredNormMax = 100;
 constexpr float kUnlimited = std::numeric_limits<float>::infinity();
 
 constexpr uint64_t kRotationSeed = 0x6568756268756268;
-
-// Added to a float of a magnitude below 2^22 and subtracted again, this rounds it to the nearest integer, ties to even.
-constexpr float kRounder = 12582912.0F;  // 1.5 * 2^23
-
-template <typename Term>
-double reduce(size_t n, Term term) {
-  float lanes[kLanes] = {};
-  size_t d = 0;
-  for (; d + kLanes <= n; d += kLanes) {
-    for (size_t i = 0; i < kLanes; ++i) lanes[i] += term(d + i);
-  }
-  for (size_t i = 0; d + i < n; ++i) lanes[i] += term(d + i);
-  double sum = 0;
-  for (const float lane : lanes) sum += static_cast<double>(lane);
-  return sum;
-}
-
-double wide_squared_norm(const float* values, size_t n) {
-  return reduce(n, [&](size_t d) { return values[d] * values[d]; });
-}
-
-// Not std::max, which takes addresses: of these the compiler makes branches, and no vectors.
-float larger(float a, float b) { return a < b ? b : a; }
-
-float magnitude_max(const float* values, size_t n) {
-  float lanes[kLanes] = {};
-  size_t d = 0;
-  for (; d + kLanes <= n; d += kLanes) {
-    for (size_t i = 0; i < kLanes; ++i) lanes[i] = larger(lanes[i], std::fabs(values[d + i]));
-  }
-  for (size_t i = 0; d + i < n; ++i) lanes[i] = larger(lanes[i], std::fabs(values[d + i]));
-  return *std::max_element(lanes, lanes + kLanes);
-}
-
-float rounded(float value) { return (value + kRounder) - kRounder; }
 
 // The factor that brings code * factor closest to the residual.
 float best_scale(const float* residual, const float* code, size_t n) {

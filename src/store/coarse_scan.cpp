@@ -31,7 +31,6 @@ bool has_graph(const Segment& segment) {
 CoarseScan::CoarseScan(const Search& search)
     : search_(search), block_rows_(CoarseRows::block_rows(search.view.schema())) {
   if (search.m > kQueriesMax || !CoarseRows::suit(search.view.schema())) return;
-  parts_.resize(search.view.state()->segments.size());
   for (auto run = search.runs.begin(); run != search.runs.end();) {
     const size_t segment = run->segment;
     uint64_t rows = 0;
@@ -44,7 +43,9 @@ CoarseScan::CoarseScan(const Search& search)
 void CoarseScan::begin(size_t segment, uint64_t rows) {
   const Schema& schema = search_.view.schema();
   if (rows * schema.row_bytes() < search_.options.coarse_bytes_min) return;
-  const Segment& of = *search_.view.state()->segments[segment].segment;
+  const auto& segments = search_.view.state()->segments;
+  const Segment& of = *segments[segment].segment;
+  parts_.resize(segments.size());
   Part& part = parts_[segment];
   part.may_make = !has_graph(of);
   part.rows = part.may_make ? of.coarse_rows().load_or_make(schema) : of.coarse_rows().load();

@@ -46,7 +46,7 @@ class CoarseScan {
 
   const Search& search_;
   const Row block_rows_;
-  std::vector<Part> parts_;
+  std::vector<Part> parts_;  // by segment; empty: none has a part in it
   std::atomic<int64_t> blocks_to_make_ = 0;
 };
 
