@@ -13,6 +13,8 @@
 
 namespace py = pybind11;
 
+// AddressSanitizer has its own, and what one module takes by it another may give back.
+#ifndef __SANITIZE_ADDRESS__
 void* operator new(std::size_t size) {
   void* memory = ehub::crash::allocation_fails() ? nullptr : std::malloc(size == 0 ? 1 : size);
   if (memory == nullptr) throw std::bad_alloc();
@@ -20,6 +22,7 @@ void* operator new(std::size_t size) {
 }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+#endif
 
 namespace ehub::crash {
 namespace {
