@@ -53,7 +53,8 @@ def read_batches(
     for column in (key_column, vector_column):
         if names.count(column) != 1:
             raise InvalidArgumentError(
-                f"no column, or more than one, is named {column!r}; the columns are {names}"
+                f"no column, or more than one, is named {column!r:.100}; the columns are "
+                f"{names!r:.500}"
             )
     for batch in batches:
         yield batch.column(key_column), batch.column(vector_column)

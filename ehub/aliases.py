@@ -249,13 +249,13 @@ class Aliases:
         names.require_str(name, "an alias")
         alias = self.aliases().get(name)
         if alias is None:
-            raise NotFoundError(f"space {self._name!r} has no alias {name!r}")
+            raise NotFoundError(f"space {self._name!r} has no alias {name!r:.100}")
         return alias
 
     def _require_version(self, name: str) -> None:
         names.require_str(name, "a version")
         if name not in self.versions():
-            raise NotFoundError(f"space {self._name!r} has no version {name!r}")
+            raise NotFoundError(f"space {self._name!r} has no version {name!r:.100}")
 
     def _check_move(
         self,
@@ -272,7 +272,7 @@ class Aliases:
             raise ConflictError(
                 f"the alias {name!r} of space {self._name!r} "
                 + ("does not exist" if leads is None else f"leads to {leads!r}")
-                + f"; {expect!r} was expected"
+                + f"; {expect!r:.100} was expected"
             )
         if version is None:
             return

@@ -98,13 +98,14 @@ class Alignment:
         """Refuse to search a view that the map does not lead to."""
         if dims != self.target.dims:
             raise DimensionError(
-                f"via= maps to the {self.target.dims} dims of {self.target.name!r}; "
-                f"{name!r} has {dims}"
+                f"via= maps to the {self.target.dims} dims of {self.target.name!r:.100}; "
+                f"{name!r:.100} has {dims}"
             )
         if metric != self.target.metric:
             raise InvalidArgumentError(
-                f"via= was fitted for the metric {self.target.metric!r} of {self.target.name!r}; "
-                f"{name!r} has {metric!r}: fit another with ehub.align()"
+                f"via= was fitted for the metric {self.target.metric!r} of "
+                f"{self.target.name!r:.100}; {name!r:.100} has {metric!r}: fit another with "
+                "ehub.align()"
             )
 
     def _require_directions(self, mapped: NDArray[np.float64]) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ehub.hub import Hub
 
 __all__ = [
+    "READS_ONLY",
     "ErasurePlan",
     "ErasureReceipt",
     "FileRecord",
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 LOST_AND_FOUND = "lost+found"
+READS_ONLY = "the hub is opened with read_only=True"
 POLL_SECONDS = 0.02
 SALT_BYTES = 16
 
@@ -337,7 +339,7 @@ def plan_of(targets: Targets, space: str) -> ErasurePlan:
     if (root / LOST_AND_FOUND).exists():
         blockers.append(f"{LOST_AND_FOUND} has files of before a repair: remove it")
     if targets.hub.read_only:
-        blockers.append("the hub is opened with read_only=True")
+        blockers.append(READS_ONLY)
     readers = [] if targets.hub.read_only else _store.held_manifests(targets.hub._store)
     return ErasurePlan(
         space,

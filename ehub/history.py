@@ -110,7 +110,7 @@ class History(View):
 
     def at(self, name: str | Tag) -> Snapshot:
         """The version as it was when the tag was made; a NotFoundError if there is none."""
-        text = name.name if isinstance(name, Tag) else names.as_name(name, "a tag")
+        text = names.as_name(name.name if isinstance(name, Tag) else name, "a tag")
         version = self._as_version()
         held = version._table.at(text)
         try:
@@ -341,7 +341,7 @@ def tag_of(name: str, seq: int, about: dict[str, Any]) -> Tag:
         names.as_text(text, "a text of a tag")
     as_labels(tag.labels)
     if tag.created and datetime.fromisoformat(tag.created).tzinfo is None:
-        raise ValueError(f"the time {tag.created!r} has no time zone")
+        raise ValueError(f"the time {tag.created!r:.100} has no time zone")
     return tag
 
 

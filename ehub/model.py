@@ -91,7 +91,7 @@ class Model:
         return cls(**values)
 
     def __str__(self) -> str:
-        parts = [f"{name}={value!r}" for name, value in self.to_dict().items()]
+        parts = [f"{name}={value!r:.100}" for name, value in self.to_dict().items()]
         return f"Model({', '.join(parts)}) [{self.fingerprint}]"
 
 

@@ -135,8 +135,8 @@ def parsed(name: str) -> tuple[str, int]:
     figure = match.group(1) if match else ""
     if match is None or (figure != "recall" and figure not in FIGURES):
         raise InvalidArgumentError(
-            f"{name!r} cannot be required; expected coverage, cka, overlap_at_<k>, rbo_at_<k>, "
-            "aligned_recall_at_<k> or recall_at_<k>"
+            f"{name!r:.100} cannot be required; expected coverage, cka, overlap_at_<k>, "
+            "rbo_at_<k>, aligned_recall_at_<k> or recall_at_<k>"
         )
     if match.group(2) and figure in WITHOUT_K:
         raise InvalidArgumentError(f"{figure} is of no k: require {figure!r}, not {name!r}")

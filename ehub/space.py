@@ -219,7 +219,9 @@ class Space(Aliases, Version):
             return self.current.multiset(keys, vectors, partition=partition, model=model, **options)
         if model is not None or options:
             unknown = ["model"] if model is not None else sorted(options)
-            raise InvalidArgumentError(f"multiset() of several versions takes no {unknown[0]!r}")
+            raise InvalidArgumentError(
+                f"multiset() of several versions takes no {unknown[0]!r:.100}"
+            )
         _arrays.require_order(keys)
         parts = [self._part_of(name, keys, rows, partition) for name, rows in vectors.items()]
         if not parts:
@@ -325,13 +327,13 @@ class Space(Aliases, Version):
 def require_shown(space: str, name: object) -> None:
     """Refuse the name of a hidden version, as one that there is not."""
     if isinstance(name, str) and name.startswith(names.HIDDEN):
-        raise NotFoundError(f"space {space!r} has no version {name!r}")
+        raise NotFoundError(f"space {space!r} has no version {name!r:.100}")
 
 
 def agreed(what: str, given: Any, of_model: Any, otherwise: Any) -> Any:
     """What was given, or is the model's, or else a default; refused if the first two differ."""
     if given is not None and of_model is not None and given != of_model:
-        raise InvalidArgumentError(f"{what} is {given!r}, but the model's is {of_model!r}")
+        raise InvalidArgumentError(f"{what} is {given!r:.100}, but the model's is {of_model!r}")
     if given is not None:
         return given
     return otherwise if of_model is None else of_model

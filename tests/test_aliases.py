@@ -149,6 +149,20 @@ def test_a_promotion_that_passes_returns_what_it_measured(items):
     assert items.current.name == "v3"
 
 
+@pytest.mark.parametrize(
+    "figure",
+    ["coverage", "cka", "overlap_at_10", "rbo_at_10", "aligned_recall_at_10", "recall_at_10"],
+)
+def test_each_figure_alone_blocks_a_promotion_and_lets_it_pass(items, figure):
+    with pytest.raises(ehub.PromotionBlocked) as blocked:
+        items.promote("v3", require={figure: 1.01})
+    [failed] = blocked.value.failed
+    assert (failed.name, failed.value) == (figure, pytest.approx(1.0))
+    assert items.current.name == "initial"
+    items.promote("v3", require={figure: 0.99})
+    assert items.current.name == "v3"
+
+
 def test_a_requirement_of_a_figure_that_has_no_value_blocks(items):
     items.create_version("empty")
     with pytest.raises(ehub.PromotionBlocked, match=r"cka has no value, at least 0 .*needs 5 keys"):

@@ -111,9 +111,9 @@ def things(hub):
     return {kind.__name__: thing for kind, thing in zip(CALLS, kinds, strict=False)}
 
 
-def arguments_of(name: str, signature: inspect.Signature, wrong: str) -> dict:
+def arguments_of(name: str, signature: inspect.Signature, wrong: str, value: object = None) -> dict:
     """Arguments of which one is wrong, and no other."""
-    given = {wrong: Nothing()}
+    given = {wrong: Nothing() if value is None else value}
     for argument, taken in signature.parameters.items():
         if argument == wrong or taken.kind is inspect.Parameter.VAR_KEYWORD:
             continue
@@ -122,6 +122,18 @@ def arguments_of(name: str, signature: inspect.Signature, wrong: str) -> dict:
         elif taken.default is inspect.Parameter.empty and argument != "self":
             given[argument] = VALID.get(argument, KEYS if argument == "keys" else None)
     return given
+
+
+def call(thing: object, name: str, signature: inspect.Signature, given: dict) -> None:
+    """Calls a method; one that gives something bit by bit as far as its first."""
+    positional = [
+        given.pop(argument)
+        for argument, taken in signature.parameters.items()
+        if taken.kind is inspect.Parameter.POSITIONAL_ONLY and argument in given
+    ]
+    found = getattr(thing, name)(*positional, **given)
+    if inspect.isgenerator(found):
+        next(found)
 
 
 def test_a_wrong_type_is_a_type_error_in_every_call(things):
@@ -133,16 +145,8 @@ def test_a_wrong_type_is_a_type_error_in_every_call(things):
         signature = public(type(thing)).get(name)
         if signature is None or wrong not in signature.parameters:
             continue  # another name for it on a server
-        given = arguments_of(name, signature, wrong)
-        positional = [
-            given.pop(argument)
-            for argument, taken in signature.parameters.items()
-            if taken.kind is inspect.Parameter.POSITIONAL_ONLY and argument in given
-        ]
         try:
-            found = getattr(thing, name)(*positional, **given)
-            if inspect.isgenerator(found):
-                next(found)
+            call(thing, name, signature, arguments_of(name, signature, wrong))
         except TypeError as error:
             # Not one of a call that is wrong otherwise.
             if not isinstance(error, ehub.EhubError) and "argument:" not in str(error):
@@ -153,6 +157,25 @@ def test_a_wrong_type_is_a_type_error_in_every_call(things):
         else:
             other.append(f"{kind}.{name}({wrong}=): nothing")
     assert other == []
+
+
+LONG = "x" * 100_000
+
+
+@pytest.mark.parametrize("value", [LONG, [LONG], {LONG: 1.0}], ids=["alone", "in a list", "as key"])
+def test_no_error_repeats_more_than_a_little_of_a_long_text(things, value):
+    repeated = []
+    for kind, thing in things.items():
+        for name, signature in public(type(thing)).items():
+            for argument in signature.parameters:
+                if argument in ("self", "progress"):
+                    continue
+                try:
+                    call(thing, name, signature, arguments_of(name, signature, argument, value))
+                except Exception as error:
+                    if len(str(error)) > 1_000:
+                        repeated.append(f"{kind}.{name}({argument}=): {error!r:.200}")
+    assert repeated == []
 
 
 IMPOSSIBLE = {

@@ -153,6 +153,24 @@ def test_exports_are_read_by_the_libraries_of_their_formats(cli, hub, tmp_path):
     assert rows(table["key"].to_pylist(), table["vector"].to_pylist()) == expected
 
 
+def test_a_parquet_export_says_of_which_version_model_and_lineage_it_is(cli, hub, tmp_path):
+    model = ehub.Model(name="m", revision="2", dims=DIMS, metric="l2")
+    with ehub.open(hub) as store:
+        space = store.create_space("s", dims=DIMS)
+        made = space.create_version("v2", model=model, run_id="run-7", labels={"team": "search"})
+        made.multiset(KEYS, VECTORS)
+        made.tag("then")
+        lineage = made.lineage
+    out = tmp_path / "out.parquet"
+    assert cli("export", hub, out, "--space", "s", "--version", "v2", "--at", "then")[0] == 0
+    about = json.loads(pq.read_schema(out).metadata[b"ehub"])
+    assert (about["space"], about["version"], about["tag"]) == ("s", "v2", "then")
+    assert ehub.Model.from_dict(about["model"]) == model
+    assert ehub.Lineage(**about["lineage"]) == lineage
+    assert cli("import", tmp_path / "copy", out, "--space", "s")[0] == 0
+    assert contents(tmp_path / "copy") == rows(KEYS, VECTORS)
+
+
 def test_an_empty_space_exports_to_every_format(cli, hub, tmp_path):
     with ehub.open(hub) as store:
         store.create_space("s", dims=DIMS)

@@ -153,6 +153,14 @@ def test_an_alias_moves_only_from_where_it_is_expected(cli, hub):
     assert cli("get", hub, "items", "k02", "--version", "prod").code == 0
 
 
+def test_a_protected_alias_moves_again_when_that_is_lifted(cli, hub):
+    assert cli("alias", hub, "items", "prod", "initial", "--protect").code == 0
+    assert cli("alias", hub, "items", "prod", "v2").code == 1
+    assert cli("aliases", hub, "items").rows[1] == ["prod", "initial", "", "protected"]
+    assert cli("alias", hub, "items", "prod", "v2", "--no-protect").code == 0
+    assert cli("aliases", hub, "items").rows[1] == ["prod", "v2", "initial", ""]
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

@@ -306,6 +306,8 @@ def test_key_types_must_be_the_same(hub):
     for compare in (ehub.compare, ehub.align, ehub.drift):
         with pytest.raises(ehub.InvalidArgumentError, match=r"int keys.*str keys"):
             compare(a, b)
+        with pytest.raises(ehub.InvalidArgumentError, match="'old' has int keys and 'new' has str"):
+            compare(a, b, names=("old", "new"))
 
 
 def test_only_views_are_compared(hub):

@@ -431,7 +431,7 @@ def test_the_command_asks_plans_and_erases(hub, path, tmp_path, capsys):
     erase = ["erase", str(path), "people", "--keys-from", str(listed)]
     assert run([*erase, "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert (plan["keys"], plan["keys_missing"]) == (2, 1)
+    assert (plan["keys"], plan["keys_missing"], plan["blockers"]) == (2, 1, [])
     assert run(erase) == 1  # nobody answers
     capsys.readouterr()
     assert run([*erase, "--yes"]) == 0

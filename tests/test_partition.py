@@ -515,12 +515,14 @@ def test_what_a_drop_writes_does_not_grow_with_the_rows(tmp_path, sealed):
 
 @pytest.mark.parametrize("sealed", [False, True])
 def test_a_dropped_partition_is_replayed_and_tags_still_show_it(tmp_path, sealed):
-    with ehub.open(tmp_path) as hub:
+    store = _store.Store(str(tmp_path), carry_bytes_max=0, background=False)
+    with ehub.Hub(store) as hub:
         items = hub.create_space("items", dims=2, metric="l2")
         items.multiset(["a", "b"], [[1, 1], [2, 2]], partition="us")
         items.set("c", [3, 3], partition="eu")
         if sealed:
             items.compact()
+        assert len(list((tmp_path / "segments").glob("*.seg"))) == sealed
         items.tag("before")
         assert items.drop_partition("us") == 2
         with ehub.open(tmp_path, read_only=True) as reader:  # it reads the log, too

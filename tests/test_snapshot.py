@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ehub
+from ehub._native import _store
 
 DIMS = 3
 
@@ -238,6 +239,24 @@ def test_restored_rows_are_found_overwritten_and_deleted_like_any(items):
     items.delete("b")
     items.compact()
     assert rows(items) == {"a": (3, 3, 3)}
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_row_that_lives_again_below_a_younger_one_is_overwritten_and_deleted(tmp_path, sealed):
+    store = _store.Store(str(tmp_path), carry_bytes_max=0, background=False)
+    with ehub.Hub(store) as hub:
+        items = hub.create_space("items", DIMS, metric="l2")
+        items.multiset(ROWS)
+        items.tag("then")
+        items.multiset({"a": [2, 2, 2], "b": [4, 4, 4]})
+        if sealed:
+            hub.checkpoint()
+        assert len(items.stats().segments) == 1  # which has both rows of each key
+        items.restore("then")
+        items.set("a", [3, 3, 3])
+        items.delete("b")
+        assert rows(items) == {"a": (3, 3, 3)}
+        assert rows(items.at("then")) == ROWS
 
 
 def test_what_cannot_be_restored_changes_nothing(hub, items):

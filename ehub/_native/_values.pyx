@@ -51,7 +51,7 @@ cdef int choice(str option, object value, dict choices) except -1:
     cdef object error = InvalidArgumentError if isinstance(value, str) else TypeError
     if not isinstance(value, str) or value not in choices:
         expected = ", ".join(f'"{name}"' for name in choices)
-        raise error(f"{option} is {value!r}; expected one of {expected}")
+        raise error(f"{option} is {value!r:.100}; expected one of {expected}")
     return choices[value]
 
 
@@ -75,7 +75,7 @@ cdef bytes encoded(object name):
         return name.encode()
     except UnicodeEncodeError as error:
         raise InvalidArgumentError(
-            f"the name {name!r} has a lone surrogate at position {error.start}"
+            f"the name {name!r:.100} has a lone surrogate at position {error.start}"
         ) from None
 
 

@@ -382,7 +382,7 @@ def key_of(id: str, values: dict[str, Any]) -> ApiKey:
     for one in fields(key):
         names.as_text(getattr(key, one.name), one.name)
     if key.expires and datetime.fromisoformat(key.expires).tzinfo is None:
-        raise ValueError(f"the time {key.expires!r} has no time zone")
+        raise ValueError(f"the time {key.expires!r:.100} has no time zone")
     return key
 
 

@@ -100,6 +100,6 @@ def require_known(table: Mapping[str, Any], known: set[str], where: str) -> None
     unknown = sorted(set(table) - known)
     if unknown:
         raise InvalidArgumentError(
-            f"{where} has {unknown[0]!r}, which nothing is called; expected some of "
+            f"{where} has {unknown[0]!r:.100}, which nothing is called; expected some of "
             f"{', '.join(sorted(known))}"
         )

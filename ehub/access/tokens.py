@@ -74,7 +74,7 @@ class JwtSettings:
             )
         if not 0 <= self.leeway_seconds <= 600:
             raise InvalidArgumentError(
-                f"leeway_seconds of JWTs is {self.leeway_seconds!r}; expected 0 to 600"
+                f"leeway_seconds of JWTs is {self.leeway_seconds!r:.100}; expected 0 to 600"
             )
 
 

@@ -144,8 +144,8 @@ def read(place: Place, number: int) -> Record:
             raise ValueError("its checksum does not match")
         if said["format"] > FORMAT:
             raise FormatError(
-                f"{place.url}: {path!r} has format {said['format']}; this release of ehub knows "
-                f"{FORMAT} and earlier ones"
+                f"{place.url}: {path!r} has format {said['format']!r:.100}; this release of ehub "
+                f"knows {FORMAT} and earlier ones"
             )
         backup = Backup(**{name: said[name] for name in Backup.__slots__})
         return Record(backup, said["hub"], tuple(map(as_chunk, said["list"])))

@@ -90,7 +90,7 @@ def metric_of(distance: Any, path: Path) -> Metric:
     metric = HDF5_DISTANCES.get(name)
     if metric not in get_args(Metric):
         raise InputError(
-            f"{path}: its distance is {name!r}; expected one of {', '.join(HDF5_DISTANCES)}"
+            f"{path}: its distance is {name!r:.100}; expected one of {', '.join(HDF5_DISTANCES)}"
         )
     return cast("Metric", metric)
 

@@ -159,7 +159,9 @@ def as_time(text: str) -> timedelta:
     """A time as typed: 90d."""
     found = re.fullmatch(r"(\d{1,6})([mhdw])", text)
     if not found:
-        raise typer.BadParameter(f"{text!r} is no time; expected a number and m, h, d or w: 90d")
+        raise typer.BadParameter(
+            f"{text!r:.100} is no time; expected a number and m, h, d or w: 90d"
+        )
     return timedelta(**{UNITS[found[2]]: int(found[1])})
 
 
@@ -334,7 +336,9 @@ def show(
 ) -> None:
     """Print lines of the audit log, oldest first."""
     if action not in (None, "denial", "mutation", "grant"):
-        raise typer.BadParameter(f"{action!r} is no action; expected denial, mutation or grant")
+        raise typer.BadParameter(
+            f"{action!r:.100} is no action; expected denial, mutation or grant"
+        )
     if not hub.is_dir():
         raise Failure(f"no hub in {hub}")
     every = (

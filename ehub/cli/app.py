@@ -96,7 +96,7 @@ def find_space(hub: ehub.Hub, name: str) -> ehub.Space:
         hint = f"the hub's spaces: {', '.join(names[:20])}{' ...' if len(names) > 20 else ''}"
     else:
         hint = "the hub has no spaces yet: ehub import makes one"
-    raise Failure(f"no space {name!r} in this hub", hint)
+    raise Failure(f"no space {name!r:.100} in this hub", hint)
 
 
 def find_version(hub: ehub.Hub, space: str, version: str | None) -> ehub.Version:
@@ -110,7 +110,7 @@ def find_version(hub: ehub.Hub, space: str, version: str | None) -> ehub.Version
     known = [*items.versions(), *items.aliases()]
     if version not in known:
         raise Failure(
-            f"space {space!r} has no version {version!r}", f"there are: {', '.join(known)}"
+            f"space {space!r} has no version {version!r:.100}", f"there are: {', '.join(known)}"
         )
     return items.version(version)
 
@@ -124,7 +124,7 @@ def find_snapshot(hub: ehub.Hub, space: str, version: str | None, at: str) -> eh
     known = [tag.name for tag in (*found.tags(), *found.snapshots())]
     if at not in known:
         there = f"there are: {', '.join(known)}" if known else "it has none: ehub tag makes one"
-        raise Failure(f"version {found.name!r} of space {space!r} has no tag {at!r}", there)
+        raise Failure(f"version {found.name!r} of space {space!r} has no tag {at!r:.100}", there)
     return found.at(at)
 
 
@@ -147,7 +147,7 @@ def parse_keys(space: View | ehub.Averages, texts: Iterable[str]) -> list[str] |
             keys.append(int(text))
         except ValueError:
             raise typer.BadParameter(
-                f"{text!r} is not an integer, and keys of {space.name!r} are"
+                f"{text!r:.100} is not an integer, and keys of {space.name!r} are"
             ) from None
     return keys
 

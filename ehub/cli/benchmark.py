@@ -143,7 +143,7 @@ def chosen_contenders(names: str | None) -> list[type[Contender]]:
     unknown = [name for name in wanted if name not in CONTENDERS]
     if unknown:
         known = ", ".join(CONTENDERS)
-        raise typer.BadParameter(f"--contenders: {unknown[0]!r} is not one of: {known}")
+        raise typer.BadParameter(f"--contenders: {unknown[0]!r:.100} is not one of: {known}")
     kinds = [CONTENDERS[name] for name in wanted]
     for name, package in missing(kinds).items():
         raise Failure(f"contender {name!r} is not installed", f"pip install {package}")
@@ -157,7 +157,7 @@ def numbers(text: str, option: str, count: int | None = None) -> list[int]:
     except ValueError:
         values = []
     if not values or min(values) < 1 or count not in (None, len(values)):
-        raise typer.BadParameter(f"{option} {text!r}: expected positive numbers such as 10,20")
+        raise typer.BadParameter(f"{option} {text!r:.100}: expected positive numbers such as 10,20")
     return values
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from ehub.cli.app import (
     open_to_read,
     open_to_write,
 )
+from ehub.erasure import READS_ONLY
 
 
 @app.command()
@@ -57,7 +59,9 @@ def erase(
     if dry_run:
         with open_to_read(hub) as store:
             plan = find_space(store, space).erasure_plan(as_typed(store, space, texts))
-        show(plan, as_json)
+        # So it is opened to plan, beside a writer; to erase it will not be.
+        blockers = tuple(blocker for blocker in plan.blockers if blocker != READS_ONLY)
+        show(replace(plan, blockers=blockers), as_json)
         return
     with open_to_write(hub) as store:
         found = find_space(store, space)
@@ -93,7 +97,9 @@ def as_typed(store: ehub.Hub, space: str, texts: list[str]) -> list[str | int]:
         found = [text] if "str" in kinds else []
         number = as_integer(text) if "int" in kinds else None
         if not found and number is None:
-            raise typer.BadParameter(f"{text!r} is not an integer, and keys of space {space!r} are")
+            raise typer.BadParameter(
+                f"{text!r:.100} is not an integer, and keys of space {space!r} are"
+            )
         typed += found if number is None else [*found, number]
     return typed
 

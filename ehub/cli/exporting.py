@@ -5,13 +5,24 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 
+import ehub
 from ehub.cli import output
-from ehub.cli.app import AtTag, Failure, Hub, Json, VersionName, app, open_to_read, view_of
+from ehub.cli.app import (
+    AtTag,
+    Failure,
+    Hub,
+    Json,
+    VersionName,
+    app,
+    find_version,
+    open_to_read,
+    view_of,
+)
 from ehub.cli.files import require_writable
 from ehub.formats import Keys, Sink, SinkSchema, open_sink
 from ehub.formats.sink import SINKS, StreamSink
@@ -41,8 +52,9 @@ def export_space(
 
     The end of its name tells the format; ehub import reads each of them back to the same keys and,
     bit for bit, the same vectors. For x.npy, which has only the vectors, the keys go to x.keys.npy
-    beside it. The file appears when it is complete. Memory holds a batch of vectors at a time; for
-    NumPy's formats also all keys.
+    beside it. A .parquet file also says of which version they are, with its model and lineage, in
+    its metadata. The file appears when it is complete. Memory holds a batch of vectors at a time;
+    for NumPy's formats also all keys.
     """
     if out == STDOUT and as_json:
         raise typer.BadParameter("--json and OUT - both want standard output")
@@ -52,7 +64,8 @@ def export_space(
         require_writable(out)
     with open_to_read(hub) as store:
         items = view_of(store, space, version, at)
-        schema = SinkSchema(len(items), items.dims, items.metric, items.key_type)
+        about = describe(find_version(store, space, version), at)
+        schema = SinkSchema(len(items), items.dims, items.metric, items.key_type, about)
         if out == STDOUT:
             copy(items, StreamSink(sys.stdout, schema))
             return
@@ -63,6 +76,18 @@ def export_space(
         )
     else:
         output.say(f"wrote {schema.rows:,} rows of space {space!r} to {out}")
+
+
+def describe(version: ehub.Version, tag: str | None) -> dict[str, Any]:
+    """What the rows are of, as plain values."""
+    return {
+        "space": version.space,
+        "version": version.name,
+        "tag": tag,
+        "model": None if version.model is None else version.model.to_dict(),
+        "lineage": version.lineage.to_dict(),
+        "created": version.created,
+    }
 
 
 def export_to_file(space: View, out: Path, schema: SinkSchema, *, force: bool) -> None:

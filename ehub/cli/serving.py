@@ -100,7 +100,9 @@ def given(**values: Any) -> dict[str, Any]:
 def one_of(value: str | None, name: str, choices: tuple[str, ...]) -> str | None:
     """A value that is one of a few."""
     if value is not None and value not in choices:
-        raise typer.BadParameter(f"--{name} is {value!r}; expected one of {', '.join(choices)}")
+        raise typer.BadParameter(
+            f"--{name} is {value!r:.100}; expected one of {', '.join(choices)}"
+        )
     return value
 
 

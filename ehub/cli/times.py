@@ -43,7 +43,7 @@ def parse_labels(texts: list[str] | None) -> dict[str, str]:
     for text in texts or []:
         name, separator, value = text.partition("=")
         if not name or not separator:
-            raise typer.BadParameter(f"--label is {text!r}; expected NAME=TEXT")
+            raise typer.BadParameter(f"--label is {text!r:.100}; expected NAME=TEXT")
         labels[name] = value
     return labels
 

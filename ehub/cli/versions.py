@@ -121,7 +121,7 @@ def delete_version(
     with open_to_write(hub) as store:
         items = find_space(store, space)
         if name not in items.versions():
-            raise Failure(f"space {space!r} has no version {name!r}")
+            raise Failure(f"space {space!r} has no version {name!r:.100}")
         rows = len(items.version(name))
         if not yes:
             confirm(f"Delete version {name!r} of space {space!r} with {rows:,} rows?")
@@ -158,6 +158,12 @@ def alias(
     expect: Annotated[
         str | None, typer.Option(help="Only if it leads to this version now.")
     ] = None,
+    protect: Annotated[
+        bool | None,
+        typer.Option(
+            "--protect/--no-protect", help="Let promote and rollback alone move it; or all again."
+        ),
+    ] = None,
     why: Why = "",
 ) -> None:
     """Lead an alias to a version, whatever its figures; it is made if it is new."""
@@ -165,9 +171,9 @@ def alias(
         items = find_space(store, space)
         target = find_version(store, space, version).name
         if expect is None:
-            items.alias(name, target, why=why)
+            items.alias(name, target, protect=protect, why=why)
         else:
-            items.alias(name, target, expect=expect, why=why)
+            items.alias(name, target, expect=expect, protect=protect, why=why)
     output.say(f"alias {name!r} of space {space!r} leads to {target!r}")
 
 
@@ -236,7 +242,7 @@ def parse_bounds(texts: list[str] | None) -> dict[str, float]:
             bounds[name] = float(least)
         except ValueError:
             raise typer.BadParameter(
-                f"--require is {text!r}; expected FIGURE=LEAST, as coverage=1"
+                f"--require is {text!r:.100}; expected FIGURE=LEAST, as coverage=1"
             ) from None
     return bounds
 
@@ -286,7 +292,9 @@ def held(hub: ehub.Hub, space: str, text: str) -> Iterator[ehub.Snapshot]:
     whole = text in (*items.versions(), *items.aliases())  # a name may have an @ of its own
     version, separator, tag = (text, "", "") if whole else text.partition("@")
     if not tag and (separator or not version):
-        raise typer.BadParameter(f"{text!r} is incomplete; expected VERSION, VERSION@TAG or @TAG")
+        raise typer.BadParameter(
+            f"{text!r:.100} is incomplete; expected VERSION, VERSION@TAG or @TAG"
+        )
     found = view_of(hub, space, version or None, tag or None)
     with found if isinstance(found, ehub.Snapshot) else found.snapshot() as snapshot:
         yield snapshot

@@ -161,7 +161,7 @@ class RemoteSpace(RemoteVersion, Space):
     def version(self, name: str) -> Version:
         """The version of that name, or that an alias of that name leads to; a NotFoundError."""
         if not named(name, "a version"):
-            raise NotFoundError(f"space {self._name!r} has no version {name!r}")
+            raise NotFoundError(f"space {self._name!r} has no version {name!r:.100}")
         request = pb.DescribeRequest(target=pb.Target(space=self._name, version=name))
         return version_of(self._hub, self._link, self._link.read("Describe", request))
 
@@ -190,7 +190,9 @@ class RemoteSpace(RemoteVersion, Space):
             )
         if model is not None or options:
             unknown = ["model"] if model is not None else sorted(options)
-            raise InvalidArgumentError(f"multiset() of several versions takes no {unknown[0]!r}")
+            raise InvalidArgumentError(
+                f"multiset() of several versions takes no {unknown[0]!r:.100}"
+            )
         _arrays.require_order(keys)
         parts = [self.version(name)._part(keys, rows, partition) for name, rows in vectors.items()]
         if not parts:
@@ -241,7 +243,7 @@ class RemoteSpace(RemoteVersion, Space):
         try:
             return named(name, f"a{'n' if what == 'alias' else ''} {what}")
         except InvalidArgumentError:
-            raise NotFoundError(f"space {self._name!r} has no {what} {name!r}") from None
+            raise NotFoundError(f"space {self._name!r} has no {what} {name!r:.100}") from None
 
     def _moved(self, alias: pb.Alias) -> Alias:
         if alias.name == DEFAULT:

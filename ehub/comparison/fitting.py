@@ -68,8 +68,8 @@ def align(
     both = read_both(a, b, plan, names)
     if both.sampled < FIT_LEAST:
         raise InvalidArgumentError(
-            f"{both.a.info.name!r} and {both.b.info.name!r} have {both.sampled} keys in common; "
-            f"align() needs {FIT_LEAST}, and to be of use several times as many as dims"
+            f"{both.a.info.name!r:.100} and {both.b.info.name!r:.100} have {both.sampled} keys in "
+            f"common; align() needs {FIT_LEAST}, and to be of use several times as many as dims"
         )
     chosen, held = halves(both.sampled, min(both.sampled // 2, HELD_OUT), seed)
     source, target = both.a.shared, both.b.shared

@@ -94,11 +94,12 @@ def read_both(a: View, b: View, plan: Plan, names: tuple[str, str] | None) -> Bo
 
     Keys that somebody deletes in the meantime are left out: give snapshots if that may happen.
     """
-    require_comparable(a, b)
+    require_views(a, b)
     require_names(names)
+    named = names or (a.name, b.name)
+    require_same_keys(a, b, named)
     infos = [
-        ViewInfo(name, view.dims, view.metric)
-        for name, view in zip(names or (a.name, b.name), (a, b), strict=True)
+        ViewInfo(name, view.dims, view.metric) for name, view in zip(named, (a, b), strict=True)
     ]
     every = [a.keys(), b.keys()]
     common = shared_keys(*every)
@@ -125,15 +126,19 @@ def one_side(
     return Side(view, info, len(keys), own, shared, common)
 
 
-def require_comparable(a: Any, b: Any) -> None:
-    """Refuse what is no view, and keys of different types."""
+def require_views(a: Any, b: Any) -> None:
+    """Refuse what is no view."""
     for view in (a, b):
         if not (hasattr(view, "multi_nearest_neighbors") and hasattr(view, "key_type")):
             raise TypeError(f"{view!r:.100} cannot be compared; expected a space or another view")
+
+
+def require_same_keys(a: View, b: View, names: tuple[str, str]) -> None:
+    """Refuse keys of different types."""
     if a.key_type != b.key_type:
         raise InvalidArgumentError(
-            f"{a.name!r} has {a.key_type} keys and {b.name!r} has {b.key_type} keys, so they have "
-            "none in common; give both the same key_type"
+            f"{names[0]!r:.100} has {a.key_type} keys and {names[1]!r:.100} has {b.key_type} keys, "
+            "so they have none in common; give both the same key_type"
         )
 
 

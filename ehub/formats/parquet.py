@@ -63,7 +63,7 @@ class ParquetSource(Source):
         kinds = [schema.field(name).type for name in self.columns]
         self.listed = self.is_list(kinds[0])
         if self.listed and len(kinds) > 1:
-            raise InputError(f"{self.path}: {self.columns[0]!r} holds lists: name it alone")
+            raise InputError(f"{self.path}: {self.columns[0]!r:.100} holds lists: name it alone")
         if self.listed:
             self.dims = self.list_dims(kinds[0])
             self.vectors_from = f"column {self.columns[0]!r}"
@@ -85,7 +85,7 @@ class ParquetSource(Source):
         kind = schema.field(self.key).type
         if not self.is_key(kind):
             raise InputError(
-                f"{self.path}: column {self.key!r} is {kind}; a key is text or an integer"
+                f"{self.path}: column {self.key!r:.100} is {kind}; a key is text or an integer"
             )
         self.key_type = "int" if self.pa.types.is_integer(kind) else "str"
         self.keys_from = f"column {self.key!r}"
@@ -95,7 +95,7 @@ class ParquetSource(Source):
         number = kind.value_type if self.listed and self.is_list(kind) else kind
         if not (self.pa.types.is_integer(number) or self.pa.types.is_floating(number)):
             expected = "lists of numbers" if self.listed else "numbers"
-            raise InputError(f"{self.path}: column {name!r} is {kind}; expected {expected}")
+            raise InputError(f"{self.path}: column {name!r:.100} is {kind}; expected {expected}")
 
     def find_vectors(self, schema: Any, named: str | None) -> list[str]:
         """The column of vectors, or the columns of their numbers."""
@@ -175,7 +175,7 @@ class ParquetSource(Source):
         column = batch.column(name)
         if column.null_count:
             row = start + int(np.flatnonzero(np.asarray(column.is_null()))[0])
-            raise InputError(f"{self.path}: column {name!r} has no value in row {row}")
+            raise InputError(f"{self.path}: column {name!r:.100} has no value in row {row}")
         return column
 
     def __exit__(self, *exc_info: object) -> None:

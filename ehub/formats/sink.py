@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import zipfile
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,6 +33,8 @@ class SinkSchema:
     dims: int
     metric: str
     key_type: KeyType
+    # Plain values that say what the rows are of, for formats that have a place for them.
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 class Sink:
@@ -191,12 +193,15 @@ class Hdf5Sink(Sink):
 
 
 class ParquetSink(Sink):
-    """A Parquet file with the columns `key` and `vector`, a list of fixed size."""
+    """A Parquet file with the columns `key` and `vector`, a list of fixed size.
+
+    Its metadata has `ehub`: metric, dims and what the rows are of, as JSON.
+    """
 
     def begin(self) -> None:
         """Write the schema."""
         self.pa = import_pyarrow()
-        about = {"metric": self.schema.metric, "dims": self.schema.dims}
+        about = {**self.schema.about, "metric": self.schema.metric, "dims": self.schema.dims}
         key = self.pa.int64() if self.schema.key_type == "int" else self.pa.string()
         vector = self.pa.list_(self.pa.float32(), self.schema.dims)
         self.arrow = self.pa.schema(

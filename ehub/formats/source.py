@@ -146,8 +146,8 @@ def text_of(value: object, what: str) -> str:
         try:
             return value.decode()
         except UnicodeDecodeError as error:
-            raise InputError(f"{what} hold {value!r}, which is not UTF-8") from error
-    raise InputError(f"{what} hold {value!r}; a key is text or an integer")
+            raise InputError(f"{what} hold {value!r:.100}, which is not UTF-8") from error
+    raise InputError(f"{what} hold {value!r:.100}; a key is text or an integer")
 
 
 def key_type_of(dtype: np.dtype[Any], what: str) -> KeyType:
@@ -169,7 +169,7 @@ def convert_keys(keys: Keys, key_type: KeyType, what: str) -> Keys:
         return np.array([int(key) for key in keys], dtype=np.int64)
     except (ValueError, OverflowError):
         bad = next(key for key in keys if not is_int64(key))
-        raise InputError(f"{what}: key {bad!r} is not a 64-bit integer") from None
+        raise InputError(f"{what}: key {bad!r:.100} is not a 64-bit integer") from None
 
 
 def is_int64(text: str) -> bool:
@@ -183,10 +183,14 @@ def is_int64(text: str) -> bool:
 def choose(named: str | None, names: Sequence[str], usual: Sequence[str], what: str) -> str | None:
     """Which of a file's arrays or columns to take: the one named, else one with a usual name."""
     if named is not None and named not in names:
-        raise InputError(f"{what} {named!r} is not in the file, which has: {', '.join(names)}")
+        raise InputError(
+            f"{what} {named!r:.100} is not in the file, which has: {', '.join(names):.500}"
+        )
     chosen = named or next((name for name in usual if name in names), None)
     if chosen is not None and list(names).count(chosen) > 1:
-        raise InputError(f"{what} {chosen!r} is in the file more than once: give it another name")
+        raise InputError(
+            f"{what} {chosen!r:.100} is in the file more than once: give it another name"
+        )
     return chosen
 
 

@@ -102,7 +102,9 @@ def column_index(header: list[str], column: str, path: Path) -> int:
         return int(column)
     if column in header:
         return header.index(column)
-    raise InputError(f"{path}: no column {column!r}; the first line has: {', '.join(header[:20])}")
+    raise InputError(
+        f"{path}: no column {column!r:.100}; the first line has: {', '.join(header[:20]):.500}"
+    )
 
 
 class TableSource(Source):

@@ -215,7 +215,7 @@ class CheckedCall:
         hidden = [one for one in named if not rights.has_partition("read", space, one)]
         if hidden:
             raise PermissionDeniedError(
-                f"you may not read partition {hidden[0]!r} of space {space!r}"
+                f"you may not read partition {hidden[0]!r:.100} of space {space!r}"
             )
         require_there(table, named)
         own = named or rights.partitions("read", space, table.partition_names())
@@ -234,7 +234,7 @@ class CheckedCall:
         foreign = [one for one in partitions if not rights.has_partition(verb, space, one)]
         if foreign or not partitions:
             raise PermissionDeniedError(
-                f"you may not {verb} in partition {foreign[0]!r} of space {space!r}"
+                f"you may not {verb} in partition {foreign[0]!r:.100} of space {space!r}"
                 if foreign
                 else f"you may {verb} in partitions of space {space!r} alone: name one"
             )
@@ -256,7 +256,7 @@ def require_there(table: _store.Table, named: Iterable[str]) -> None:
         try:
             table.view().within((name.encode(),))
         except NotFoundError:
-            raise NotFoundError(f"space {table.space!r} has no partition {name!r}") from None
+            raise NotFoundError(f"space {table.space!r} has no partition {name!r:.100}") from None
 
 
 def require_own(table: _store.Table, own: Iterable[str], keys: _store.Keys) -> None:

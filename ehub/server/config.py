@@ -216,7 +216,7 @@ class ServerConfig:
             *([] if authenticated else ["authentication (ehub auth create-key)"]),
         ]
         raise InvalidArgumentError(
-            f"host is {far[0]!r}, which others can reach, without {' and '.join(missing)}: "
+            f"host is {far[0]!r:.100}, which others can reach, without {' and '.join(missing)}: "
             "anybody could read and write. Add that, listen at 127.0.0.1, or say --insecure"
         )
 
@@ -252,7 +252,7 @@ def read_config(path: Path, base: ServerConfig | None = None) -> ServerConfig:
     unknown = sorted(set(extra) - set(TABLES))
     if unknown:
         raise InvalidArgumentError(
-            f"{path} has a table [{unknown[0]}], which nothing reads; expected some of "
+            f"{path} has a table [{unknown[0]:.100}], which nothing reads; expected some of "
             f"{', '.join(f'[{name}]' for name in ('limits', 'metrics', 'tls', *TABLES))}"
         )
     return replace(changed(config, plain, str(path)), **changes, extra=extra, directory=path.parent)
@@ -267,7 +267,7 @@ def changed(target: Told, values: Any, where: str) -> Told:
     unknown = sorted(set(values) - known)
     if unknown:
         raise InvalidArgumentError(
-            f"{where} has {unknown[0]!r}, which nothing is called; expected some of "
+            f"{where} has {unknown[0]!r:.100}, which nothing is called; expected some of "
             f"{', '.join(sorted(known))}"
         )
     for name, value in values.items():

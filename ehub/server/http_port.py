@@ -75,8 +75,8 @@ class HttpPort(TCPServer):
     ) -> None:
         if host.startswith("unix:") or not 0 <= port <= PORT_MAX:
             raise InvalidArgumentError(
-                f"{what} is to be at {host!r}, port {port}; HTTP needs a host, as 127.0.0.1, and a "
-                f"port from 0 to {PORT_MAX:,}"
+                f"{what} is to be at {host!r:.100}, port {port}; HTTP needs a host, as 127.0.0.1, "
+                f"and a port from 0 to {PORT_MAX:,}"
             )
         self._tls = None if tls is None else tls_context(tls)
         self._places = threading.BoundedSemaphore(connections)

@@ -11,6 +11,12 @@ namespace {
 
 constexpr const char* kFirstVersion = "initial";
 
+// A name that somebody gave, in a message: whole if it can be one.
+std::string quoted(const std::string& name) {
+  if (name.size() <= kNameBytesMax) return "'" + name + "'";
+  return "'" + name.substr(0, kNameBytesMax) + "...'";
+}
+
 Status check_name(const std::string& what, const std::string& name) {
   if (name.empty()) return invalid_argument(what + " needs a name; '' was given");
   if (name.size() <= kNameBytesMax) return {};
@@ -63,7 +69,7 @@ LogOp notes_op(const NoteChanges& changes) {
 Result<std::shared_ptr<Table>> Store::Impl::find_space(const std::string& name) const {
   const std::lock_guard lock(catalog_mutex);
   const auto found = spaces.find(name);
-  if (found == spaces.end()) return not_found("there is no space '" + name + "' in hub '" + root + "'");
+  if (found == spaces.end()) return not_found("there is no space " + quoted(name) + " in hub '" + root + "'");
   const Versions& versions = found->second;
   const auto first = versions.find(kFirstVersion);
   if (first != versions.end()) return first->second;
@@ -75,9 +81,9 @@ Result<std::shared_ptr<Table>> Store::Impl::find_space(const std::string& name) 
 Result<std::shared_ptr<Table>> Store::Impl::find_version(const std::string& space, const std::string& version) const {
   const std::lock_guard lock(catalog_mutex);
   const auto found = spaces.find(space);
-  if (found == spaces.end()) return not_found("there is no space '" + space + "' in hub '" + root + "'");
+  if (found == spaces.end()) return not_found("there is no space " + quoted(space) + " in hub '" + root + "'");
   const auto table = found->second.find(version);
-  if (table == found->second.end()) return not_found("space '" + space + "' has no version '" + version + "'");
+  if (table == found->second.end()) return not_found("space '" + space + "' has no version " + quoted(version));
   return table->second;
 }
 
@@ -230,7 +236,7 @@ Status Store::Impl::set_tag(const Table& table, const std::string& tag, Seq then
 
 Status Store::Impl::remove_tag(const Table& table, const std::string& tag, const NoteChanges& changes) {
   if (!table.pins().tag(tag)) {
-    return not_found("version '" + table.version + "' of space '" + table.space + "' has no tag '" + tag + "'");
+    return not_found("version '" + table.version + "' of space '" + table.space + "' has no tag " + quoted(tag));
   }
   LogOp op = op_on(LogOp::Kind::kUntag, table.id);
   op.tag = tag;

@@ -48,7 +48,7 @@ class Probe {
   Probe(size_t count, const KeyAt& key_at, Ordinal* out) : count_(count), out_(out) {
     for (size_t i = 0; i < count; ++i) {
       keys_[i] = key_at(i);
-      places_[i] = static_cast<uint8_t>(i);
+      places_[i] = static_cast<uint16_t>(i);
     }
     std::fill_n(out, count, kNoOrdinal);
   }
@@ -83,8 +83,10 @@ class Probe {
  private:
   size_t count_;
   Ordinal* out_;
-  Key keys_[kProbeKeys];
-  uint8_t places_[kProbeKeys];
+  union {
+    Key keys_[kProbeKeys];  // the first `count_`; the others are nothing yet, so that few keys cost little
+  };
+  uint16_t places_[kProbeKeys];
 };
 
 }  // namespace ehub

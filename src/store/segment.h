@@ -21,8 +21,8 @@
 
 namespace ehub {
 
-// Keys looked up together, so that their cache misses overlap.
-inline constexpr size_t kProbeKeys = 128;
+// Keys looked up together, so that their cache misses overlap: those of the first ones in each segment are waited for.
+inline constexpr size_t kProbeKeys = 512;
 
 // Items between the stages of a lookup: their requests for memory are as many as a processor has open at once. What is
 // asked for beyond that is not on its way when it is needed.

@@ -109,11 +109,17 @@ std::string_view SegmentReader::known_key(Row row) const {
   return {reinterpret_cast<const char*>(bytes), range.length};
 }
 
-Status SegmentReader::find_some(const Key* keys, size_t n, Row* out) const {
+Status SegmentReader::find_many(const Key* keys, size_t n, Row* out) const {
+  if (footer_.rows == 0) {
+    std::fill_n(out, n, kNoRow);
+    return {};
+  }
   const uint64_t table = footer_.section(Section::kKeyTable).offset;
   // A row whose key may be read.
   const auto any_row = [&](Row row) { return row < footer_.rows ? row : 0; };
-  Guess guesses[kProbeKeys];
+  // Of the keys between the second and the last stage.
+  constexpr size_t kGuesses = 4 * kStageItems;
+  Guess guesses[kGuesses];
   Status failed;
   in_stages(
       n,
@@ -121,15 +127,16 @@ Status SegmentReader::find_some(const Key* keys, size_t n, Row* out) const {
         __builtin_prefetch(sections_.unchecked(table + key_bucket(keys[i].hash, buckets_) * sizeof(KeyBucket)));
       },
       [&](size_t i) {
-        guesses[i] = guess(keys[i]);
-        prefetch_key(any_row(guesses[i].row));
+        guesses[i % kGuesses] = guess(keys[i]);
+        prefetch_key(any_row(guesses[i % kGuesses].row));
       },
       [&](size_t i) {
-        guesses[i].key = known_key(any_row(guesses[i].row));
-        __builtin_prefetch(guesses[i].key.data());
+        Guess& guess = guesses[i % kGuesses];
+        guess.key = known_key(any_row(guess.row));
+        __builtin_prefetch(guess.key.data());
       },
       [&](size_t i) {
-        const Guess& guess = guesses[i];
+        const Guess& guess = guesses[i % kGuesses];
         out[i] = guess.row;
         const bool is_right =
             static_cast<int>(guess.row == kNoRow) | static_cast<int>(same_bytes(guess.key, keys[i].bytes));
@@ -143,17 +150,6 @@ Status SegmentReader::find_some(const Key* keys, size_t n, Row* out) const {
         }
       });
   return failed;
-}
-
-Status SegmentReader::find_many(const Key* keys, size_t n, Row* out) const {
-  if (footer_.rows == 0) {
-    std::fill_n(out, n, kNoRow);
-    return {};
-  }
-  for (size_t begin = 0; begin < n; begin += kProbeKeys) {
-    EHUB_RETURN_IF_ERROR(find_some(keys + begin, std::min(kProbeKeys, n - begin), out + begin));
-  }
-  return {};
 }
 
 }  // namespace ehub

@@ -88,7 +88,6 @@ class SegmentReader {
   Guess guess(const Key& key) const;
   void prefetch_key(Row row) const;
   std::string_view known_key(Row row) const;
-  Status find_some(const Key* keys, size_t n, Row* out) const;
 
   Status verify_births() const;
   Status verify_table_count() const;
