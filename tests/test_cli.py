@@ -91,6 +91,13 @@ def test_version_is_that_of_the_package(cli):
     assert cli("--version").out == f"ehub {ehub.__version__}\n"
 
 
+def test_python_runs_it_by_the_name_of_the_package():
+    command = [sys.executable, "-m", "ehub", "--version"]
+    env = {**os.environ, "PYTHONPATH": str(PACKAGE_PARENT)}
+    out = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    assert out == f"ehub {ehub.__version__}\n"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(cli, command):
     outcome = cli(command, "--help")

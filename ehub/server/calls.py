@@ -21,9 +21,13 @@ from ehub.server import scope
 from ehub.wire.failures import DETAIL, code_of, detail_of
 from ehub.wire.methods import Method, methods_of, readable
 
-__all__ = ["Guard", "require_active"]
+__all__ = ["CallerLeftError", "Guard", "require_active"]
 
 log = logging.getLogger("ehub.server.calls")
+
+
+class CallerLeftError(Exception):
+    """The caller has left before its stream of requests was whole; gRPC was told how that ends."""
 
 
 class Guard:
@@ -57,9 +61,9 @@ class Guard:
             try:
                 require_active(context)
                 answer = behaviour(read(request), context)
-            except grpc.RpcError:  # of reading what the caller streams: the caller is gone
+            except CallerLeftError:
                 note(method, began, "CANCELLED")
-                context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
+                raise
             except Exception as error:
                 if is_end(error):
                     raise
@@ -79,9 +83,9 @@ class Guard:
                 for answer in behaviour(read(request), context):
                     yield answer
                     require_active(context)
-            except grpc.RpcError:  # of reading what the caller sends: the caller is gone
+            except CallerLeftError:
                 note(method, began, "CANCELLED")
-                return
+                raise
             except Exception as error:
                 if is_end(error):
                     raise

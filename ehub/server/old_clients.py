@@ -17,7 +17,7 @@ import numpy as np
 
 from ehub.errors import InvalidArgumentError
 from ehub.hub import Hub
-from ehub.server.calls import Guard
+from ehub.server.calls import CallerLeftError, Guard
 from ehub.server.config import Limits
 from ehub.server.serve import Service
 from ehub.types import Vectors
@@ -93,9 +93,11 @@ class OldClients:
     # --- streams of rows ---
 
     def MultiSet(self, requests: Iterator[pb.MultiSetRequest], context: Context) -> Any:
-        for version, run in self._runs(requests):
+        came = Came(requests)
+        for version, run in self._runs(came):
             keyed = ((key_of(one, version), vector_of(one.embedding)) for one in run)
             version.multiset(keyed)
+        came.require_whole()
         return pb.MultiSetResponse()
 
     def MultiGet(self, requests: Iterator[pb.MultiGetRequest], context: Context) -> Iterator[Any]:
@@ -105,12 +107,14 @@ class OldClients:
                 yield pb.MultiGetResponse(embedding=embedding_of(version.get(one.key)))
 
     def MultiDelete(self, requests: Iterator[pb.MultiDeleteRequest], context: Context) -> Any:
-        for version, run in self._runs(requests):
+        came = Came(requests)
+        for version, run in self._runs(came):
             while keys := [key_of(one, version) for one in islice(run, DELETE_BATCH_KEYS)]:
                 version.multidelete(keys)
+        came.require_whole()
         return pb.MultiDeleteResponse()
 
-    def _runs(self, requests: Iterator[Any]) -> Iterator[tuple[Version, Iterable[Any]]]:
+    def _runs(self, requests: Iterable[Any]) -> Iterator[tuple[Version, Iterable[Any]]]:
         """Requests in their order, those together that follow each other and are of one space."""
         versions: dict[str, Version] = {}
         for space, run in groupby(requests, attrgetter("space")):
@@ -141,6 +145,30 @@ class OldClients:
         for keys, vectors in version.scan(rows):
             for key, vector in zip(keys.tolist(), vectors, strict=True):
                 yield pb.DownloadResponse(key=key, embedding=embedding_of(vector))
+
+
+class Came:
+    """The requests of a stream, as many as come: one that is cut ends there, too.
+
+    The server of 2021 did each as it came, so what came before a cut was done. Its clients rely on
+    that unknowingly: their `multiset` returns before the stream is whole, and a process that ends
+    then cuts it.
+    """
+
+    def __init__(self, requests: Iterator[Any]) -> None:
+        self._requests = requests
+        self._is_cut = False
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            yield from self._requests
+        except CallerLeftError:
+            self._is_cut = True
+
+    def require_whole(self) -> None:
+        """When all is done: end the call as one that was cut, if it was."""
+        if self._is_cut:
+            raise CallerLeftError
 
 
 def old_service(hub: Hub, limits: Limits) -> Service:

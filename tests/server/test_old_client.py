@@ -329,7 +329,7 @@ hub.get_space("killed").multiset(rows())
     with process:
         assert process.stdout.readline()
         process.kill()
-    # How many is left to chance: gRPC may take a stream that was cut for one that has ended.
+    # How many have come is left to chance.
     keys = [str(i) for i in range(len(space))]
     assert (space.multiget(keys) == np.arange(len(keys), dtype=np.float32)[:, None]).all()
     assert old.run("space = hub.get_space('killed'); space.set('x', [1] * 4)") is None

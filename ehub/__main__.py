@@ -1,0 +1,5 @@
+"""`python -m ehub`: as the `ehub` command."""
+
+from ehub.cli import main
+
+main()
