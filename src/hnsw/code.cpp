@@ -52,10 +52,9 @@ void quantize(const float* residual, size_t n, float range, float limit, float* 
 // Rounds to the odd numbers from -15 to 15, in units of range / 15.
 void quantize4(const float* residual, size_t n, float range, float* code) {
   const float factor = range > 0 ? 15.0F / range : 0;
-  for (size_t d = 0; d < n; ++d) {
-    const float level = rounded((residual[d] * factor + 15.0F) * 0.5F);
-    code[d] = 2.0F * bounded(level, 0.0F, 15.0F) - 15.0F;
-  }
+  // In two loops: of bounds in the middle of one the compiler makes branches, and no vectors.
+  for (size_t d = 0; d < n; ++d) code[d] = bounded(residual[d] * factor, -15.0F, 15.0F);
+  for (size_t d = 0; d < n; ++d) code[d] = 2.0F * rounded((code[d] + 15.0F) * 0.5F) - 15.0F;
 }
 
 double squared_error(const float* residual, const float* code, float scale, size_t n) {
@@ -83,10 +82,15 @@ float fit4(const float* residual, size_t n, float* code, float* scratch) {
 }
 
 void pack4(const float* code, size_t n, uint8_t* out, size_t out_bytes) {
-  for (size_t b = 0; b < out_bytes; ++b) {
-    const size_t low = b / 64 * 128 + b % 64;
-    const auto level = [&](size_t d) { return d < n ? static_cast<unsigned>((code[d] + 15.0F) * 0.5F) : 7U; };
-    out[b] = static_cast<uint8_t>(level(low) | level(low + 64) << 4);
+  for (size_t b = 0; b < out_bytes; b += 64) {
+    const size_t begin = 2 * b;
+    const size_t count = begin < n ? std::min<size_t>(n - begin, 128) : 0;
+    uint8_t levels[128];
+    std::fill_n(levels, 128, uint8_t{7});
+    for (size_t i = 0; i < count; ++i) {
+      levels[i] = static_cast<uint8_t>(static_cast<int>((code[begin + i] + 15.0F) * 0.5F));
+    }
+    for (size_t i = 0; i < 64; ++i) out[b + i] = static_cast<uint8_t>(levels[i] | levels[i + 64] << 4);
   }
 }
 

@@ -124,7 +124,8 @@ class Seeker {
     const Pool entries = walker_.pool();
     walker_.reset(view_.rows, std::min<size_t>(kNarrowEf, view_.rows));
     for (size_t i = 0; i < entries.size(); ++i) walker_.seed(row_of(entries[i]), distance_of(entries[i]));
-    (void)walker_.walk(view_, distances_);
+    // Nearest of all when its own links are seen, which lead to the nearest there are, it will not be pushed out.
+    (void)walker_.walk_to(view_, distances_, row);
     for (size_t i = 0; i < walker_.pool().size(); ++i) {
       if (row_of(walker_.pool()[i]) == row) return {};
     }

@@ -93,10 +93,31 @@ bool Inserter::insert_all(BuildControl& control) {
 }
 
 void Inserter::insert_chunk(size_t begin, size_t end) {
+  gather_by_cell(begin, end);
   team_.run(end - begin, kTaskRows, [&](size_t first, size_t last, unsigned w) {
-    for (size_t i = first; i < last; ++i) choose_links(workers_[w], order_[begin + i], begin, end);
+    for (size_t i = first; i < last; ++i) choose_links(workers_[w], static_cast<uint32_t>(by_cell_[i]), begin, end);
   });
   add_back_links(begin, end);
+}
+
+// The rows of a chunk, those with the same nearest row of the router one after the other: they walk through the same
+// part of the graph, and the second finds it in the cache. What each of them finds does not depend on their order.
+void Inserter::gather_by_cell(size_t begin, size_t end) {
+  const std::vector<uint32_t>& router = view_.router;
+  by_cell_.resize(end - begin);
+  team_.run(end - begin, kTaskRows, [&](size_t first, size_t last, unsigned w) {
+    Worker& worker = workers_[w];
+    worker.scores.resize(router.size());
+    for (size_t i = first; i < last; ++i) {
+      const uint32_t row = order_[begin + i];
+      worker.walk_distances.set_row(row);
+      // No source of distances between rows fails.
+      (void)worker.walk_distances.score(router.data(), router.size(), worker.scores.data());
+      const auto nearest = std::min_element(worker.scores.begin(), worker.scores.end()) - worker.scores.begin();
+      by_cell_[i] = static_cast<uint64_t>(nearest) << 32 | row;
+    }
+  });
+  std::sort(by_cell_.begin(), by_cell_.end());
 }
 
 void Inserter::choose_links(Worker& worker, uint32_t row, size_t begin, size_t end) {

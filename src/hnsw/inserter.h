@@ -42,6 +42,7 @@ class Inserter {
     std::vector<Candidate> candidates;
     std::vector<uint32_t> found;
     std::vector<uint32_t> chosen;
+    std::vector<float> scores;
     std::vector<uint64_t> back_links;  // target in the upper 32 bits, source below
   };
 
@@ -51,6 +52,7 @@ class Inserter {
   void set_links(uint32_t row, const uint32_t* chosen, size_t n);
 
   void insert_chunk(size_t begin, size_t end);
+  void gather_by_cell(size_t begin, size_t end);
   void choose_links(Worker& worker, uint32_t row, size_t begin, size_t end);
   void find_candidates(Worker& worker, uint32_t row);
   void add_back_links(size_t begin, size_t end);
@@ -68,6 +70,7 @@ class Inserter {
   std::vector<Worker> workers_;
   std::vector<std::vector<uint64_t>> part_back_links_;  // per thread
   const std::vector<uint32_t> order_;                   // of insertion
+  std::vector<uint64_t> by_cell_;                       // of the chunk: cell in the upper 32 bits, row below
 };
 
 }  // namespace ehub::hnsw

@@ -53,6 +53,8 @@ class Pool {
   size_t capacity() const { return capacity_; }
   Candidate operator[](size_t i) const { return candidates_[i] & ~Candidate{1}; }
 
+  bool is_expanded(size_t i) const { return (candidates_[i] & 1) != 0; }
+
   // Candidates from this one on cannot enter.
   Candidate limit() const {
     return size_ == capacity_ ? candidates_[size_ - 1] : std::numeric_limits<Candidate>::max();

@@ -7,6 +7,10 @@ namespace {
 
 constexpr float kAlpha = 1.1F;
 
+// Rows that are scored at once, and how far ahead of them others are asked for.
+constexpr size_t kRowsAtOnce = 4;
+constexpr size_t kRowsAhead = 16;
+
 }  // namespace
 
 // Moves from left_ to refused_ what is nearer to `taken` than to the row.
@@ -58,8 +62,15 @@ void score_candidates(RowDistances& distances, uint32_t row, const uint32_t* row
                       std::vector<Candidate>& candidates) {
   std::vector<float> scores(n);
   distances.set_row(row);
-  // No source of distances between rows fails.
-  (void)distances.score(rows, n, scores.data());
+  for (size_t i = 0; i < std::min(n, kRowsAhead); ++i) distances.prefetch_all(rows[i]);
+  for (size_t i = 0; i < n; i += kRowsAtOnce) {
+    const size_t count = std::min(n - i, kRowsAtOnce);
+    for (size_t ahead = i + kRowsAhead; ahead < std::min(n, i + kRowsAhead + count); ++ahead) {
+      distances.prefetch_all(rows[ahead]);
+    }
+    // No source of distances between rows fails.
+    (void)distances.score(rows + i, count, scores.data() + i);
+  }
   for (size_t i = 0; i < n; ++i) candidates.push_back(make_candidate(scores[i], rows[i]));
   std::sort(candidates.begin(), candidates.end());
 }

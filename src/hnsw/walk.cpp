@@ -90,6 +90,18 @@ Status Walker::walk(const GraphView& graph, Distances& distances) {
   }
 }
 
+Status Walker::walk_to(const GraphView& graph, Distances& distances, uint32_t row) {
+  while (pool_.size() == 0 || !pool_.is_expanded(0) || row_of(pool_[0]) != row) {
+    const size_t before = visited_.count();
+    size_t count = 0;
+    EHUB_RETURN_IF_ERROR(expand(graph, distances, &count));
+    if (count == 0) return {};
+    EHUB_RETURN_IF_ERROR(score(distances, visited_.seen() + before, visited_.count() - before));
+    prefetch_next_links(graph, pool_);
+  }
+  return {};
+}
+
 Status Walker::walk_up_to(const GraphView& graph, Distances& distances, const uint64_t* wanted, size_t quota,
                           bool* reached) {
   const auto is_wanted = [&](uint32_t row) { return has_bit(wanted, row); };

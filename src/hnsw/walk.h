@@ -65,6 +65,8 @@ class Walker {
   }
   // Walks until all candidates are expanded.
   Status walk(const GraphView& graph, Distances& distances);
+  // The same, but that it ends once `row` is the nearest of all, its own neighbours included.
+  Status walk_to(const GraphView& graph, Distances& distances, uint32_t row);
   // Walks through all rows until the `quota` nearest ones that are wanted are known, however many others lie between:
   // so where wanted rows are does not matter for what is found, only for how long it takes. Gives up, and says so in
   // `reached`, when as many candidates are expanded as reset() said. Requires: quota >= 1.
