@@ -509,15 +509,6 @@ def test_callers_are_not_told_where_the_hub_is(tmp_path):
 def test_what_a_server_has_none_of_says_so(tmp_path, kind):
     with serving(tmp_path) as server, client_of(server, kind) as hub:
         items = hub.create_space("items", dims=2)
-        for of in (items, items.version("initial")):
-            for call, args in (
-                (of.create_subindex, ("few", ["a"])),
-                (of.subindex, ("few",)),
-                (of.subindices, ()),
-                (of.drop_subindex, ("few",)),
-            ):
-                with pytest.raises(ehub.UnavailableError, match="served has no sub-indices"):
-                    call(*args)
         for call in (items.erase, items.erasure_plan):
             with pytest.raises(ehub.UnavailableError, match="run ehub erase"):
                 call(["a"])
