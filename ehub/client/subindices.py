@@ -91,9 +91,9 @@ class RemoteSubIndex(SubIndex):
                 "by another connection, and functions are not stored; give where="
             )
         wanted = chosen(self._table, condition)
-        gone = set(self.members().tolist()).difference(wanted)
-        self.add(wanted)
-        self.remove(list(gone))
+        members = set(self.members().tolist())
+        self.add([key for key in wanted if key not in members])
+        self.remove(list(members.difference(wanted)))
         known[self._id] = condition
 
 

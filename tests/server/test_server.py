@@ -33,6 +33,7 @@ import ehub.aio
 from ehub.client.remote_hub import RemoteHub
 from ehub.client.remote_space import RemoteSpace
 from ehub.client.remote_version import RemoteVersion
+from ehub.client.subindices import RemoteSubIndex
 from ehub.client.transport import METHODS, ClientTls, Transport
 from ehub.server import reading
 from ehub.server.config import Limits, ServerConfig, Tls, read_config
@@ -55,7 +56,12 @@ def filled(hub, rows=500, dims=8):
 
 @pytest.mark.parametrize(
     ("remote", "embedded"),
-    [(RemoteHub, ehub.Hub), (RemoteSpace, ehub.Space), (RemoteVersion, ehub.Version)],
+    [
+        (RemoteHub, ehub.Hub),
+        (RemoteSpace, ehub.Space),
+        (RemoteVersion, ehub.Version),
+        (RemoteSubIndex, ehub.SubIndex),
+    ],
 )
 def test_remote_classes_have_the_signatures_of_embedded_ones(remote, embedded):
     for name, member in inspect.getmembers(embedded, inspect.isfunction):
