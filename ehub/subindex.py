@@ -153,9 +153,10 @@ class SubIndices(View):
         def packed() -> _store.Keys:
             return version._pack(given if condition is None else chosen(version._table, condition))
 
-        kept = create(version, name, packed)
-        if condition is not None:
-            self._hub._conditions[kept.id] = condition
+        with self._hub._names_lock:
+            kept = create(version, name, packed)
+            if condition is not None:
+                self._hub._conditions[kept.id] = condition
         return SubIndex(version, name, kept)
 
     def subindex(self, name: str) -> SubIndex:
@@ -169,8 +170,8 @@ class SubIndices(View):
 
     def drop_subindex(self, name: str) -> None:
         """Forget a sub-index; its rows stay. A NotFoundError if there is none of that name."""
-        version = self._as_version()
         with self._hub._names_lock:
+            version = self._as_version()
             drop(version, name, table_of_keys(version._table, name))
 
 
@@ -211,9 +212,9 @@ def create(
 def drop(version: Version, name: str, keys: _store.Table, notes: Notes | None = None) -> None:
     """Forget the sub-index that has these keys. Requires: the hub's lock of names is held."""
     table, hub = version._table, version.hub
-    hub._conditions.pop(keys.id, None)
+    hidden.drop_unnamed(hub, table.space)  # first: what fails after the notes would be done
     keys.drop({names.note_of_subindex(table, name): None, **(notes or {})})
-    hidden.drop_unnamed(hub, table.space)
+    hub._conditions.pop(keys.id, None)
 
 
 def know_subindices(store: _store.Store) -> None:
