@@ -32,6 +32,7 @@ from ehub import named_average as _named_average
 from ehub import partition as _partition
 from ehub import snapshot as _snapshot
 from ehub import space as _space
+from ehub import subindex as _subindex
 from ehub import version as _version
 from ehub.errors import UnavailableError
 
@@ -47,7 +48,17 @@ except ImportError as error:
         f"a hub on a server needs the extra: pip install 'ehub[server]' ({error})"
     ) from error
 
-__all__ = ["Averages", "Hub", "Migration", "Partition", "Snapshot", "Space", "Version", "connect"]
+__all__ = [
+    "Averages",
+    "Hub",
+    "Migration",
+    "Partition",
+    "Snapshot",
+    "Space",
+    "SubIndex",
+    "Version",
+    "connect",
+]
 
 # Properties for which the server is asked.
 ASKED = frozenset({"created", "current", "frozen", "lineage", "model", "read_only"})
@@ -155,6 +166,12 @@ class Partition(View):
     __slots__ = ()
 
 
+class SubIndex(View):
+    """`ehub.SubIndex`, awaited."""
+
+    __slots__ = ()
+
+
 class Averages(View):
     """`ehub.Averages`, awaited."""
 
@@ -180,6 +197,7 @@ MIRRORS: list[tuple[type[Any], type[Mirror]]] = [
     (_version.Version, Version),
     (_snapshot.Snapshot, Snapshot),
     (_partition.Partition, Partition),
+    (_subindex.SubIndex, SubIndex),
     (_named_average.Averages, Averages),
     (_migration.Migration, Migration),
 ]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["SubIndex", "SubIndices", "know_subindices"]
 
 Condition = Callable[[Any], bool]
+Notes = dict[str, "str | None"]
 
 
 class SubIndex(View):
@@ -146,28 +147,14 @@ class SubIndices(View):
         if keys is not None and where is not None:
             raise InvalidArgumentError("create_subindex() takes either keys= or where=")
         version = self._as_version()
-        table = version._table
-        note = names.note_of_subindex(table, names.as_name(name, "a sub-index"))
         condition = None if where is None else as_condition(where)
+        given = [] if keys is None else keys
+
+        def packed() -> _store.Keys:
+            return version._pack(given if condition is None else chosen(version._table, condition))
+
         with self._hub._names_lock:
-            if table.store.note(note) is not None:
-                raise ExistsError(
-                    f"version {version.name!r} of space {version.space!r} has a sub-index {name!r} "
-                    "already"
-                )
-            given = [] if keys is None else keys
-            packed = version._pack(given if condition is None else chosen(table, condition))
-            hidden.drop_unnamed(self._hub, version.space)
-            number = hidden.next_number(table)
-            part = hidden.name_of_part(table, number, hidden.KEYS)
-            kept = table.store.create_version(table.space, part, 1, "l2", table.key_type)
-            try:
-                put(kept, packed)
-                about = {"created": names.now(), "created_by": names.user(), "number": number}
-                table.store.set_notes({note: names.written(about)})
-            except BaseException:
-                kept.drop()
-                raise
+            kept = create(version, name, packed)
             if condition is not None:
                 self._hub._conditions[kept.id] = condition
         return SubIndex(version, name, kept)
@@ -179,17 +166,55 @@ class SubIndices(View):
 
     def subindices(self) -> dict[str, int]:
         """The names of the sub-indices, and how many rows each has."""
-        found = names.read_all(self._table.store, names.notes_of_subindices(self._table))
-        return {name: len(self.subindex(name)) for name in sorted(found)}
+        return {name: len(self.subindex(name)) for name in names_of(self._table)}
 
     def drop_subindex(self, name: str) -> None:
         """Forget a sub-index; its rows stay. A NotFoundError if there is none of that name."""
         with self._hub._names_lock:
-            table = self._as_version()._table
-            keys = table_of_keys(table, name)
-            self._hub._conditions.pop(keys.id, None)
-            keys.drop({names.note_of_subindex(table, name): None})
-            hidden.drop_unnamed(self._hub, table.space)
+            version = self._as_version()
+            drop(version, name, table_of_keys(version._table, name))
+
+
+def create(
+    version: Version, name: str, packed: Callable[[], _store.Keys], notes: Notes | None = None
+) -> _store.Table:
+    """Make a sub-index; the hidden version of its keys. Another's `notes` go with its own.
+
+    Args:
+        version: Of what.
+        name: Its name.
+        packed: Its keys, asked for when the name is known to be free, and no name may change.
+        notes: What is noted in the same step as the sub-index itself.
+    """
+    table, hub = version._table, version.hub
+    note = names.note_of_subindex(table, names.as_name(name, "a sub-index"))
+    with hub._names_lock:
+        if table.store.note(note) is not None:
+            raise ExistsError(
+                f"version {version.name!r} of space {version.space!r} has a sub-index {name!r} "
+                "already"
+            )
+        keys = packed()
+        hidden.drop_unnamed(hub, version.space)
+        number = hidden.next_number(table)
+        part = hidden.name_of_part(table, number, hidden.KEYS)
+        kept = table.store.create_version(table.space, part, 1, "l2", table.key_type)
+        try:
+            put(kept, keys)
+            about = {"created": names.now(), "created_by": names.user(), "number": number}
+            table.store.set_notes({note: names.written(about), **(notes or {})})
+        except BaseException:
+            kept.drop()
+            raise
+    return kept
+
+
+def drop(version: Version, name: str, keys: _store.Table, notes: Notes | None = None) -> None:
+    """Forget the sub-index that has these keys. Requires: the hub's lock of names is held."""
+    table, hub = version._table, version.hub
+    hidden.drop_unnamed(hub, table.space)  # first: what fails after the notes would be done
+    keys.drop({names.note_of_subindex(table, name): None, **(notes or {})})
+    hub._conditions.pop(keys.id, None)
 
 
 def know_subindices(store: _store.Store) -> None:
@@ -198,8 +223,13 @@ def know_subindices(store: _store.Store) -> None:
         return
     for space in store.spaces():
         for table in store.versions(space):
-            for name in names.read_all(store, names.notes_of_subindices(table)):
+            for name in names_of(table):
                 table.subindex(table_of_keys(table, name))
+
+
+def names_of(base: _store.Table) -> list[str]:
+    """The names of a version's sub-indices, sorted."""
+    return sorted(names.read_all(base.store, names.notes_of_subindices(base)))
 
 
 def table_of_keys(base: _store.Table, name: str) -> _store.Table:
@@ -213,10 +243,10 @@ def table_of_keys(base: _store.Table, name: str) -> _store.Table:
     return base.store.get_version(base.space, hidden.name_of_part(base, number, hidden.KEYS))
 
 
-def put(keys: _store.Table, packed: _store.Keys) -> None:
+def put(keys: _store.Table, packed: _store.Keys, notes: Notes | None = None) -> None:
     """Add keys to a set; those that it has stay as they are."""
     if len(packed):
-        keys.multiset(packed, np.zeros((len(packed), 1), np.float32))
+        keys.multiset(packed, np.zeros((len(packed), 1), np.float32), (), None, notes)
 
 
 def chosen(base: _store.Table, condition: Condition) -> list[Any]:

@@ -61,13 +61,17 @@ def test_a_subindex_has_the_whole_reading_of_a_space(items, sealed):
     assert few.multi_nearest_neighbors(1, keys=["a", "b"])[1].keys.tolist() == ["a"]
     assert few.recommend(5, positive=["a"]).keys.tolist() == ["b"]
     assert sorted(few.members()) == ["a", "b", "nobody"]
-    with few.download_snapshot() as copy:
-        assert sorted(copy.keys()) == ["a", "b"]
     assert "few" in repr(few)
     with pytest.raises(ehub.NotFoundError, match=r"sub-index 'few' of space 'items' .*'c'"):
         few.multiget(["c"])
     with pytest.raises(ehub.NotFoundError, match="sub-index 'few'"):
         few.nearest_neighbors(1, key="c")
+
+
+def test_a_subindex_is_copied_but_not_pickled(items):
+    few = items.create_subindex("few", keys=["a", "b", "nobody"])
+    with few.download_snapshot() as copy:
+        assert sorted(copy.keys()) == ["a", "b"]
     with pytest.raises(TypeError, match="pickled"):
         pickle.dumps(few)
 
@@ -161,6 +165,19 @@ def test_dropping_a_subindex_leaves_its_rows(items):
     with pytest.raises(ehub.NotFoundError):
         items.drop_subindex("few")
     assert items.create_subindex("few", keys=["b"]).keys().tolist() == ["b"]
+    with pytest.raises(ehub.NotFoundError):  # it is another one
+        few.keys()
+
+
+def test_a_subindex_of_a_space_stays_with_the_version_that_it_was_made_of(items):
+    few = items.create_subindex("few", keys=["a"])
+    second = items.create_version("second")
+    second.set("a", [9] * 4)
+    items.alias("default", "second")
+    assert (few.version.name, few["a"].tolist()) == ("initial", [1, 0, 0, 0])
+    assert (items.subindices(), items.version("initial").subindices()) == ({}, {"few": 1})
+    assert few.add(["b"]) == 1
+    assert sorted(few) == ["a", "b"]
 
 
 def test_a_fork_begins_without_and_a_deleted_version_takes_its_subindices_along(items):
@@ -172,11 +189,17 @@ def test_a_fork_begins_without_and_a_deleted_version_takes_its_subindices_along(
     assert (items.subindices(), fork.subindices()) == ({"few": 1}, {"few": 2})
     items.delete_version("branch")
     assert items.averages() == ["mean"]
-    store = items.hub._store
-    hidden = [table.version for table in store.versions("items") if table.version[0] == "\0"]
+
+
+def test_what_a_subindex_is_made_of_goes_with_it(hub, items):
+    items.create_subindex("few", keys=["a"])
+    items.create_average("mean", {"g": ["a"]})
+    items.fork("branch").create_subindex("few", keys=["a", "b"])
+    items.delete_version("branch")
+    hidden = [one.version for one in hub._store.versions("items") if one.version[0] == "\0"]
     assert len(hidden) == 4  # of the average three, and the keys
-    items.hub.delete_space("items")
-    assert store.notes("") == {}
+    hub.delete_space("items")
+    assert hub._store.notes("") == {}
 
 
 def test_a_subindex_survives_reopening_and_is_read_beside_the_writer(tmp_path):

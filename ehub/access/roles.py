@@ -17,7 +17,7 @@ READER = frozenset(
     }
 )
 WRITER = READER | {
-    "write",  # set rows, and the members of named averages
+    "write",  # set rows, the members of named averages, and the keys of sub-indices
     "delete",  # delete rows
 }
 EDITOR = WRITER | {
@@ -29,6 +29,7 @@ EDITOR = WRITER | {
     "tag",  # make and remove tags and recorded snapshots
     "restore",  # make rows again what they were
     "average",  # make and delete named averages
+    "subindex",  # make and drop sub-indices
     "tend",  # compact, optimize
 }
 ADMIN = EDITOR | {

@@ -17,7 +17,7 @@ from ehub.types import Vectors
 from ehub.wire import ehub_pb2 as pb
 from ehub.wire.packing import varint
 
-__all__ = ["BatchMessages"]
+__all__ = ["BatchMessages", "key_ends"]
 
 # Of vectors in one message, at most. Larger ones take new memory each time, which costs more than
 # copying.

@@ -30,6 +30,15 @@ class Link:
         """A call that may not: whether it was done is not known if the answer does not come."""
         return self.transport.call(name, request)
 
+    def change_once(self, name: str, request_of: Callable[[pb.RequestId], Any]) -> int:
+        """A change of one message, applied once however often it is sent; how many rows.
+
+        Args:
+            name: A method that answers with a `WriteResponse`.
+            request_of: Given its number, the message.
+        """
+        return self.numbered(lambda request: self.read(name, request_of(request)))
+
     def write(
         self, messages_of: Callable[[pb.RequestId], Sequence[pb.WriteRequest | bytes]]
     ) -> int:

@@ -30,6 +30,8 @@ class RemoteHub(Hub):
 
     def __init__(self, transport: Transport) -> None:
         self._link = Link(transport)
+        # What sub-indices were last made or refreshed by, by their ids.
+        self._conditions = {}
 
     @property
     def transport(self) -> Transport:

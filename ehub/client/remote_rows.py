@@ -73,6 +73,11 @@ class RemoteRows:
         self._common = target.SerializeToString(deterministic=True)
 
     @property
+    def target(self) -> pb.Target:
+        """What calls are about."""
+        return self._target
+
+    @property
     def seq(self) -> int:
         """The last batch that is shown; 0 is now."""
         return self._seq

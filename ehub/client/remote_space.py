@@ -110,6 +110,9 @@ class RemoteSpace(RemoteVersion, Space):
         """The version that the space reads and writes now."""
         return version_of(self._hub, self._link, self._describe())
 
+    def _bound(self) -> RemoteVersion:
+        return version_of(self._hub, self._link, self._describe())
+
     def _as_version(self) -> Version:
         return self  # the server settles which one that is, once for each call
 

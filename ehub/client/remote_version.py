@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import numpy as np
 
 from ehub import _arrays, names
 from ehub._progress import bar
 from ehub.average import as_flag
+from ehub.client import subindices
 from ehub.client.averages import RemoteAverages, RemoteKept, groups_message
 from ehub.client.ingest import IngestStream
 from ehub.client.link import Link
@@ -22,13 +23,13 @@ from ehub.client.messages import joined, tag_of
 from ehub.client.remote_rows import RemoteSnapshot
 from ehub.client.remote_table import RemoteTable
 from ehub.diff import Diff, diff_of
-from ehub.errors import EhubError, InvalidArgumentError, UnavailableError
+from ehub.errors import EhubError, InvalidArgumentError
 from ehub.hub import Hub
 from ehub.index import RecallReport
 from ehub.model import as_labels
 from ehub.named_average import Averages, kind_of
 from ehub.snapshot import Snapshot, Tag
-from ehub.subindex import Condition
+from ehub.subindex import Condition, SubIndex, as_condition
 from ehub.types import Key, KeyType
 from ehub.version import Version, say_what_is_stored
 from ehub.view import View
@@ -282,36 +283,45 @@ class RemoteVersion(Version):
         target.average = names.as_name(name, "an average")
         self._link.change("DeleteAverage", pb.DeleteAverageRequest(target=target))
 
-    # --- what a server has none of ---
+    # --- sub-indices ---
 
     def create_subindex(
         self, name: str, keys: Iterable[Key] | None = None, *, where: Condition | None = None
-    ) -> NoReturn:
-        """Always an UnavailableError: a server has no sub-indices."""
-        raise no_subindices()
+    ) -> SubIndex:
+        """Save a set of keys under a name of this version: `Version.create_subindex()`.
 
-    def subindex(self, name: str) -> NoReturn:
-        """Always an UnavailableError: a server has no sub-indices."""
-        raise no_subindices()
+        A function `where` is called here, with keys that the server sends. Very many keys take
+        several batches; a reader may see the sub-index with some of them before the others.
+        """
+        if keys is not None and where is not None:
+            raise InvalidArgumentError("create_subindex() takes either keys= or where=")
+        text = names.as_name(name, "a sub-index")
+        condition = None if where is None else as_condition(where)
+        return subindices.create(self._bound(), text, [] if keys is None else keys, condition)
 
-    def subindices(self) -> NoReturn:
-        """Always an UnavailableError: a server has no sub-indices."""
-        raise no_subindices()
+    def subindex(self, name: str) -> SubIndex:
+        """The sub-index of that name; a NotFoundError if there is none."""
+        target = self._at(None)
+        target.subindex = names.as_name(name, "a sub-index")
+        info = self._link.read("Describe", pb.DescribeRequest(target=target))
+        return subindices.RemoteSubIndex(version_of(self._hub, self._link, info), name, info)
 
-    def drop_subindex(self, name: str) -> NoReturn:
-        """Always an UnavailableError: a server has no sub-indices."""
-        raise no_subindices()
+    def subindices(self) -> dict[str, int]:
+        """The names of the sub-indices, and how many rows each has."""
+        request = pb.ListSubIndicesRequest(target=self._at(None))
+        answer = self._link.read("ListSubIndices", request)
+        return dict(zip(answer.names, answer.rows, strict=True))
+
+    def drop_subindex(self, name: str) -> None:
+        """Forget a sub-index; its rows stay. A NotFoundError if there is none of that name."""
+        subindices.drop(self, names.as_name(name, "a sub-index"))
+
+    def _bound(self) -> RemoteVersion:
+        """This version, whatever aliases lead to later."""
+        return self
 
     def _of(self, table: Any) -> Version:
         return RemoteVersion(self._hub, table)
-
-
-def no_subindices() -> UnavailableError:
-    """What to say to who asks a server for them."""
-    return UnavailableError(
-        "a hub that is served has no sub-indices: open its directory with ehub.open(), or read "
-        "some keys with the `filter` of a search"
-    )
 
 
 def version_of(hub: Hub, link: Link, info: pb.Description) -> RemoteVersion:

@@ -106,6 +106,11 @@ class Naming:
         target = request.target
         if target.average:
             return described(self._targets.version(target), self._targets.average(target))
+        if target.subindex:
+            found = self._targets.subindex(target)
+            description = described(found.version)
+            description.subindex_id = found._keys.id
+            return description
         return described(self._targets.version(target))
 
     def ListVersions(self, request: pb.ListVersionsRequest, context: Any) -> pb.Names:

@@ -21,6 +21,7 @@ from ehub.kmeans import kmeans
 from ehub.server.calls import require_active
 from ehub.server.config import Limits
 from ehub.server.targets import Targets, readable
+from ehub.subindex import SubIndex
 from ehub.types import KeyType, Vectors
 from ehub.view import View, as_batch_rows, search_options
 from ehub.wire import ehub_pb2 as pb
@@ -35,7 +36,7 @@ from ehub.wire.packing import (
 )
 from ehub.wire.searches import Searches
 
-__all__ = ["Reading", "gathered_searches"]
+__all__ = ["Reading", "chunk_keys", "gathered_searches"]
 
 # What a message of a stream has, about: large enough that a message costs little, small enough that
 # many streams take little memory, and that a caller who leaves is noticed soon.
@@ -87,9 +88,8 @@ class Reading:
     def Scan(self, request: pb.ScanRequest, context: Any) -> Iterator[pb.Rows]:
         view, rows = self._targets.rows(request.target)
         wanted = as_batch_rows(request.batch_rows) if request.batch_rows else KEYS_CHUNK_ROWS
-        # However long the keys are, half a message holds them.
         size = self._limits.message_bytes
-        wanted = min(wanted, KEYS_CHUNK_ROWS, max(1, size // 2 // KEY_BYTES_MAX))
+        wanted = min(wanted, chunk_keys(size))
         if request.keys_only:
             for keys in rows.scan_keys(wanted):
                 yield pb.Rows(keys=pack_array(keys))
@@ -143,7 +143,8 @@ class Reading:
                 now = now.within(names)
             return now
 
-        common = (view._table.id, tuple(lists), options)
+        among = view._keys.id if isinstance(view, SubIndex) else 0
+        common = (view._table.id, among, tuple(lists), options)
         found = self._searches.nearest(common, rows, query, options, partial(when_gone, context))
         return answer(found.keys, found.distances, [0, len(found)])
 
@@ -269,6 +270,11 @@ def is_in(name: str, lists: list[tuple[bytes, ...]]) -> bool:
 def chunk_rows(dims: int, message_bytes: int) -> int:
     """How many rows a message of a stream has, if one has at most so many bytes."""
     return max(1, min(CHUNK_BYTES, message_bytes // 4) // (4 * dims))
+
+
+def chunk_keys(message_bytes: int) -> int:
+    """How many keys a message of a stream has: however long they are, half of it holds them."""
+    return min(KEYS_CHUNK_ROWS, max(1, message_bytes // 2 // KEY_BYTES_MAX))
 
 
 def rows_of(rows: _store.View, keys: pb.Keys, key_type: KeyType, allow_missing: bool) -> pb.Rows:

@@ -16,8 +16,10 @@ import json
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from ehub import names
 from ehub.errors import ConflictError, InvalidArgumentError
@@ -108,6 +110,25 @@ class Requests:
                         return slot.rows
                     return self._start(name, slot, request)
             running.wait()
+
+    def once(self, asked: Any, apply: Callable[[Ticket | None], int]) -> pb.WriteResponse:
+        """Apply what a message asks for, unless that was done; how many rows it is about.
+
+        Args:
+            asked: The message; if it has no `request`, it is applied whenever it comes.
+            apply: Does it, and notes in the same atomic step what the ticket says.
+        """
+        if not asked.HasField("request"):
+            return pb.WriteResponse(rows=apply(None))
+        begun = self.begin(asked.request)
+        if isinstance(begun, int):
+            return pb.WriteResponse(rows=begun, request=asked.request, repeated=True)
+        rows = None
+        try:
+            rows = apply(begun)
+        finally:
+            self.end(begun, rows if begun.noted else None)
+        return pb.WriteResponse(rows=rows, request=asked.request if begun.noted else None)
 
     def _slot(self, name: str, request: pb.RequestId) -> Slot:
         client = self._clients.get(name)

@@ -177,6 +177,12 @@ NEW = {
     "UpdateAverage": on_target("write"),
     "GetMembers": on_target("read", mutates=False),
     "RefreshAverage": on_target("read", mutates=False),
+    # Sub-indices. Their keys are told, and changed, without a look at the partitions of rows.
+    "ListSubIndices": READS_ROWS,
+    "CreateSubIndex": on_target("subindex"),
+    "DropSubIndex": on_target("subindex"),
+    "UpdateSubIndex": on_target("write"),
+    "ScanSubIndexKeys": on_target("read", mutates=False),
     # What its messages need is checked for each: it is a call of its own.
     "Calls": Rule(somewhere="read"),
 }

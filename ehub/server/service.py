@@ -18,6 +18,7 @@ from ehub.server.naming import Naming
 from ehub.server.reading import Reading, gathered_searches
 from ehub.server.requests import Requests
 from ehub.server.serve import Service
+from ehub.server.subindexing import SubIndexing
 from ehub.server.targets import Targets
 from ehub.server.times import Times
 from ehub.server.unfinished import Unfinished
@@ -28,7 +29,7 @@ from ehub.wire.methods import SERVICE
 __all__ = ["Embeddinghub", "service"]
 
 
-class Embeddinghub(Naming, Times, Reading, Writing, Upkeep, Calling):
+class Embeddinghub(Naming, Times, Reading, Writing, Upkeep, SubIndexing, Calling):
     """The servicer: a method for each RPC of ehub.proto, which says what they do."""
 
     def __init__(self, hub: Hub, limits: Limits, metrics: Metrics) -> None:

@@ -103,6 +103,7 @@ def about(message: Any) -> dict[str, Any]:
         "ehub.space": getattr(target, "space", None),
         "ehub.version": getattr(target, "version", None),
         "ehub.average": getattr(target, "average", None),
+        "ehub.subindex": getattr(target, "subindex", None),
         "ehub.tag": getattr(target, "tag", None),
         "ehub.partitions": list(getattr(target, "partitions", ())),
         "ehub.k": getattr(options, "k", None),

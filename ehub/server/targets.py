@@ -10,6 +10,7 @@ from ehub.server import scope
 from ehub.server.leases import Leases
 from ehub.snapshot import Snapshot
 from ehub.space import Space
+from ehub.subindex import SubIndex
 from ehub.version import Version
 from ehub.view import View
 from ehub.wire import ehub_pb2 as pb
@@ -61,9 +62,15 @@ class Targets:
         self._found = (-1, {})
 
     def whole(self, target: pb.Target) -> View:
-        """What a target reads, before partitions: a version, a snapshot of it, an average."""
+        """What a target reads, before partitions: a version, or a part or a time of it."""
         version = self.version(target)
         time = target.WhichOneof("time")
+        if target.subindex:
+            if time is not None or target.average:
+                raise InvalidArgumentError(
+                    "a sub-index has rows of a version as of now; give no time or average with it"
+                )
+            return self.subindex(target)
         if target.average:
             if time is not None:
                 raise InvalidArgumentError("an average is read as of now; give no time with it")
@@ -83,12 +90,24 @@ class Targets:
 
     def time(self, target: pb.Target) -> Snapshot | None:
         """The time of a target; None is now."""
+        if target.subindex:
+            raise InvalidArgumentError("a sub-index is no time of a version; leave it out")
         whole = self.whole(target)
         return whole if isinstance(whole, Snapshot) else None
 
     def average(self, target: pb.Target) -> Averages:
         """The named average of a target."""
         return self.version(target).averages(target.average)
+
+    def subindex(self, target: pb.Target) -> SubIndex:
+        """The sub-index of a target."""
+        found = self.version(target).subindex(target.subindex)
+        if target.subindex_id and found._keys.id != target.subindex_id:
+            raise NotFoundError(
+                f"sub-index {found.name!r} of space {target.space!r} was dropped, and another of "
+                "its name made"
+            )
+        return found
 
     def rows(self, target: pb.Target) -> tuple[View, _store.View]:
         """What a target reads as a view of the facade, and the rows that the caller may see."""

@@ -66,18 +66,9 @@ class Writing:
         self, chunks: list[Chunk], versions: dict[tuple[str, str, int], Version]
     ) -> pb.WriteResponse:
         """Apply one batch, unless it was."""
-        first = chunks[0].request
-        if not first.HasField("request"):
-            return pb.WriteResponse(rows=self._apply(chunks, versions, None))
-        begun = self._requests.begin(first.request)
-        if isinstance(begun, int):
-            return pb.WriteResponse(rows=begun, request=first.request, repeated=True)
-        rows = None
-        try:
-            rows = self._apply(chunks, versions, begun)
-        finally:
-            self._requests.end(begun, rows if begun.noted else None)
-        return pb.WriteResponse(rows=rows, request=first.request if begun.noted else None)
+        return self._requests.once(
+            chunks[0].request, lambda ticket: self._apply(chunks, versions, ticket)
+        )
 
     def _apply(
         self,
@@ -102,6 +93,10 @@ class Writing:
         return rows
 
     def _version(self, target: pb.Target, versions: dict[Any, Version]) -> Version:
+        if target.subindex:
+            raise InvalidArgumentError(
+                "rows are set and deleted in a version, not in a sub-index of it; leave it out"
+            )
         named = (target.space, target.version, target.version_id)
         version = versions.get(named)
         if version is None:

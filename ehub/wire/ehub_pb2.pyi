@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Target(_message.Message):
-    __slots__ = ("space", "version", "version_id", "tag", "snapshot", "partitions", "and_partitions", "average")
+    __slots__ = ("space", "version", "version_id", "tag", "snapshot", "partitions", "and_partitions", "average", "subindex", "subindex_id")
     SPACE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     VERSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,8 @@ class Target(_message.Message):
     PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     AND_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     AVERAGE_FIELD_NUMBER: _ClassVar[int]
+    SUBINDEX_FIELD_NUMBER: _ClassVar[int]
+    SUBINDEX_ID_FIELD_NUMBER: _ClassVar[int]
     space: str
     version: str
     version_id: int
@@ -24,7 +26,9 @@ class Target(_message.Message):
     partitions: _containers.RepeatedScalarFieldContainer[str]
     and_partitions: _containers.RepeatedScalarFieldContainer[str]
     average: str
-    def __init__(self, space: _Optional[str] = ..., version: _Optional[str] = ..., version_id: _Optional[int] = ..., tag: _Optional[str] = ..., snapshot: _Optional[str] = ..., partitions: _Optional[_Iterable[str]] = ..., and_partitions: _Optional[_Iterable[str]] = ..., average: _Optional[str] = ...) -> None: ...
+    subindex: str
+    subindex_id: int
+    def __init__(self, space: _Optional[str] = ..., version: _Optional[str] = ..., version_id: _Optional[int] = ..., tag: _Optional[str] = ..., snapshot: _Optional[str] = ..., partitions: _Optional[_Iterable[str]] = ..., and_partitions: _Optional[_Iterable[str]] = ..., average: _Optional[str] = ..., subindex: _Optional[str] = ..., subindex_id: _Optional[int] = ...) -> None: ...
 
 class Keys(_message.Message):
     __slots__ = ("utf8", "lengths", "integers")
@@ -238,7 +242,7 @@ class DescribeRequest(_message.Message):
     def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
 
 class Description(_message.Message):
-    __slots__ = ("space", "version", "version_id", "dims", "metric", "key_type", "M", "ef_construction", "frozen", "created", "model_json", "lineage_json", "normalize")
+    __slots__ = ("space", "version", "version_id", "dims", "metric", "key_type", "M", "ef_construction", "frozen", "created", "model_json", "lineage_json", "normalize", "subindex_id")
     SPACE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     VERSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -252,6 +256,7 @@ class Description(_message.Message):
     MODEL_JSON_FIELD_NUMBER: _ClassVar[int]
     LINEAGE_JSON_FIELD_NUMBER: _ClassVar[int]
     NORMALIZE_FIELD_NUMBER: _ClassVar[int]
+    SUBINDEX_ID_FIELD_NUMBER: _ClassVar[int]
     space: str
     version: str
     version_id: int
@@ -265,7 +270,8 @@ class Description(_message.Message):
     model_json: str
     lineage_json: str
     normalize: bool
-    def __init__(self, space: _Optional[str] = ..., version: _Optional[str] = ..., version_id: _Optional[int] = ..., dims: _Optional[int] = ..., metric: _Optional[str] = ..., key_type: _Optional[str] = ..., M: _Optional[int] = ..., ef_construction: _Optional[int] = ..., frozen: bool = ..., created: _Optional[str] = ..., model_json: _Optional[str] = ..., lineage_json: _Optional[str] = ..., normalize: bool = ...) -> None: ...
+    subindex_id: int
+    def __init__(self, space: _Optional[str] = ..., version: _Optional[str] = ..., version_id: _Optional[int] = ..., dims: _Optional[int] = ..., metric: _Optional[str] = ..., key_type: _Optional[str] = ..., M: _Optional[int] = ..., ef_construction: _Optional[int] = ..., frozen: bool = ..., created: _Optional[str] = ..., model_json: _Optional[str] = ..., lineage_json: _Optional[str] = ..., normalize: bool = ..., subindex_id: _Optional[int] = ...) -> None: ...
 
 class ListVersionsRequest(_message.Message):
     __slots__ = ("space",)
@@ -992,6 +998,58 @@ class RefreshAverageRequest(_message.Message):
     target: Target
     only_count: bool
     def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., only_count: bool = ...) -> None: ...
+
+class ListSubIndicesRequest(_message.Message):
+    __slots__ = ("target",)
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    target: Target
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
+
+class SubIndexCounts(_message.Message):
+    __slots__ = ("names", "rows")
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    rows: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, names: _Optional[_Iterable[str]] = ..., rows: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class CreateSubIndexRequest(_message.Message):
+    __slots__ = ("request", "target", "name", "keys")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    request: RequestId
+    target: Target
+    name: str
+    keys: Keys
+    def __init__(self, request: _Optional[_Union[RequestId, _Mapping]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., name: _Optional[str] = ..., keys: _Optional[_Union[Keys, _Mapping]] = ...) -> None: ...
+
+class DropSubIndexRequest(_message.Message):
+    __slots__ = ("request", "target")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    request: RequestId
+    target: Target
+    def __init__(self, request: _Optional[_Union[RequestId, _Mapping]] = ..., target: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
+
+class UpdateSubIndexRequest(_message.Message):
+    __slots__ = ("request", "target", "add", "remove")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    ADD_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_FIELD_NUMBER: _ClassVar[int]
+    request: RequestId
+    target: Target
+    add: Keys
+    remove: Keys
+    def __init__(self, request: _Optional[_Union[RequestId, _Mapping]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., add: _Optional[_Union[Keys, _Mapping]] = ..., remove: _Optional[_Union[Keys, _Mapping]] = ...) -> None: ...
+
+class ScanSubIndexKeysRequest(_message.Message):
+    __slots__ = ("target",)
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    target: Target
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
 
 class CallRequest(_message.Message):
     __slots__ = ("method", "request", "timeout_seconds", "trace")

@@ -54,6 +54,7 @@ def fill(hub):
             made.multiset(["us-1", "us-2"], [[1, 1], [2, 2]], partition="us")
             made.multiset(["hush-1", "hush-2"], [[3, 3], [4, 4]], partition="hush-part")
             made.create_version("next")
+            made.create_subindex("us", keys=["us-1", "hush-1"])
             if name != "items":
                 made.tag("hush-tag")
                 made.alias("hush-alias", "initial")

@@ -33,6 +33,7 @@ import ehub.aio
 from ehub.client.remote_hub import RemoteHub
 from ehub.client.remote_space import RemoteSpace
 from ehub.client.remote_version import RemoteVersion
+from ehub.client.subindices import RemoteSubIndex
 from ehub.client.transport import METHODS, ClientTls, Transport
 from ehub.server import reading
 from ehub.server.config import Limits, ServerConfig, Tls, read_config
@@ -55,7 +56,12 @@ def filled(hub, rows=500, dims=8):
 
 @pytest.mark.parametrize(
     ("remote", "embedded"),
-    [(RemoteHub, ehub.Hub), (RemoteSpace, ehub.Space), (RemoteVersion, ehub.Version)],
+    [
+        (RemoteHub, ehub.Hub),
+        (RemoteSpace, ehub.Space),
+        (RemoteVersion, ehub.Version),
+        (RemoteSubIndex, ehub.SubIndex),
+    ],
 )
 def test_remote_classes_have_the_signatures_of_embedded_ones(remote, embedded):
     for name, member in inspect.getmembers(embedded, inspect.isfunction):
@@ -509,15 +515,6 @@ def test_callers_are_not_told_where_the_hub_is(tmp_path):
 def test_what_a_server_has_none_of_says_so(tmp_path, kind):
     with serving(tmp_path) as server, client_of(server, kind) as hub:
         items = hub.create_space("items", dims=2)
-        for of in (items, items.version("initial")):
-            for call, args in (
-                (of.create_subindex, ("few", ["a"])),
-                (of.subindex, ("few",)),
-                (of.subindices, ()),
-                (of.drop_subindex, ("few",)),
-            ):
-                with pytest.raises(ehub.UnavailableError, match="served has no sub-indices"):
-                    call(*args)
         for call in (items.erase, items.erasure_plan):
             with pytest.raises(ehub.UnavailableError, match="run ehub erase"):
                 call(["a"])
