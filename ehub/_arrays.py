@@ -21,6 +21,7 @@ from ehub.errors import (
     InvalidArgumentError,
     InvalidKeyError,
     InvalidVectorError,
+    brief,
 )
 from ehub.types import KeyType, Vectors
 
@@ -248,18 +249,18 @@ def as_integer(number: Any, what: str, low: int, high: int) -> int:
     except TypeError:
         value = None
     if value is None or isinstance(number, (bool, np.bool_)):
-        raise TypeError(f"{what} is {number!r:.100}; expected an int")
+        raise TypeError(f"{what} is {brief(number)}; expected an int")
     if not low <= value <= high:
-        raise InvalidArgumentError(f"{what} is {value}; expected {low} to {high:,}")
+        raise InvalidArgumentError(f"{what} is {brief(value)}; expected {low} to {high:,}")
     return value
 
 
 def as_count(number: Any, what: str) -> int:
     """A number of things."""
     if isinstance(number, bool) or not isinstance(number, int):
-        raise TypeError(f"{what} is {number!r:.100}; expected an int")
+        raise TypeError(f"{what} is {brief(number)}; expected an int")
     if number < 0:
-        raise InvalidArgumentError(f"{what} is {number}; expected 0 or more")
+        raise InvalidArgumentError(f"{what} is {brief(number)}; expected 0 or more")
     return number
 
 
@@ -267,7 +268,10 @@ def as_share(number: Any, what: str) -> float:
     """A number between 0 and 1, neither of them."""
     if isinstance(number, (bool, str, bytes)):
         raise TypeError(f"{what} is {number!r:.100}; expected a number")
-    value = float(number)
+    try:
+        value = float(number)
+    except OverflowError:
+        value = math.inf
     if not 0 < value < 1:
         raise InvalidArgumentError(f"{what} is {value}; expected a number between 0 and 1")
     return value

@@ -117,3 +117,11 @@ class StorageError(EhubError, OSError):
 def add_note(error: BaseException, note: str) -> None:
     """Add to what a traceback says about an error, as `BaseException.add_note` of Python 3.11."""
     error.__notes__ = [*getattr(error, "__notes__", ()), note]
+
+
+def brief(value: object) -> str:
+    """What a call was given, as a message repeats it: the beginning."""
+    try:
+        return f"{value!r:.100}"
+    except ValueError:  # Python writes no int of thousands of digits
+        return f"a {type(value).__name__} that is too long to write"

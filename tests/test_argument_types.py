@@ -175,6 +175,28 @@ def test_no_error_repeats_more_than_a_little_of_a_long_text(things, value):
     assert repeated == []
 
 
+HUGE = 10**5000  # Python writes ints of at most 4,300 digits
+BEYOND = {
+    "dims": lambda hub: hub.create_space("n", HUGE),
+    "a share": lambda hub: hub.create_space("n", 2, target_recall=HUGE),
+    "k": lambda hub: hub.get_space("items").nearest_neighbors(HUGE, key="k1"),
+    "digits": lambda hub: hub.get_space("items").nearest_neighbors(10**4000, key="k1"),
+    "a count": lambda hub: hub.get_space("items").expire_snapshots(keep_last=-HUGE),
+    "a key": lambda hub: hub.get_space("numbered").get(HUGE),
+    "one of the keys": lambda hub: hub.get_space("numbered").multiget([1, HUGE]),
+    "a key of text": lambda hub: hub.get_space("items").get(HUGE),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_an_integer_beyond_all_limits_is_an_error_that_says_what_was_expected(things, name):
+    hub = things["Hub"]
+    hub.create_space("numbered", 2, key_type="int")
+    with pytest.raises((ehub.InvalidArgumentError, ehub.InvalidKeyError)) as caught:
+        BEYOND[name](hub)
+    assert len(str(caught.value)) < 300
+
+
 IMPOSSIBLE = {
     "no neighbors": lambda items: items.nearest_neighbors(0, key="k1"),
     "no distance": lambda items: items.nearest_neighbors(3, key="k1", max_distance=float("nan")),

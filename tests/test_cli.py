@@ -7,6 +7,7 @@ process (pipes, signals, the terminal) runs in one of its own.
 from __future__ import annotations
 
 import errno
+import importlib
 import io
 import os
 import pty
@@ -96,6 +97,12 @@ def test_python_runs_it_by_the_name_of_the_package():
     env = {**os.environ, "PYTHONPATH": str(PACKAGE_PARENT)}
     out = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
     assert out == f"ehub {ehub.__version__}\n"
+
+
+def test_to_import_every_module_runs_no_command():
+    """As tools do that look for modules."""
+    for name in ("ehub.__main__", "ehub.server.__main__"):
+        importlib.import_module(name)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -64,7 +64,7 @@ cdef object which(Py_ssize_t position):
 
 cdef int wrong_type(object key, Py_ssize_t position, str space, str expected) except -1:
     raise InvalidKeyError(
-        f"{which(position)} is {key!r:.100} ({type(key).__name__}); "
+        f"{which(position)} is {brief(key)} ({type(key).__name__}); "
         f"space {space!r} has {expected} keys"
     )
 
@@ -115,7 +115,7 @@ cdef inline int int64_of(object key, Py_ssize_t position, str space, int64_t* ou
     out[0] = PyLong_AsLongLongAndOverflow(key, &overflow)
     if overflow != 0:
         raise InvalidKeyError(
-            f"{which(position)} is {key!r:.100}; an int key has at most 64 bits, sign included"
+            f"{which(position)} is {brief(key)}; an int key has at most 64 bits, sign included"
         )
     return 0
 

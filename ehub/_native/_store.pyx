@@ -132,6 +132,7 @@ from ehub.errors import (
     NotFoundError,
     ReadOnlyError,
     StorageError,
+    brief,
 )
 
 cdef extern from "Python.h":
