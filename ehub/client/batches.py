@@ -1,28 +1,22 @@
-"""A batch of rows as the messages that it travels in, packed here: each number is copied once.
-
-Protobuf copies bytes when they are put into a message, when that is put into another one, and when
-it is packed; for vectors that is most of the time that sending takes. So the small parts are packed
-by protobuf, and the vectors put between them.
-"""
+"""A batch of rows as the messages that it travels in, packed here: each number is copied once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ehub.types import Vectors
 from ehub.wire import ehub_pb2 as pb
-from ehub.wire.packing import varint
+from ehub.wire.packing import vectors_pieces, within
 
 __all__ = ["BatchMessages", "key_ends"]
 
 # Of vectors in one message, at most. Larger ones take new memory each time, which costs more than
 # copying.
 CHUNK_BYTES = 4 << 20
-LENGTH_DELIMITED = 2
 
 
 class BatchMessages(Sequence[bytes]):
@@ -92,9 +86,7 @@ class BatchMessages(Sequence[bytes]):
             row_partitions=b"" if labels is None else labels[begin:end].tobytes(),
         ).SerializeToString()
         outer = pb.WriteRequest(request=self._request, more=index + 1 < len(self))
-        vectors = pb.Vectors(dims=rows.shape[1]).SerializeToString()
-        inner = within(vectors, pb.Vectors.VALUES_FIELD_NUMBER, [rows])
-        inner = within(rest, pb.Set.VECTORS_FIELD_NUMBER, inner)
+        inner = within(rest, pb.Set.VECTORS_FIELD_NUMBER, vectors_pieces(rows))
         inner = within(self._target, pb.Part.SET_FIELD_NUMBER, inner)
         whole = within(outer.SerializeToString(), pb.WriteRequest.PARTS_FIELD_NUMBER, inner)
         return b"".join(whole)
@@ -112,9 +104,3 @@ def key_ends(lengths: bytes) -> NDArray[np.int64]:
     ends = np.zeros(len(lengths) // 2 + 1, np.int64)
     np.cumsum(np.frombuffer(lengths, "<u2"), out=ends[1:])
     return ends
-
-
-def within(outer: bytes, field: int, inner: list[Any]) -> list[Any]:
-    """Pieces of a message: `outer`, with what the pieces `inner` make together in a field of it."""
-    size = sum(memoryview(piece).nbytes for piece in inner)
-    return [outer, varint(field << 3 | LENGTH_DELIMITED) + varint(size), *inner]

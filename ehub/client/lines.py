@@ -20,7 +20,8 @@ import grpc
 from ehub.client.tracing import trace_context
 from ehub.wire import ehub_pb2 as pb
 from ehub.wire.failures import DETAIL, Ended
-from ehub.wire.methods import SMALL
+from ehub.wire.methods import SMALL, packed
+from ehub.wire.packing import within
 
 __all__ = ["Line", "LineBroken", "Lines", "timed_out"]
 
@@ -119,16 +120,10 @@ class Lines:
         """
         if name in self._alone:
             raise LineBroken
-        trace = trace_context()
-        asked = pb.CallRequest(
-            method=name,
-            request=request.SerializeToString(),
-            timeout_seconds=seconds or 0.0,
-            trace=dict(trace) if trace else None,
-        )
+        asked = packed_call(name, request, seconds)
         line = self._take()
         try:
-            data = line.ask(asked.SerializeToString(), seconds)
+            data = line.ask(asked, seconds)
         except LineBroken as error:
             self._lose(line)
             self._pause(error.code)
@@ -206,6 +201,16 @@ class Lines:
             line.cancel()
         for line in idle:
             self._lose(line)
+
+
+def packed_call(name: str, request: Any, seconds: float | None) -> bytes:
+    """A CallRequest as it travels."""
+    trace = trace_context()
+    head = pb.CallRequest(
+        method=name, timeout_seconds=seconds or 0.0, trace=dict(trace) if trace else None
+    )
+    asked = within(head.SerializeToString(), pb.CallRequest.REQUEST_FIELD_NUMBER, [packed(request)])
+    return b"".join(asked)
 
 
 def answer_of(kind: type[Any], message: pb.CallResponse) -> Any:

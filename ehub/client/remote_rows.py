@@ -29,6 +29,8 @@ from ehub.wire.packing import (
     keys_message,
     numbers,
     vectors_message,
+    vectors_pieces,
+    within,
 )
 
 __all__ = ["RemoteFilter", "RemoteRows", "RemoteSnapshot", "one_key"]
@@ -171,8 +173,9 @@ class RemoteRows:
     ) -> tuple[KeyArray, Vectors, list[int]]:
         """Of all queries together: keys, distances, where each query's begin."""
         options = options_of(k, distance_max, filter, ef, exact)
-        around = vectors_message(queries)
-        request = pb.SearchRequest(target=self._target, vectors=around, options=options)
+        rest = pb.SearchRequest(target=self._target, options=options).SerializeToString()
+        around = vectors_pieces(queries)
+        request = b"".join(within(rest, pb.SearchRequest.VECTORS_FIELD_NUMBER, around))
         return self._neighbors(self._link.read("Search", request))
 
     def nearest_one(

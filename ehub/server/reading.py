@@ -26,12 +26,12 @@ from ehub.types import KeyType, Vectors
 from ehub.view import View, as_batch_rows, search_options
 from ehub.wire import ehub_pb2 as pb
 from ehub.wire.packing import (
-    array_of,
     floats_of,
     key_count,
     native_keys,
     numbers,
     pack_array,
+    rows_in,
     vectors_message,
 )
 from ehub.wire.searches import Searches
@@ -107,8 +107,10 @@ class Reading:
 
     def Search(self, request: pb.SearchRequest, context: Any) -> pb.SearchResponse:
         options = self._options(request.options)
-        if self._is_single(request):
-            return self._search_one(request, options, context)
+        # Asked for once: protobuf copies all of it each time.
+        values = request.vectors.values
+        if self._is_single(request, values):
+            return self._search_one(request, values, options, context)
         view, rows = self._targets.rows(request.target)
         chosen = filter_of(rows, view, request.options)
         k, distance_max, width, exact = options
@@ -117,24 +119,28 @@ class Reading:
             self._require_rows(key_count(request.keys) * min(k, rows.row_count()), "answers")
             keys = native_keys(request.keys, view.key_type)
             return answer(*rows.nearest_to(keys, k, distance_max, chosen, width, exact, stop))
-        queries = queries_of(request.vectors, view)
+        queries = queries_of(values, request.vectors.dims, view)
         self._require_rows(len(queries) * min(k, rows.row_count()), "answers")
         return answer(*rows.nearest(queries, k, distance_max, chosen, width, exact, stop))
 
-    def _is_single(self, request: pb.SearchRequest) -> bool:
+    def _is_single(self, request: pb.SearchRequest, values: bytes) -> bool:
         return (
             request.WhichOneof("around") == "vectors"
-            and len(request.vectors.values) == 4 * request.vectors.dims
+            and len(values) == 4 * request.vectors.dims
             and not request.options.HasField("filter")
             and request.target.WhichOneof("time") is None
         )
 
     def _search_one(
-        self, request: pb.SearchRequest, options: tuple[int, float, int, bool], context: Any
+        self,
+        request: pb.SearchRequest,
+        values: bytes,
+        options: tuple[int, float, int, bool],
+        context: Any,
     ) -> pb.SearchResponse:
         target = request.target
         view = self._targets.whole(target)
-        query = query_of(request.vectors, view)
+        query = query_of(values, request.vectors.dims, view)
         lists = readable(target, view)
 
         def rows() -> _store.View:
@@ -154,7 +160,7 @@ class Reading:
         k, distance_max, width, exact = options
         chosen = filter_of(rows, view, request.options)
         examples = native_keys(request.examples, view.key_type)
-        query = queries_of(request.query, view)
+        query = queries_of(request.query.values, request.query.dims, view)
         if len(query) != 1:
             raise InvalidArgumentError(f"recommend takes one query; {len(query)} were given")
         keys, distances = rows.recommend(
@@ -301,17 +307,17 @@ def keys_slice(keys: pb.Keys, key_type: KeyType, row: int) -> _store.Keys:
     return native_keys(message_slice(keys, key_type, row, row + 1), key_type)
 
 
-def queries_of(vectors: pb.Vectors, view: View) -> Vectors:
-    """The queries of a search, with the dims of what is searched."""
-    return _arrays.as_vectors(array_of(vectors), view.dims, view.space, "query vector")
+def queries_of(values: bytes, dims: int, view: View) -> Vectors:
+    """The queries of a search, in the bytes given, with the dims of what is searched."""
+    return _arrays.as_vectors(rows_in(values, dims), view.dims, view.space, "query vector")
 
 
-def query_of(vectors: pb.Vectors, view: View) -> Vectors:
-    """The one query of a search: float32[dims], in the bytes of the message."""
-    if LITTLE_ENDIAN and vectors.dims == view.dims and len(vectors.values) == 4 * vectors.dims:
-        query: Vectors = np.frombuffer(vectors.values, np.float32)
+def query_of(values: bytes, dims: int, view: View) -> Vectors:
+    """The one query of a search: float32[dims], in the bytes given."""
+    if LITTLE_ENDIAN and dims == view.dims and len(values) == 4 * dims:
+        query: Vectors = np.frombuffer(values, np.float32)
     else:
-        query = queries_of(vectors, view)[0]
+        query = queries_of(values, dims, view)[0]
     return query
 
 

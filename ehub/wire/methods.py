@@ -26,6 +26,7 @@ __all__ = [
     "handlers",
     "handlers_by_path",
     "methods_of",
+    "packed",
     "readable",
     "reader_of",
 ]

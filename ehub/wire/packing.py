@@ -26,11 +26,15 @@ __all__ = [
     "native_keys",
     "numbers",
     "pack_array",
+    "rows_in",
     "varint",
     "vectors_message",
+    "vectors_pieces",
+    "within",
 ]
 
 EMPTY_OFFSETS = np.zeros(1, np.int64)
+LENGTH_DELIMITED = 2
 # Numbers as they travel.
 DTYPES = {kind: np.dtype(kind) for kind in ("<u2", "<u4", "<u8", "<i8", "<f4", "<f8")}
 
@@ -128,17 +132,22 @@ def vectors_message(vectors: Vectors) -> pb.Vectors:
 
 
 def array_of(vectors: pb.Vectors) -> Vectors:
-    """The message as float32[n, dims], in its bytes."""
-    flat = numbers(vectors.values, "<f4", "vectors")
-    if vectors.dims == 0:
+    """The message as float32[n, dims], in bytes that protobuf copies out of it."""
+    return rows_in(vectors.values, vectors.dims)
+
+
+def rows_in(values: bytes, dims: int) -> Vectors:
+    """The bytes of vectors as float32[n, dims]."""
+    flat = numbers(values, "<f4", "vectors")
+    if dims == 0:
         if len(flat):
             raise DimensionError("vectors have 0 dims and are not empty")
         return flat.reshape(0, 0)
-    if len(flat) % vectors.dims:
+    if len(flat) % dims:
         raise DimensionError(
-            f"vectors have {len(flat)} numbers; expected a multiple of their {vectors.dims} dims"
+            f"vectors have {len(flat)} numbers; expected a multiple of their {dims} dims"
         )
-    return flat.reshape(-1, vectors.dims)
+    return flat.reshape(-1, dims)
 
 
 def floats_of(data: bytes, what: str) -> NDArray[np.float64] | None:
@@ -149,6 +158,25 @@ def floats_of(data: bytes, what: str) -> NDArray[np.float64] | None:
 def joined_rows(parts: list[Vectors], dims: int) -> Vectors:
     """Rows that came in several messages, as an array of the caller's own."""
     return np.concatenate([np.empty((0, dims), np.float32), *parts])
+
+
+# --- messages that are packed here ---
+#
+# Protobuf copies bytes when they are put into a message, when that is put into another one, and
+# when it is packed. So of large messages the small parts are packed by protobuf, and arrays are put
+# between them.
+
+
+def vectors_pieces(vectors: Vectors) -> list[Any]:
+    """float32[n, dims] as the pieces of a message, not copied."""
+    head = pb.Vectors(dims=vectors.shape[1]).SerializeToString()
+    return within(head, pb.Vectors.VALUES_FIELD_NUMBER, [np.ascontiguousarray(vectors, "<f4")])
+
+
+def within(outer: bytes, field: int, inner: list[Any]) -> list[Any]:
+    """Pieces of a message: `outer`, with what the pieces `inner` make together in a field of it."""
+    size = sum(memoryview(piece).nbytes for piece in inner)
+    return [outer, varint(field << 3 | LENGTH_DELIMITED) + varint(size), *inner]
 
 
 def varint(number: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Batches of rows as messages: packed by hand, they are what protobuf would have made of them."""
+"""Batches as messages: packed by hand, they are what protobuf would have made of them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from served import client_of, serving
 import ehub
 import ehub.aio
 from ehub._native._store import Keys
-from ehub.client import batches
-from ehub.client.batches import BatchMessages, varint
+from ehub.client import batches, lines
+from ehub.client.batches import BatchMessages
+from ehub.client.lines import packed_call
+from ehub.client.remote_rows import RemoteRows
 from ehub.server.config import Limits
 from ehub.server.writing import Chunk
 from ehub.wire import ehub_pb2 as pb
-from ehub.wire.packing import array_of, key_array, keys_message
+from ehub.wire.packing import array_of, key_array, keys_message, varint, vectors_message
 
 REQUEST = pb.RequestId(client=b"c" * 16, slot=63, number=1 << 40)
 TARGET = pb.Target(space="items" * 40, version="v", version_id=7)
@@ -54,6 +56,47 @@ def test_messages_have_what_they_were_given(rows, dims, monkeypatch):
 def test_lengths_are_as_protobuf_has_them(number):
     assert pb.Limits(rows=number).SerializeToString() == (
         b"\x10" + varint(number) if number else b""
+    )
+
+
+class Taken:
+    """A link that keeps what it is asked, and finds nothing."""
+
+    searches = None
+
+    def read(self, name, request):
+        self.asked = name, request
+        return pb.SearchResponse()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 256])
+@pytest.mark.parametrize("chosen", [None, ["a", "é"]])
+def test_a_batch_of_searches_has_what_it_was_given(rows, chosen):
+    queries = np.random.default_rng(1).standard_normal((rows, 768), np.float32)[:, ::2]
+    link = Taken()
+    view = RemoteRows(link, TARGET, pb.Description(dims=384, key_type="str"))
+    filter = None if chosen is None else view.select(Keys.of_objects(chosen, "str", "items"))
+    view.nearest(queries, 10, 0.5, filter, 40, True)
+    options = pb.SearchOptions(k=10, max_distance=0.5, ef=40, exact=True)
+    if filter is not None:
+        options.filter.CopyFrom(filter.keys)
+    name, request = link.asked
+    assert name == "Search"
+    assert pb.SearchRequest.FromString(request) == pb.SearchRequest(
+        target=TARGET, vectors=vectors_message(queries), options=options
+    )
+
+
+@pytest.mark.parametrize("trace", [(), (("traceparent", "00-1-2-01"), ("baggage", "é"))])
+@pytest.mark.parametrize("seconds", [None, 2.5])
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_a_call_on_a_line_has_what_it_was_given(trace, seconds, is_packed, monkeypatch):
+    monkeypatch.setattr(lines, "trace_context", lambda: trace)
+    request = pb.CountRequest(target=TARGET)
+    data = request.SerializeToString()
+    sent = packed_call("Count", data if is_packed else request, seconds)
+    assert pb.CallRequest.FromString(sent) == pb.CallRequest(
+        method="Count", request=data, timeout_seconds=seconds or 0.0, trace=dict(trace)
     )
 
 
