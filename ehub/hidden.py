@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ehub import names
 from ehub._native import _store
+from ehub.errors import NotFoundError
 
 if TYPE_CHECKING:
     from ehub.hub import Hub
@@ -27,9 +28,15 @@ def name_of_part(base: _store.Table, number: int, part: str) -> str:
 
 
 def next_number(base: _store.Table) -> int:
-    """A number that no part of the version has, nor what is left of such."""
+    """A number that no part of the version has, nor what is left of such.
+
+    A NotFoundError if the version is deleted: a note that it has a part would be taken for one of
+    the next version of its name.
+    """
     begin = f"{names.HIDDEN}{base.id}/"
     tables = base.store.versions(base.space)
+    if all(table.id != base.id for table in tables):
+        raise NotFoundError(f"version {base.version!r} of space {base.space!r} was deleted")
     taken = [
         int(table.version.split("/")[1]) for table in tables if table.version.startswith(begin)
     ]

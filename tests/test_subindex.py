@@ -191,6 +191,25 @@ def test_a_fork_begins_without_and_a_deleted_version_takes_its_subindices_along(
     assert items.averages() == ["mean"]
 
 
+def test_a_deleted_version_gets_none_and_the_next_of_its_name_has_none(tmp_path):
+    with ehub.open(tmp_path) as hub:
+        items = hub.create_space("items", dims=2, metric="l2")
+        gone = items.create_version("second")
+        items.delete_version("second")
+        for again in (False, True):
+            if again:
+                items.create_version("second")
+            with pytest.raises(ehub.NotFoundError, match="second"):
+                gone.create_subindex("few", ["a"])
+            with pytest.raises(ehub.NotFoundError, match="second"):
+                gone.create_average("mean", {"g": ["a"]})
+        second = items.version("second")
+        assert (second.subindices(), second.averages()) == ({}, [])
+    with ehub.open(tmp_path) as hub:
+        assert hub.get_space("items").version("second").subindices() == {}
+        assert hub.verify().findings == ()
+
+
 def test_what_a_subindex_is_made_of_goes_with_it(hub, items):
     items.create_subindex("few", keys=["a"])
     items.create_average("mean", {"g": ["a"]})

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from ehub.errors import InvalidArgumentError
 from ehub.hub import Hub
 from ehub.server.config import Limits
@@ -34,10 +32,11 @@ class SubIndexing:
         target = pb.Target()
         target.CopyFrom(request.target)
         counts = pb.SubIndexCounts()
-        for name in names_of(self._targets.version(target)._table):
-            target.subindex = name
-            counts.names.append(name)
-            counts.rows.append(self._targets.rows(target)[1].row_count())
+        with self._hub._names_lock:  # else one that is dropped meanwhile could not be counted
+            for name in names_of(self._targets.version(target)._table):
+                target.subindex = name
+                counts.names.append(name)
+                counts.rows.append(self._targets.rows(target)[1].row_count())
         return counts
 
     def CreateSubIndex(self, request: pb.CreateSubIndexRequest, context: Any) -> pb.WriteResponse:
@@ -97,7 +96,8 @@ def added(subindex: SubIndex, given: pb.Keys, ticket: Ticket | None) -> int:
 def removed(subindex: SubIndex, given: pb.Keys, ticket: Ticket | None) -> int:
     """Remove keys; how many were there. Requires: the hub's lock of names is held."""
     keys = native_keys(given, subindex.key_type)
-    count = int(np.count_nonzero(subindex._keys.view().births(keys)))
+    there = subindex._keys.view().births(keys) != 0
+    count = len(set(key_array(given, subindex.key_type)[there].tolist()))
     if count == 0:
         return 0
     return subindex._keys.multidelete(keys, None if ticket is None else ticket.notes(count))

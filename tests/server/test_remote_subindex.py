@@ -7,6 +7,7 @@ from adopted import DISK, PLAIN, PRIVATE, adopt
 
 EMBEDDED_ONLY = {
     "test_what_a_subindex_is_made_of_goes_with_it": PRIVATE,
+    "test_a_deleted_version_gets_none_and_the_next_of_its_name_has_none": DISK,
     "test_a_subindex_survives_reopening_and_is_read_beside_the_writer": DISK,
     "test_a_subindex_is_a_set_of_keys_and_a_dict_whatever_is_done": DISK,
     "test_a_large_partition_and_a_large_subindex_get_a_graph_each": DISK,
