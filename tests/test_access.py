@@ -17,7 +17,8 @@ from ehub.access.decision import Rights
 # --- the matrix, written down here, not derived ---
 
 ROW_VERBS = ["see", "read", "write", "delete"]
-SPACE_VERBS = ["create", "drop", "version", "freeze", "alias", "tag", "restore", "average", "tend"]
+SPACE_VERBS = ["create", "drop", "version", "freeze", "alias", "tag", "restore"]
+SPACE_VERBS += ["average", "subindex", "tend"]
 HUB_VERBS = ["checkpoint", "verify", "backup", "grant", "audit"]
 
 # What each role has on the whole hub, on a space, and on a partition.
@@ -25,16 +26,16 @@ TABLE = {
     ("reader", "hub"): "see read",
     ("writer", "hub"): "see read write delete",
     ("editor", "hub"): "see read write delete "
-    "create drop version freeze alias tag restore average tend",
+    "create drop version freeze alias tag restore average subindex tend",
     ("admin", "hub"): "see read write delete "
-    "create drop version freeze alias tag restore average tend "
+    "create drop version freeze alias tag restore average subindex tend "
     "checkpoint verify backup grant audit",
     ("reader", "space:items"): "see read",
     ("writer", "space:items"): "see read write delete",
     ("editor", "space:items"): "see read write delete "
-    "create drop version freeze alias tag restore average tend",
+    "create drop version freeze alias tag restore average subindex tend",
     ("admin", "space:items"): "see read write delete "
-    "create drop version freeze alias tag restore average tend",
+    "create drop version freeze alias tag restore average subindex tend",
     ("reader", "space:items/partition:us"): "see read",
     ("writer", "space:items/partition:us"): "see read write delete",
 }

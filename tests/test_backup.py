@@ -17,7 +17,7 @@ from obstore.store import MemoryStore
 
 import ehub
 from ehub.access.audit import AuditLog
-from ehub.backup import chunks, cutting, lease, record
+from ehub.backup import chunks, cutting, lease, making, record
 from ehub.backup.cutting import pieces_of
 from ehub.backup.place import Place, open_place
 from ehub.backup.pruning import chosen
@@ -135,6 +135,24 @@ def test_a_backup_beside_a_writer_has_whole_batches_and_all_that_were_acknowledg
         finally:
             stop.set()
             writer.join()
+
+
+def test_vectors_that_only_a_log_has_are_copied_though_they_are_merged(path, place, monkeypatch):
+    with ehub.open(path) as hub:
+        items = hub.create_space("items", DIMS)
+        items.multiset(keys(0, 5_000), vectors(5_000, 0))
+        expected = contents(hub)
+        [growing] = path.glob("segments/*.f32")
+
+        def merge(*_):
+            hub.checkpoint()
+            items.multidelete(keys(0, 4_000))
+            items.compact()
+            assert not growing.exists()
+
+        monkeypatch.setattr(making.Making, "_require_sound", merge)
+        hub.backup(place)
+    assert restored(place, path.with_name("new")) == expected
 
 
 def test_a_restored_hub_goes_on_in_the_same_place(path, place, tmp_path):

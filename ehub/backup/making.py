@@ -12,7 +12,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -34,6 +34,9 @@ from ehub.errors import (
 from ehub.names import now
 
 __all__ = ["make_backup"]
+
+# How often a hub is opened in which a vector file that is still written goes before it can be held.
+OPENINGS_MAX = 20
 
 # Of a graph, whose last bytes have checksums of all others.
 STAMP_BYTES = 4096
@@ -62,19 +65,43 @@ def make_backup(hub: str, where: Where, *, index: bool, progress: bool) -> Backu
     """`Hub.backup()`."""
     place = open_place(where, outside=hub)
     with leased(place, "backup") as lease:
-        time = now()  # what is acknowledged by now is in what is opened next
-        with closing(_store.Store(hub, read_only=True)) as store:
-            made = Making(place, store, lease, time, index).run(progress)
+        made = made_of(hub, place, lease, index, progress)
     noted.note(hub, place.url, made)
     return made
+
+
+def made_of(hub: str, place: Place, lease: Lease, index: bool, progress: bool) -> Backup:
+    """Open the hub until all that is to be copied can be held, and copy it."""
+    opened = 0
+    while True:
+        time = now()  # what is acknowledged by now is in what is opened next
+        with closing(_store.Store(hub, read_only=True)) as store, ExitStack() as held:
+            opened += 1
+            try:
+                making = Making(place, store, lease, time, index, held)
+            except FileNotFoundError as error:
+                if opened == OPENINGS_MAX:
+                    raise CorruptionError(f"{error.filename}: missing") from error
+            else:
+                return making.run(progress)
 
 
 class Making:
     """One backup under way."""
 
     def __init__(
-        self, place: Place, store: _store.Store, lease: Lease, time: str, index: bool
+        self,
+        place: Place,
+        store: _store.Store,
+        lease: Lease,
+        time: str,
+        index: bool,
+        held: ExitStack,
     ) -> None:
+        """Requires: `held` is closed when the backup is made.
+
+        A FileNotFoundError: the hub has changed since `store` was opened, and is to be opened anew.
+        """
         self._place = place
         self._store = store
         self._lease = lease
@@ -83,6 +110,12 @@ class Making:
         _, self._seq, seed, self._current, files = _store.stored_files(store)
         self._hub = hashlib.sha256(seed.to_bytes(8, "little")).hexdigest()[:16]
         self._sources = [Source(*file) for file in files if index or not file[-1]]
+        # No manifest names vectors that only a log has yet: once they are merged, their file goes.
+        self._growing = {
+            source.path: held.enter_context((self._root / source.path).open("rb"))
+            for source in self._sources
+            if source.row_bytes and not source.segment
+        }
         self._number = 1
         self._known: dict[tuple[str, int, str], tuple[Chunk, ...]] = {}
         self._present: dict[str, int] = {}
@@ -185,7 +218,7 @@ class Making:
         """All pieces of the files; of graphs that have gone or were replaced, none."""
         for number, source in enumerate(sources):
             try:
-                file = (self._root / source.path).open("rb")
+                file = self._growing.get(source.path) or (self._root / source.path).open("rb")
             except FileNotFoundError as error:
                 if not source.derived:
                     raise CorruptionError(f"{self._root / source.path}: missing") from error
