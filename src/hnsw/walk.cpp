@@ -79,19 +79,9 @@ Status Walker::expand(const GraphView& graph, Distances& distances, size_t* coun
   return {};
 }
 
-Status Walker::walk(const GraphView& graph, Distances& distances) {
-  for (;;) {
-    const size_t before = visited_.count();
-    size_t count = 0;
-    EHUB_RETURN_IF_ERROR(expand(graph, distances, &count));
-    if (count == 0) return {};
-    EHUB_RETURN_IF_ERROR(score(distances, visited_.seen() + before, visited_.count() - before));
-    prefetch_next_links(graph, pool_);
-  }
-}
-
-Status Walker::walk_to(const GraphView& graph, Distances& distances, uint32_t row) {
-  while (pool_.size() == 0 || !pool_.is_expanded(0) || row_of(pool_[0]) != row) {
+template <typename Done>
+Status Walker::walk_until(const GraphView& graph, Distances& distances, Done done) {
+  while (!done()) {
     const size_t before = visited_.count();
     size_t count = 0;
     EHUB_RETURN_IF_ERROR(expand(graph, distances, &count));
@@ -100,6 +90,15 @@ Status Walker::walk_to(const GraphView& graph, Distances& distances, uint32_t ro
     prefetch_next_links(graph, pool_);
   }
   return {};
+}
+
+Status Walker::walk(const GraphView& graph, Distances& distances) {
+  return walk_until(graph, distances, [] { return false; });
+}
+
+Status Walker::walk_to(const GraphView& graph, Distances& distances, uint32_t row) {
+  return walk_until(graph, distances,
+                    [&] { return pool_.size() > 0 && pool_.is_expanded(0) && row_of(pool_[0]) == row; });
 }
 
 Status Walker::walk_up_to(const GraphView& graph, Distances& distances, const uint64_t* wanted, size_t quota,

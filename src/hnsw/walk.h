@@ -81,6 +81,8 @@ class Walker {
 
  private:
   Status see_links(const GraphView& graph, uint32_t row, Distances& distances);
+  template <typename Done>
+  Status walk_until(const GraphView& graph, Distances& distances, Done done);
   Status expand(const GraphView& graph, Distances& distances, size_t* count);
   // Offers rows to the pool.
   Status score(Distances& distances, const uint32_t* rows, size_t n);
