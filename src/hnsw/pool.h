@@ -77,6 +77,22 @@ class Pool {
     cursor_ = std::min(cursor_, static_cast<size_t>(at - begin));
   }
 
+  // insert() of rows[i] at distances[i] for each i below `n`. Which of them cannot enter is not to be foreseen, so they
+  // are left out first, without a branch.
+  void insert_all(const float* distances, const uint32_t* rows, size_t n) {
+    constexpr size_t kPart = 64;
+    for (size_t begin = 0; begin < n; begin += kPart) {
+      Candidate entering[kPart];
+      size_t count = 0;
+      const Candidate bound = limit();
+      for (size_t i = begin; i < std::min(n, begin + kPart); ++i) {
+        entering[count] = make_candidate(distances[i], rows[i]);
+        count += entering[count] < bound ? 1 : 0;
+      }
+      for (size_t i = 0; i < count; ++i) insert(entering[i]);
+    }
+  }
+
   // Takes a candidate of many, in no order: to move those behind each would take a time that grows with their square.
   // Nothing else may be called until settle() has sorted the nearest. Requires: as insert(); nothing was inserted.
   void gather(Candidate candidate) {

@@ -29,7 +29,7 @@ Status Walker::score(Distances& distances, const uint32_t* rows, size_t n) {
   if (n == 0) return {};
   if (scores_.size() < n) scores_.resize(n);
   EHUB_RETURN_IF_ERROR(distances.score(rows, n, scores_.data()));
-  for (size_t i = 0; i < n; ++i) pool_.insert(make_candidate(scores_[i], rows[i]));
+  pool_.insert_all(scores_.data(), rows, n);
   return {};
 }
 
