@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from ehub.backup.place import Where
+from ehub.client import erasing
 from ehub.client.link import Link
 from ehub.client.messages import named, schema_of
 from ehub.client.remote_space import RemoteSpace
@@ -111,6 +112,10 @@ class RemoteHub(Hub):
         raise UnavailableError(
             "a backup is made where the hub's files are: run ehub backup HUB URL beside the server"
         )
+
+    def finish_erasures(self, *, wait: float = 0.0) -> list[str]:
+        """Remove what processes beside the server held of erased rows: `Hub.finish_erasures()`."""
+        return erasing.finish(self._link, wait)
 
     def info(self) -> HubInfo:
         """The hub at a glance; its path is the server's."""

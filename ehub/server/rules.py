@@ -183,6 +183,10 @@ NEW = {
     "DropSubIndex": on_target("subindex"),
     "UpdateSubIndex": on_target("write"),
     "ScanSubIndexKeys": on_target("read", mutates=False),
+    # Erasing: of whole spaces.
+    "PlanErasure": on_space("erase", mutates=False),
+    "Erase": on_space("erase"),
+    "FinishErasures": on_hub("erase", mutates=True),
     # What its messages need is checked for each: it is a call of its own.
     "Calls": Rule(somewhere="read"),
 }

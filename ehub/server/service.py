@@ -11,6 +11,7 @@ from ehub.server.call_streams import CallStreams
 from ehub.server.calling import Calling
 from ehub.server.calls import Guard
 from ehub.server.config import Limits
+from ehub.server.erasing import Erasing, Receipts
 from ehub.server.inner_calls import InnerCalls
 from ehub.server.leases import Leases
 from ehub.server.metrics.metrics import Metrics
@@ -29,7 +30,7 @@ from ehub.wire.methods import SERVICE
 __all__ = ["Embeddinghub", "service"]
 
 
-class Embeddinghub(Naming, Times, Reading, Writing, Upkeep, SubIndexing, Calling):
+class Embeddinghub(Naming, Times, Reading, Writing, Upkeep, SubIndexing, Erasing, Calling):
     """The servicer: a method for each RPC of ehub.proto, which says what they do."""
 
     def __init__(self, hub: Hub, limits: Limits, metrics: Metrics) -> None:
@@ -39,6 +40,7 @@ class Embeddinghub(Naming, Times, Reading, Writing, Upkeep, SubIndexing, Calling
         self._leases = Leases(limits)
         self._targets = Targets(hub, self._leases)
         self._requests = Requests(hub, limits.clients)
+        self._receipts = Receipts()
         self._unfinished = Unfinished(limits)
         self._searches = gathered_searches()
         self._call_streams = CallStreams(limits.call_streams)
