@@ -116,6 +116,7 @@ NEW = {
     "Checkpoint": on_hub("checkpoint", mutates=True),
     "Verify": on_hub("verify"),
     "Metrics": on_hub("see"),
+    "Backup": on_hub("backup", mutates=True),
     # Spaces and versions. ListSpaces leaves out what the caller may not see.
     "ListSpaces": KNOWN,
     "CreateSpace": on_space("create"),

@@ -197,6 +197,42 @@ class MetricsResponse(_message.Message):
     text: str
     def __init__(self, text: _Optional[str] = ...) -> None: ...
 
+class BackupRequest(_message.Message):
+    __slots__ = ("place", "without_index")
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    place: str
+    without_index: bool
+    def __init__(self, place: _Optional[str] = ..., without_index: bool = ...) -> None: ...
+
+class BackupReport(_message.Message):
+    __slots__ = ("number", "time", "seq", "files", "bytes", "bytes_moved")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_MOVED_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    time: str
+    seq: int
+    files: int
+    bytes: int
+    bytes_moved: int
+    def __init__(self, number: _Optional[int] = ..., time: _Optional[str] = ..., seq: _Optional[int] = ..., files: _Optional[int] = ..., bytes: _Optional[int] = ..., bytes_moved: _Optional[int] = ...) -> None: ...
+
+class BackupProgress(_message.Message):
+    __slots__ = ("place", "bytes", "of_bytes", "made")
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    OF_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MADE_FIELD_NUMBER: _ClassVar[int]
+    place: str
+    bytes: int
+    of_bytes: int
+    made: BackupReport
+    def __init__(self, place: _Optional[str] = ..., bytes: _Optional[int] = ..., of_bytes: _Optional[int] = ..., made: _Optional[_Union[BackupReport, _Mapping]] = ...) -> None: ...
+
 class ListSpacesRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -88,6 +88,7 @@ LEAST = {
     "Checkpoint": "admin of hub",
     "Verify": "admin of hub",
     "Metrics": "reader of hub",
+    "Backup": "admin of hub",
     "ListSpaces": "known",
     "CreateSpace": "editor",
     "DeleteSpace": "editor",
