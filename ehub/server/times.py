@@ -93,7 +93,7 @@ class Times:
     def Diff(self, request: pb.DiffRequest, context: Any) -> Iterator[pb.DiffPart]:
         before = self._targets.whole(request.since)
         after = self._targets.whole(request.until)
-        diff = self._targets.version(request.until).diff(before, after)
+        diff = self._targets.base(request.until).diff(before, after)
         for name in ("added", "removed"):
             keys = getattr(diff, name)
             for begin in range(0, len(keys), DIFF_KEYS):
