@@ -86,10 +86,14 @@ def rows_of(target: Any) -> Need:
 
 
 def held(request: Any) -> list[Need]:
-    """To hold a snapshot, which is read through the same filter; recorded, it is a tag."""
+    """To hold a snapshot, which is read through the same filter; recorded, it is a tag.
+
+    With an average it is of means, which are made of rows of all partitions.
+    """
     space = Resource(request.target.space)
-    recorded = request.HasField("message")
-    return [Need("tag", space)] if recorded else [Need("read", space, within=True)]
+    if request.HasField("message"):
+        return [Need("tag", space)]
+    return [Need("read", space, within=not request.target.average)]
 
 
 def written(request: Any) -> list[Need]:

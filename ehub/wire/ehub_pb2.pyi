@@ -543,16 +543,18 @@ class Tags(_message.Message):
     def __init__(self, tags: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ...) -> None: ...
 
 class SnapshotInfo(_message.Message):
-    __slots__ = ("snapshot", "seq", "tag", "description")
+    __slots__ = ("snapshot", "seq", "tag", "description", "means")
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
     TAG_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    MEANS_FIELD_NUMBER: _ClassVar[int]
     snapshot: str
     seq: int
     tag: Tag
     description: Description
-    def __init__(self, snapshot: _Optional[str] = ..., seq: _Optional[int] = ..., tag: _Optional[_Union[Tag, _Mapping]] = ..., description: _Optional[_Union[Description, _Mapping]] = ...) -> None: ...
+    means: SnapshotInfo
+    def __init__(self, snapshot: _Optional[str] = ..., seq: _Optional[int] = ..., tag: _Optional[_Union[Tag, _Mapping]] = ..., description: _Optional[_Union[Description, _Mapping]] = ..., means: _Optional[_Union[SnapshotInfo, _Mapping]] = ...) -> None: ...
 
 class CloseSnapshotRequest(_message.Message):
     __slots__ = ("target",)
