@@ -14,8 +14,9 @@ import ehub
 from ehub.access import entries
 from ehub.server.config import Limits
 from ehub.server.erasing import Receipts
+from ehub.server.metrics.recall import RecallSample
 from ehub.wire import ehub_pb2 as pb
-from ehub.wire.packing import pack_array
+from ehub.wire.packing import pack_array, vectors_message
 
 CLIENT = bytes(range(16))
 DIMS = 8
@@ -218,6 +219,29 @@ def test_searches_and_writes_go_on_meanwhile_and_find_it_no_more(path):
         assert SECRET not in people.nearest_neighbors(3, vector=VECTOR).keys
         assert people.subindex("few").members().tolist() == ["a"]
         assert files_with(path, SECRET.encode(), VECTOR.tobytes()) == []
+
+
+def test_a_measuring_of_recall_is_in_no_erasures_way(path, monkeypatch):
+    with serving(path) as server:
+        people, erased = server.hub.get_space("people"), []
+
+        def erase(distances, truth):
+            erased.append(people.erase([SECRET]))
+            return len(truth)
+
+        monkeypatch.setattr("ehub.server.metrics.recall.as_near", erase)
+        sample = RecallSample(server.hub, 3_600, 10)
+        sample.keep(
+            pb.SearchRequest(
+                target=pb.Target(space="people"),
+                vectors=vectors_message(VECTOR[None]),
+                options=pb.SearchOptions(k=1),
+            )
+        )
+        sample.measure()
+        sample.close()
+        assert [receipt.complete for receipt in erased] == [True]
+        assert SECRET not in people
 
 
 def test_a_wait_ends_before_the_time_of_the_call_is_over(path):
