@@ -296,7 +296,8 @@ class Gate:
         def waiting(place, path, data, **options):
             if path.startswith("chunks"):
                 self.reached.set()
-                self.opened.wait(30)
+                if not self.opened.wait(30):
+                    self.opened.set()  # whatever it is, it fails once
             put(place, path, data, **options)
 
         monkeypatch.setattr(Place, "put", waiting)
@@ -354,7 +355,6 @@ def test_a_backup_that_nobody_waits_for_ends_and_is_none(path, places, monkeypat
         until(lambda: not backing_up())
         assert ehub.backups(places) == []
         with ehub.connect(server.address) as hub:
-            until(lambda: not server.hub.closed)
             assert hub.backup(places).number == 1
 
 
