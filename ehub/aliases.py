@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT", "Alias", "Aliases", "Move"]
 
 UNSAID: Any = object()
+# How a protected alias is moved; commands say it in their words.
+LIFTED_BY = "promote() and rollback() move it, or alias(..., protect=False) lifts that"
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,10 +280,7 @@ class Aliases:
             return
         self._require_version(version)
         if current is not None and current.protected and protect is not False:
-            raise ConflictError(
-                f"the alias {name!r} is protected: promote() and rollback() move it, or "
-                "alias(..., protect=False) lifts that"
-            )
+            raise ConflictError(f"the alias {name!r} is protected: {LIFTED_BY}")
 
     def _write(self, alias: Alias) -> None:
         noted = self._noted()

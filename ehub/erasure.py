@@ -8,7 +8,8 @@ says in a receipt what it did. Views of a time before then show all that they sh
 What it does not reach: other spaces; notes such as the messages of tags; copies that were exported
 or downloaded; backups, of which the receipt says where there are some (`ehub.prune_backups()` with
 `made_before` removes those that have the keys, once there is a later one); arrays and iterators
-that this process still holds; and what the medium keeps of freed blocks.
+that this process still holds, in a server the streams that are under way; and what the medium keeps
+of freed blocks.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from ehub import _arrays, names
 from ehub._native import _store
 from ehub.backup import noted
-from ehub.errors import ConflictError, InvalidArgumentError, InvalidKeyError
+from ehub.errors import ConflictError, EhubError, InvalidArgumentError, InvalidKeyError
 from ehub.kept_average import KeptAverage
 from ehub.memberships import pair_of
 from ehub.named_average import kept_average
@@ -219,27 +220,36 @@ def hash_of(salt: str, key: Key) -> str:
     return hashlib.sha256(bytes.fromhex(salt) + raw).hexdigest()
 
 
+def hashes_of(salt: str, keys: Typed) -> tuple[str, ...]:
+    """What a receipt says in place of all keys."""
+    return tuple(sorted(hash_of(salt, key) for listed in keys.values() for key in listed))
+
+
 # --- what is stored ---
 
 
-def typed_keys(tables: list[_store.Table], keys: Any) -> Typed:
-    """Different keys by their type; an InvalidKeyError if no version has keys of such a type."""
+def keys_by_type(keys: Any, space: str) -> Typed:
+    """The keys that were given, by their type; an InvalidKeyError if one is of neither."""
     if isinstance(keys, (str, bytes, Mapping)) or not isinstance(keys, Iterable):
         raise TypeError(f"keys is {keys!r:.100}; expected a list or an array of keys")
     found: Typed = {"str": [], "int": []}
     for key in keys.tolist() if hasattr(keys, "tolist") else keys:
         found["str" if isinstance(key, str) else "int"].append(key)
-    kinds = {table.key_type for table in tables if not table.version.startswith(names.HIDDEN)}
     for kind, listed in found.items():
-        # Keys of neither type are refused here, too.
-        packed = _arrays.as_keys(listed, kind, tables[0].space)
-        if len(packed) and kind not in kinds:
+        _arrays.as_keys(listed, kind, space)
+        found[kind] = list(dict.fromkeys(key if kind == "str" else int(key) for key in listed))
+    return found
+
+
+def require_kinds(tables: list[_store.Table], keys: Typed) -> None:
+    """An InvalidKeyError if no version has keys of a type that was given."""
+    kinds = {table.key_type for table in tables if not table.version.startswith(names.HIDDEN)}
+    for kind, listed in keys.items():
+        if listed and kind not in kinds:
             raise InvalidKeyError(
                 f"{listed[0]!r:.100} is no key of space {tables[0].space!r}: its versions have "
                 f"{' and '.join(sorted(kinds))} keys"
             )
-        found[kind] = list(dict.fromkeys(key if kind == "str" else int(key) for key in listed))
-    return found
 
 
 class Targets:
@@ -249,7 +259,8 @@ class Targets:
         self.hub = hub
         hub._store.get_space(space)  # a NotFoundError if it is gone
         self.tables = hub._store.versions(space)
-        self.keys = typed_keys(self.tables, keys)
+        self.keys = keys_by_type(keys, space)
+        require_kinds(self.tables, self.keys)
         self.averages = list(averages_of(hub, self.tables))
         self._of_averages = self._keys_of_averages()
 
@@ -371,39 +382,71 @@ def as_seconds(wait: object) -> float:
     return float(wait)
 
 
-def finish_erasures(hub: Hub, wait: float) -> tuple[list[tuple[str, int, int]], list[str]]:
-    """The files removed now, of those that readers held, and those that they still hold."""
+def always() -> bool:
+    """Yes."""
+    return True
+
+
+def finish_erasures(
+    hub: Hub, wait: float, is_awaited: Callable[[], bool] = always
+) -> tuple[list[tuple[str, int, int]], list[str]]:
+    """The files removed now, of those that readers held, and those that they still hold.
+
+    Args:
+        hub: The hub.
+        wait: For how many seconds to wait for readers.
+        is_awaited: Whether to wait on; asked again and again.
+    """
     deadline = time.monotonic() + as_seconds(wait)
     removed = []
     while True:
         _, _, more, held, done = _store.finish_erasure(hub._store)
         removed += more
-        if done or time.monotonic() >= deadline:
+        if done or time.monotonic() >= deadline or not is_awaited():
             return removed, held
         time.sleep(POLL_SECONDS)
 
 
-def erase_keys(hub: Hub, space: str, keys: Any, wait: float) -> ErasureReceipt:
-    """`Space.erase()`."""
+def erase_keys(
+    hub: Hub,
+    space: str,
+    keys: Any,
+    wait: float,
+    *,
+    notes: Callable[[], dict[str, str | None]] = dict,
+    is_awaited: Callable[[], bool] = always,
+) -> ErasureReceipt:
+    """`Space.erase()`. What fails in it has erased nothing.
+
+    Args:
+        hub: The hub.
+        space: The space's name.
+        keys: Of either type.
+        wait: For how many seconds to wait for readers.
+        notes: What is noted in the same step as the erasure itself, asked for just before it.
+        is_awaited: Whether to wait on for readers; asked again and again.
+    """
     deadline = time.monotonic() + as_seconds(wait)
     with hub._names_lock:
         targets = Targets(hub, space, keys)
         if (Path(hub.path) / LOST_AND_FOUND).exists():
             raise ConflictError(
-                f"{LOST_AND_FOUND} of hub {hub.path!r} has files of before a repair, which may "
+                f"{LOST_AND_FOUND} in hub {hub.path!r} has files of before a repair, which may "
                 "have the keys, too; remove it first"
             )
         with held_still(targets):
             missing = targets.missing()
             parts = list(targets)
-            found, written, removed, held, done = _store.erase(hub._store, parts)
+            found, written, removed, held, done = _store.erase(hub._store, parts, notes())
             for average in targets.averages:
-                average.refresh()
+                with suppress(EhubError):  # else the next to read makes them
+                    average.refresh()
     if not done:
-        more, held = finish_erasures(hub, max(0.0, deadline - time.monotonic()))
-        removed += more
+        with suppress(EhubError):  # it is erased, and the next checkpoint goes on
+            left = max(0.0, deadline - time.monotonic())
+            more, held = finish_erasures(hub, left, is_awaited)
+            removed += more
     salt = secrets.token_hex(SALT_BYTES)
-    hashes = sorted(hash_of(salt, key) for listed in targets.keys.values() for key in listed)
     versions = [
         VersionErasure(table.version, rows, live, tuple(tags), snapshots)
         for (table, _, _), (rows, live, tags, snapshots, _) in zip(parts, found, strict=True)
@@ -413,7 +456,7 @@ def erase_keys(hub: Hub, space: str, keys: Any, wait: float) -> ErasureReceipt:
         space,
         names.now(),
         salt,
-        tuple(hashes),
+        hashes_of(salt, targets.keys),
         missing,
         tuple(versions),
         tuple(FileRecord(*record) for record in written),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from ehub import names
 from ehub._native import _store
-from ehub._progress import bar
+from ehub._progress import Bar, bar
 from ehub.backup.making import make_backup
 from ehub.backup.place import Where
 from ehub.backup.record import Backup
@@ -253,7 +253,11 @@ class Hub:
             StorageError: The place fails. Earlier backups are as good as before.
         """
         _ = self._store.seq  # a ClosedError if it is
-        return make_backup(self.path, where, index=index, progress=progress)
+
+        def shows(total: int) -> AbstractContextManager[Bar]:
+            return bar(progress, total, "B", "backup")
+
+        return make_backup(self.path, where, index=index, shows=shows)
 
     def finish_erasures(self, *, wait: float = 0.0) -> list[str]:
         """Remove what reader processes held of erased rows; the files that they still hold.

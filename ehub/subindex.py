@@ -17,6 +17,7 @@ import numpy as np
 
 from ehub import hidden, names
 from ehub._native import _store
+from ehub.condition import Condition, as_condition, passing
 from ehub.errors import ExistsError, InvalidArgumentError, NotFoundError
 from ehub.types import Key, KeyArray
 from ehub.view import BATCH_ROWS, View, joined
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SubIndex", "SubIndices", "know_subindices"]
 
-Condition = Callable[[Any], bool]
 Notes = dict[str, "str | None"]
 
 
@@ -98,7 +98,9 @@ class SubIndex(View):
             InvalidArgumentError: No function is given or known.
         """
         hub = self._version.hub
-        condition = hub._conditions.get(self._keys.id) if where is None else as_condition(where)
+        condition = (
+            hub._conditions.get(self._keys.id) if where is None else as_condition(where, "where")
+        )
         if condition is None:
             raise InvalidArgumentError(
                 f"sub-index {self._name!r} has no function to refresh by: it was made of keys, or "
@@ -146,8 +148,9 @@ class SubIndices(View):
         """
         if keys is not None and where is not None:
             raise InvalidArgumentError("create_subindex() takes either keys= or where=")
+        names.as_name(name, "a sub-index")
+        condition = None if where is None else as_condition(where, "where")
         version = self._as_version()
-        condition = None if where is None else as_condition(where)
         given = [] if keys is None else keys
 
         def packed() -> _store.Keys:
@@ -190,10 +193,7 @@ def create(
     note = names.note_of_subindex(table, names.as_name(name, "a sub-index"))
     with hub._names_lock:
         if table.store.note(note) is not None:
-            raise ExistsError(
-                f"version {version.name!r} of space {version.space!r} has a sub-index {name!r} "
-                "already"
-            )
+            raise exists(version, name)
         keys = packed()
         hidden.drop_unnamed(hub, version.space)
         number = hidden.next_number(table)
@@ -207,6 +207,13 @@ def create(
             kept.drop()
             raise
     return kept
+
+
+def exists(version: Version, name: str) -> ExistsError:
+    """What to say of a name that is taken."""
+    return ExistsError(
+        f"version {version.name!r} of space {version.space!r} has a sub-index {name!r} already"
+    )
 
 
 def drop(version: Version, name: str, keys: _store.Table, notes: Notes | None = None) -> None:
@@ -252,12 +259,4 @@ def put(keys: _store.Table, packed: _store.Keys, notes: Notes | None = None) -> 
 def chosen(base: _store.Table, condition: Condition) -> list[Any]:
     """The keys of a version for which a function says so."""
     every = (key for keys in base.view().scan_keys(BATCH_ROWS) for key in keys.tolist())
-    return [key for key in every if condition(key)]
-
-
-def as_condition(where: Any) -> Condition:
-    """A function that says whether a key is in."""
-    if not callable(where):
-        raise TypeError(f"where is {where!r:.100}; expected a function of a key")
-    condition: Condition = where
-    return condition
+    return passing(every, condition, "where")

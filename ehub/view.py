@@ -19,6 +19,7 @@ from ehub import average as averages
 from ehub._native import _store
 from ehub._progress import bar
 from ehub.alignment import Alignment
+from ehub.condition import as_condition, passing
 from ehub.errors import InvalidArgumentError, InvalidKeyError
 from ehub.interrupts import searched
 from ehub.kmeans import KMeans, kmeans
@@ -487,8 +488,9 @@ class View(ABC):
     def _choose(self, view: _store.View, filter: KeyFilter) -> _store.Filter:
         """The rows of `view` that pass a filter."""
         if callable(filter):
+            condition = as_condition(filter, "filter")
             every = (key for keys in view.scan_keys(BATCH_ROWS) for key in keys.tolist())
-            return view.select(self._pack([key for key in every if filter(key)]))
+            return view.select(self._pack(passing(every, condition, "filter")))
         return view.select(self._pack(filter))
 
     def _pack(self, keys: Iterable[Key]) -> _store.Keys:

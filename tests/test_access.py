@@ -18,7 +18,7 @@ from ehub.access.decision import Rights
 
 ROW_VERBS = ["see", "read", "write", "delete"]
 SPACE_VERBS = ["create", "drop", "version", "freeze", "alias", "tag", "restore"]
-SPACE_VERBS += ["average", "subindex", "tend"]
+SPACE_VERBS += ["average", "subindex", "tend", "erase"]
 HUB_VERBS = ["checkpoint", "verify", "backup", "grant", "audit"]
 
 # What each role has on the whole hub, on a space, and on a partition.
@@ -28,14 +28,14 @@ TABLE = {
     ("editor", "hub"): "see read write delete "
     "create drop version freeze alias tag restore average subindex tend",
     ("admin", "hub"): "see read write delete "
-    "create drop version freeze alias tag restore average subindex tend "
+    "create drop version freeze alias tag restore average subindex tend erase "
     "checkpoint verify backup grant audit",
     ("reader", "space:items"): "see read",
     ("writer", "space:items"): "see read write delete",
     ("editor", "space:items"): "see read write delete "
     "create drop version freeze alias tag restore average subindex tend",
     ("admin", "space:items"): "see read write delete "
-    "create drop version freeze alias tag restore average subindex tend",
+    "create drop version freeze alias tag restore average subindex tend erase",
     ("reader", "space:items/partition:us"): "see read",
     ("writer", "space:items/partition:us"): "see read write delete",
 }

@@ -19,6 +19,7 @@ import pytest
 from backups import contents, filled
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
+from served import serving
 
 import ehub
 
@@ -182,3 +183,23 @@ def test_wrong_credentials_are_an_error_that_says_so(where, tmp_path, monkeypatc
     ):
         hub.backup(where)
     assert "another" not in str(caught.value)
+
+
+def test_a_server_backs_up_there_and_tells_no_credentials_of_what_fails(
+    where, tmp_path, monkeypatch
+):
+    filled(tmp_path / "hub").close()
+    with (
+        serving(tmp_path / "hub", backup_to=(f"s3://{BUCKET}",)) as server,
+        ehub.connect(server.address) as hub,
+    ):
+        made = hub.backup(f"{where}/mine")
+        assert [made] == ehub.backups(f"{where}/mine")
+        ehub.restore(f"{where}/mine", tmp_path / "restored")
+        with ehub.open(tmp_path / "restored") as restored:
+            assert contents(restored) == contents(server.hub)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+        with pytest.raises(ehub.EhubError) as caught:
+            hub.backup(f"{where}/mine")
+        assert "hush" not in str(caught.value)
+        assert KEY not in str(caught.value)

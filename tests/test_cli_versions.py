@@ -155,7 +155,10 @@ def test_an_alias_moves_only_from_where_it_is_expected(cli, hub):
 
 def test_a_protected_alias_moves_again_when_that_is_lifted(cli, hub):
     assert cli("alias", hub, "items", "prod", "initial", "--protect").code == 0
-    assert cli("alias", hub, "items", "prod", "v2").code == 1
+    refused = cli("alias", hub, "items", "prod", "v2")
+    assert refused.code == 1
+    assert "--no-protect" in refused.err
+    assert "protect=" not in refused.err
     assert cli("aliases", hub, "items").rows[1] == ["prod", "initial", "", "protected"]
     assert cli("alias", hub, "items", "prod", "v2", "--no-protect").code == 0
     assert cli("aliases", hub, "items").rows[1] == ["prod", "v2", "initial", ""]

@@ -75,6 +75,11 @@ def contents(view) -> dict[str, bytes]:
     return {key: view.get(key).tobytes() for key in view}
 
 
+def contents_at(space, tag) -> dict[str, bytes]:
+    with space.at(tag) as view:
+        return contents(view)
+
+
 def test_no_file_has_a_byte_of_what_was_erased(hub, path):
     space = filled(hub)
     assert files_with(path, needles())
@@ -122,7 +127,7 @@ def test_a_log_that_would_be_written_over_is_not_kept(hub, path):
 
 def test_tags_and_forks_change_by_the_erased_keys_and_nothing_else(hub):
     space = filled(hub)
-    views = {tag.name: contents(space.at(tag)) for tag in space.tags()}
+    views = {tag.name: contents_at(space, tag) for tag in space.tags()}
     branch = contents(space.version("branch"))
     assert SECRET in views["first"]
     assert SECRET in views["second"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -132,7 +133,49 @@ def test_refresh_asks_the_function_again(items, tmp_path):
         late.refresh(where="a")
 
 
+async def later(key):
+    return True
+
+
+class Later:
+    async def __call__(self, key):
+        return True
+
+
+@pytest.mark.parametrize(
+    "where",
+    [later, partial(later), Later(), lambda key: later(key)],
+    ids=["function", "partial", "object", "answer"],
+)
+def test_a_function_that_is_awaited_chooses_nothing_and_is_refused(items, where):
+    few = items.create_subindex("few", keys=["a"])
+    query = [0] * DIMS
+    for call in (
+        lambda: items.create_subindex("new", where=where),
+        lambda: few.refresh(where=where),
+        lambda: items.nearest_neighbors(1, vector=query, filter=where),
+        lambda: items.multi_nearest_neighbors(1, vectors=[query], filter=where),
+    ):
+        with pytest.raises(TypeError, match="is to be awaited"):
+            call()
+    assert items.subindices() == {"few": 1}
+
+
 # --- names and life ---
+
+
+def test_a_name_that_is_taken_is_said_before_keys_are_looked_at(items):
+    items.create_subindex("few", keys=["a"])
+    asked = []
+    with pytest.raises(ehub.ExistsError):
+        items.create_subindex("few", where=asked.append)
+    with pytest.raises(ehub.ExistsError):
+        items.create_subindex("few", keys=[5])
+    with pytest.raises(ehub.InvalidArgumentError):
+        items.create_subindex("", where=5)
+    with pytest.raises(TypeError):
+        items.create_subindex("few", where=5)
+    assert asked == []
 
 
 def test_names_are_those_of_one_version(items):
@@ -236,8 +279,11 @@ def test_a_subindex_survives_reopening_and_is_read_beside_the_writer(tmp_path):
                 step()
                 reader.refresh()
                 assert (0 in seen, 1 in seen, len(seen)) == (False, True, 50)
-            with pytest.raises(ehub.ReadOnlyError):
-                seen.add([3])
+            assert seen.add([]) == 0
+            for change in (seen.add, seen.remove):
+                for key in (1, 3, 1_000):
+                    with pytest.raises(ehub.ReadOnlyError):
+                        change([key])
     for _ in range(2):
         with ehub.open(tmp_path) as hub:
             even = hub.get_space("items").subindex("even")

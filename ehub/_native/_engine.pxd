@@ -408,7 +408,7 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
         Result[CStoredRows] stored_rows(const CTable& table, const vector[string_view]& keys)
         Result[vector[string]] stored_keys(const CTable& table)
         Result[vector[string]] held_manifests()
-        Result[CErasureReport] erase(const vector[CErasure]& parts)
+        Result[CErasureReport] erase(const vector[CErasure]& parts, const NoteChanges& notes)
         Result[CErasureReport] finish_erasure()
         Result[WriteResult] write(const WriteBatch& batch)
         Result[WriteResult] replace(const WriteBatch& batch, const vector[string_view]& gone)

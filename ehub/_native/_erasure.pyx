@@ -36,7 +36,8 @@ def held_manifests(Store store not None):
     return [os.fsdecode(path) for path in held]
 
 
-def erase(Store store not None, list parts not None):
+def erase(Store store not None, list parts not None, notes=None):
+    cdef NoteChanges changes = changes_of(notes)
     cdef vector[CErasure] erasures
     cdef CErasureReport report
     cdef Status status
@@ -52,7 +53,7 @@ def erase(Store store not None, list parts not None):
         erasures[i].keys = keys.views
         erasures[i].drops_dead = drops_dead
     with nogil:
-        status = take(store.engine.get().erase(erasures), &report)
+        status = take(store.engine.get().erase(erasures, changes), &report)
     check(status)
     return report_tuple(report)
 

@@ -98,8 +98,11 @@ def held_manifests(store: Store) -> list[str]: ...
 _FileRecords = list[tuple[str, int, int]]
 _Erased = tuple[list[_Stored], _FileRecords, _FileRecords, list[str], bool]
 
-# Per version its keys, and whether all dead rows go, too. Raises ConflictError.
-def erase(store: Store, parts: list[tuple[Table, Keys, bool]]) -> _Erased: ...
+# Per version its keys, and whether all dead rows go, too. Raises ConflictError. The notes change in
+# the same step.
+def erase(
+    store: Store, parts: list[tuple[Table, Keys, bool]], notes: _Notes | None = None
+) -> _Erased: ...
 def finish_erasure(store: Store) -> _Erased: ...
 
 # What a store that was opened to be read sees, as files: the manifest's number, seq, hash seed,

@@ -33,6 +33,7 @@ EDITOR = WRITER | {
     "tend",  # compact, optimize
 }
 ADMIN = EDITOR | {
+    "erase",  # remove keys of a space for good, from frozen versions and tags as well
     "checkpoint",  # fold the hub's log now
     "verify",  # read every file of the hub
     "backup",  # copy the hub elsewhere
@@ -50,7 +51,7 @@ ROLES: dict[str, frozenset[str]] = {
 VERBS = ADMIN
 
 # Those that are about the hub as a whole, so that only a grant on the hub gives them.
-HUB_VERBS = ADMIN - EDITOR
+HUB_VERBS = ADMIN - EDITOR - {"erase"}
 
 # What a grant on a partition can give: rows are in partitions, and nothing else is.
 PARTITION_VERBS = WRITER

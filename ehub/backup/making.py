@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from ehub._native import _store
-from ehub._progress import Bar, bar
+from ehub._progress import Bar
 from ehub.access import audit
 from ehub.backup import chunks, noted, record
 from ehub.backup.chunks import Chunk, ahead_in_order, packed
@@ -33,7 +33,10 @@ from ehub.errors import (
 )
 from ehub.names import now
 
-__all__ = ["make_backup"]
+__all__ = ["Shows", "make_backup"]
+
+# From how many bytes there are to what is told as they are copied.
+Shows = Callable[[int], AbstractContextManager[Bar]]
 
 # How often a hub is opened in which a vector file that is still written goes before it can be held.
 OPENINGS_MAX = 20
@@ -61,16 +64,24 @@ class Piece(NamedTuple):
     compress: bool
 
 
-def make_backup(hub: str, where: Where, *, index: bool, progress: bool) -> Backup:
-    """`Hub.backup()`."""
+def make_backup(hub: str, where: Where, *, index: bool, shows: Shows) -> Backup:
+    """`Hub.backup()`.
+
+    Args:
+        hub: The hub's directory.
+        where: The place.
+        index: Whether graphs are copied.
+        shows: Given how many bytes there are to copy, what is told as they are; what that raises
+            ends the backup.
+    """
     place = open_place(where, outside=hub)
     with leased(place, "backup") as lease:
-        made = made_of(hub, place, lease, index, progress)
+        made = made_of(hub, place, lease, index, shows)
     noted.note(hub, place.url, made)
     return made
 
 
-def made_of(hub: str, place: Place, lease: Lease, index: bool, progress: bool) -> Backup:
+def made_of(hub: str, place: Place, lease: Lease, index: bool, shows: Shows) -> Backup:
     """Open the hub until all that is to be copied can be held, and copy it."""
     opened = 0
     while True:
@@ -83,7 +94,7 @@ def made_of(hub: str, place: Place, lease: Lease, index: bool, progress: bool) -
                 if opened == OPENINGS_MAX:
                     raise CorruptionError(f"{error.filename}: missing") from error
             else:
-                return making.run(progress)
+                return making.run(shows)
 
 
 class Making:
@@ -121,12 +132,12 @@ class Making:
         self._present: dict[str, int] = {}
         self._moved = 0
 
-    def run(self, progress: bool) -> Backup:
+    def run(self, shows: Shows) -> Backup:
         """Look what is there, add what is not, and say what the backup is."""
         self._look()
         kept, new = self._parted()
         self._require_sound({source.segment for source in new if source.segment})
-        with bar(progress, sum(source.bytes for source in new), "B", "backup") as shown:
+        with shows(sum(source.bytes for source in new)) as shown:
             entries = kept + self._put_all(new, shown)
         entries.sort(key=lambda entry: entry.path)
         return self._finish(entries)

@@ -7,6 +7,7 @@ Everything goes through obstore, whose credentials and endpoints come from the e
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 __all__ = ["Object", "Place", "Where", "open_place"]
+
+# Of a URL, what is before an @, and all behind a question mark.
+SECRETS = re.compile(r"(?<=://)[^/\s\"'@]+(?=@)|(?<=[\w/])\?[^\s\"')]+")
 
 # A directory, a URL such as s3://bucket/prefix, or a store of obstore.
 Where: TypeAlias = "str | os.PathLike[str] | ObjectStore"
@@ -139,8 +143,13 @@ def sync(path: Path, flags: int = 0) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without what obstore adds for its developers."""
-    return str(error).partition("\n")[0] or type(error).__name__
+    """What an error says, without what obstore adds for its developers.
+
+    And without what may be credentials in a URL that was asked for: those of Azure may be in its
+    options, those of an endpoint before its host.
+    """
+    text = str(error).partition("\n")[0] or type(error).__name__
+    return SECRETS.sub("...", text)
 
 
 def open_place(where: Where, *, outside: str | None = None) -> Place:

@@ -20,6 +20,15 @@ __all__ = ["serve"]
 # each message through threads of its own, which costs a server half as much again as all else.
 POLLING = "-event_engine_client,-event_engine_listener"
 
+BackupTo = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PLACE",
+        help="Clients may have the hub backed up to this directory or URL, and below; may be given "
+        "several times [none].",
+    ),
+]
+
 
 @app.command()
 def serve(
@@ -58,6 +67,7 @@ def serve(
     durability: Annotated[
         str | None, typer.Option(help="What acknowledged writes survive: full, normal, off [full].")
     ] = None,
+    backup_to: BackupTo = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error [info].")
     ] = None,
@@ -85,6 +95,7 @@ def serve(
         "ui_port": ui_port,
         "durability": one_of(durability, "durability", DURABILITIES),
         "log_level": one_of(log_level, "log-level", LOG_LEVELS),
+        "backup_to": places_of(backup_to),
         "insecure": insecure or None,
     }
     figures = replace(base.metrics, **given(host=metrics_host, port=metrics_port))
@@ -95,6 +106,13 @@ def serve(
 def given(**values: Any) -> dict[str, Any]:
     """Those values that were given."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def places_of(places: list[str] | None) -> tuple[str, ...] | None:
+    """Places for backups, relative paths from the current directory on; None: none were given."""
+    from ehub.server.config import absolute
+
+    return tuple(absolute(place, Path()) for place in places or ()) or None
 
 
 def one_of(value: str | None, name: str, choices: tuple[str, ...]) -> str | None:

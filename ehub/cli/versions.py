@@ -13,7 +13,7 @@ import typer
 from numpy.typing import NDArray
 
 import ehub
-from ehub.aliases import DEFAULT
+from ehub.aliases import DEFAULT, LIFTED_BY
 from ehub.cli import output
 from ehub.cli.app import (
     EXIT_FAILED,
@@ -170,10 +170,14 @@ def alias(
     with open_to_write(hub) as store:
         items = find_space(store, space)
         target = find_version(store, space, version).name
-        if expect is None:
-            items.alias(name, target, protect=protect, why=why)
-        else:
-            items.alias(name, target, expect=expect, protect=protect, why=why)
+        expected: dict[str, Any] = {} if expect is None else {"expect": expect}
+        try:
+            items.alias(name, target, protect=protect, why=why, **expected)
+        except ehub.ConflictError as error:
+            if LIFTED_BY not in str(error):
+                raise
+            hint = "ehub promote and ehub rollback move it; --no-protect lifts that"
+            raise Failure(f"the alias {name!r} is protected", hint) from error
     output.say(f"alias {name!r} of space {space!r} leads to {target!r}")
 
 

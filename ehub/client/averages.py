@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ehub.client.link import Link
-from ehub.client.remote_rows import RemoteRows
+from ehub.client.remote_rows import RemoteRows, RemoteSnapshot
 from ehub.client.remote_table import RemoteTable
-from ehub.errors import NotFoundError, UnavailableError
+from ehub.errors import NotFoundError
 from ehub.kept_average import Pairs
 from ehub.named_average import Averages
 from ehub.snapshot import Snapshot
@@ -19,6 +19,7 @@ from ehub.wire import ehub_pb2 as pb
 from ehub.wire.packing import floats_of, key_array, pack_array
 
 if TYPE_CHECKING:
+    from ehub.client.remote_version import RemoteVersion
     from ehub.kept_average import KeptAverage
     from ehub.version import Version
 
@@ -29,7 +30,7 @@ class RemoteKept:
     """`KeptAverage`: what keeps an average up to date is the server."""
 
     def __init__(self, link: Link, base: RemoteTable, means: RemoteTable) -> None:
-        self._link = link
+        self.link = link
         self.base = base
         self.means = means
 
@@ -49,29 +50,35 @@ class RemoteKept:
             add=groups_message(added, shares, self.means.key_type, self.base.key_type),
             remove=groups_message(removed, None, self.means.key_type, self.base.key_type),
         )
-        self._link.change("UpdateAverage", request)
+        self.link.change("UpdateAverage", request)
 
     def remove_groups(self, groups: list[Any]) -> int:
         """Delete groups; how many there were."""
         doomed = packed(groups, self.means.key_type)
         request = pb.UpdateAverageRequest(target=self.means.target, delete=doomed)
-        return int(self._link.change("UpdateAverage", request).count)
+        return int(self.link.change("UpdateAverage", request).count)
 
     def refresh(self) -> None:
         """Make means anew now."""
-        self._link.read("RefreshAverage", pb.RefreshAverageRequest(target=self.means.target))
+        self.link.read("RefreshAverage", pb.RefreshAverageRequest(target=self.means.target))
 
     def stale(self) -> int:
         """How many groups are due."""
         request = pb.RefreshAverageRequest(target=self.means.target, only_count=True)
-        return int(self._link.read("RefreshAverage", request).count)
+        return int(self.link.read("RefreshAverage", request).count)
+
+    def snapshot(self) -> pb.SnapshotInfo:
+        """Hold the means and the version, both at one time of it."""
+        request = pb.TakeSnapshotRequest(target=self.means.target)
+        answer: pb.SnapshotInfo = self.link.change("TakeSnapshot", request)
+        return answer
 
     def members(self, group: Key | None) -> pb.Members:
         """All groups, or the members of one."""
         request = pb.GetMembersRequest(target=self.means.target)
         if group is not None:
             request.group.CopyFrom(packed([group], self.means.key_type))
-        answer: pb.Members = self._link.read("GetMembers", request)
+        answer: pb.Members = self.link.read("GetMembers", request)
         return answer
 
 
@@ -107,11 +114,14 @@ class RemoteAverages(Averages):
         return members, np.zeros(0) if weights is None else weights.astype(np.float64)
 
     def snapshot(self) -> tuple[Snapshot, Snapshot]:
-        """Not to be had over a server: its snapshots are of versions."""
-        raise UnavailableError(
-            "a server holds no snapshots of averages; open the hub itself (ehub.open), or take a "
-            "snapshot of the version and multi_average() of it"
-        )
+        """The means and the version, both at one time of it: `Averages.snapshot()`.
+
+        The server holds each until it is closed, or was not used for a while.
+        """
+        info = self._remote.snapshot()
+        version = cast("RemoteVersion", self._version)
+        means: Any = RemoteSnapshot(self._remote.link, info.means)
+        return Snapshot(version._of(self._table), means, None), version._taken(info)
 
 
 def groups_message(

@@ -72,7 +72,7 @@ class Link:
             call.close()
         return answer
 
-    def numbered(self, send: Callable[[pb.RequestId], pb.WriteResponse]) -> int:
+    def numbered(self, send: Callable[[pb.RequestId], pb.WriteResponse | pb.EraseResponse]) -> int:
         """A write under a number of its own, which is free again if it was refused."""
         request = self.slots.take()
         try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 from ehub.backup.place import Where
+from ehub.backup.record import Backup
+from ehub.client import backing_up, erasing
 from ehub.client.link import Link
 from ehub.client.messages import named, schema_of
 from ehub.client.remote_space import RemoteSpace
 from ehub.client.transport import Transport
-from ehub.errors import UnavailableError
 from ehub.hub import Hub
 from ehub.model import Model
 from ehub.space import Space
@@ -106,11 +105,27 @@ class RemoteHub(Hub):
         findings = tuple(Finding(one.path, one.what) for one in answer.findings)
         return VerifyReport(answer.files, answer.bytes, answer.rows, findings)
 
-    def backup(self, where: Where, *, index: bool = True, progress: bool = False) -> NoReturn:
-        """Always an UnavailableError: it is made where the hub's files are."""
-        raise UnavailableError(
-            "a backup is made where the hub's files are: run ehub backup HUB URL beside the server"
-        )
+    def backup(self, where: Where, *, index: bool = True, progress: bool = False) -> Backup:
+        """Have the server copy its hub, as it is now: `Hub.backup()`.
+
+        Args:
+            where: An absolute path on the server's machine, or a URL, whose credentials are in the
+                environment of the server; whoever runs that allows places (`ehub serve
+                --backup-to`).
+            index: Copy graphs as well.
+            progress: Show a bar, on a terminal.
+
+        Raises:
+            PermissionDeniedError: The server may not back up there, or the caller not at all.
+            ConflictError: The server makes a backup there already, backups are being pruned there,
+                or are of another hub.
+            StorageError: The place fails. Earlier backups are as good as before.
+        """
+        return backing_up.backup(self._link, where, index, progress)
+
+    def finish_erasures(self, *, wait: float = 0.0) -> list[str]:
+        """Remove what processes beside the server held of erased rows: `Hub.finish_erasures()`."""
+        return erasing.finish(self._link, wait)
 
     def info(self) -> HubInfo:
         """The hub at a glance; its path is the server's."""

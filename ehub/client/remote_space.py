@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import numpy as np
 
 from ehub import _arrays, names
 from ehub.aliases import DEFAULT, UNSAID, Alias
+from ehub.client import erasing
 from ehub.client.messages import alias_of, named, schema_of
 from ehub.client.remote_table import RemoteTable
 from ehub.client.remote_version import RemoteVersion, version_of
-from ehub.erasure import as_seconds
+from ehub.erasure import ErasurePlan, ErasureReceipt
 from ehub.errors import (
     DimensionError,
     InvalidArgumentError,
     InvalidKeyError,
     NotFoundError,
-    UnavailableError,
 )
 from ehub.hub import Hub
 from ehub.model import Model, as_labels
@@ -299,25 +299,29 @@ class RemoteSpace(RemoteVersion, Space):
 
     # --- erasure ---
 
-    def erasure_plan(self, keys: Any) -> NoReturn:
-        """Always an UnavailableError: it is made where the hub's files are."""
-        raise no_erasure()
+    def erasure_plan(self, keys: Any) -> ErasurePlan:
+        """What has these keys and what stands in the way: `Space.erasure_plan()`."""
+        return erasing.plan(self._link, self._name, keys)
 
-    def erase(self, keys: Any, *, wait: float = 0.0) -> NoReturn:
-        """Always an UnavailableError: it is done where the hub's files are."""
-        as_seconds(wait)
-        raise no_erasure()
+    def erase(self, keys: Any, *, wait: float = 0.0) -> ErasureReceipt:
+        """Remove keys as if they had never been: `Space.erase()`, done by the server.
+
+        Streams of rows that clients read meanwhile go on with what they began with.
+
+        Args:
+            keys: A list or an array; they travel in one message.
+            wait: For how many seconds to wait for processes beside the server that hold files; the
+                answer comes before the time of the call is over.
+
+        Raises:
+            ConflictError: Somebody holds a snapshot of the space, clients included; or the server
+                has erased the keys, lost its answer, and was started again before it was asked for
+                it once more.
+        """
+        return erasing.erase(self._link, self._name, keys, wait)
 
     def __repr__(self) -> str:
         return Space.__repr__(self)
-
-
-def no_erasure() -> UnavailableError:
-    """What to say to who would erase keys over a server."""
-    return UnavailableError(
-        "keys are erased where the hub's files are, while no server has them open: run ehub erase "
-        "there, or Space.erase() of a hub that ehub.open() gave"
-    )
 
 
 for _name in (

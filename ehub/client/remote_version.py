@@ -22,6 +22,7 @@ from ehub.client.link import Link
 from ehub.client.messages import joined, tag_of
 from ehub.client.remote_rows import RemoteSnapshot
 from ehub.client.remote_table import RemoteTable
+from ehub.condition import Condition, as_condition
 from ehub.diff import Diff, diff_of
 from ehub.errors import EhubError, InvalidArgumentError
 from ehub.hub import Hub
@@ -29,7 +30,7 @@ from ehub.index import RecallReport
 from ehub.model import as_labels
 from ehub.named_average import Averages, kind_of
 from ehub.snapshot import Snapshot, Tag
-from ehub.subindex import Condition, SubIndex, as_condition
+from ehub.subindex import SubIndex
 from ehub.types import Key, KeyType
 from ehub.version import Version, say_what_is_stored
 from ehub.view import View
@@ -296,7 +297,7 @@ class RemoteVersion(Version):
         if keys is not None and where is not None:
             raise InvalidArgumentError("create_subindex() takes either keys= or where=")
         text = names.as_name(name, "a sub-index")
-        condition = None if where is None else as_condition(where)
+        condition = None if where is None else as_condition(where, "where")
         return subindices.create(self._bound(), text, [] if keys is None else keys, condition)
 
     def subindex(self, name: str) -> SubIndex:

@@ -11,8 +11,9 @@ from ehub.client.batches import key_ends
 from ehub.client.link import Link
 from ehub.client.remote_rows import RemoteRows
 from ehub.client.remote_table import RemoteTable
-from ehub.errors import InvalidArgumentError
-from ehub.subindex import Condition, SubIndex, as_condition, chosen
+from ehub.condition import Condition, as_condition
+from ehub.errors import InvalidArgumentError, NotFoundError
+from ehub.subindex import SubIndex, chosen, exists
 from ehub.types import Key, KeyArray
 from ehub.view import joined
 from ehub.wire import ehub_pb2 as pb
@@ -84,7 +85,7 @@ class RemoteSubIndex(SubIndex):
         The function is called here, with keys that the server sends.
         """
         known = conditions_of(self._version)
-        condition = known.get(self._id) if where is None else as_condition(where)
+        condition = known.get(self._id) if where is None else as_condition(where, "where")
         if condition is None:
             raise InvalidArgumentError(
                 f"sub-index {self._name!r} has no function to refresh by: it was made of keys, or "
@@ -102,6 +103,7 @@ def create(
 ) -> RemoteSubIndex:
     """Make a sub-index of a version that is a certain one, of keys or by a function."""
     table = cast("RemoteTable", version._table)
+    require_free(version, name)
     given = keys if condition is None else chosen(version._table, condition)
     packed = keys_message(version._pack(given), version.key_type)
     first, *others = list(messages_of(packed, table.link)) or [packed]
@@ -117,6 +119,15 @@ def create(
     if condition is not None:
         conditions_of(version)[made._id] = condition
     return made
+
+
+def require_free(version: RemoteVersion, name: str) -> None:
+    """Refuse a name that is taken, before its keys are asked for; the server does so again."""
+    try:
+        version.subindex(name)
+    except NotFoundError:
+        return
+    raise exists(version, name)
 
 
 def drop(version: RemoteVersion, name: str) -> None:

@@ -90,19 +90,28 @@ class CheckedCall:
     def _in_stream(
         self, behaviour: Behaviour, given: Any, context: grpc.ServicerContext, streams: bool
     ) -> Iterator[Any]:
-        """A call that is answered in a stream: each answer of a mutation is noted."""
+        """A call that is answered in a stream.
+
+        Of a stream of mutations each answer is noted; of a single one its end, if it was begun.
+        """
         given = self._begin(given, context, streams)
         own = self._context()
         answers = own.run(behaviour, given, context)
+        last, done = None, False
         try:
             while (answer := own.run(next, answers, None)) is not None:
-                self._note(answer)
-                if not streams:
+                last = answer
+                if streams:
+                    self._note(answer)
+                else:
                     self._check_again(given, context)
                 yield answer
+            done = True
         finally:
             if hasattr(answers, "close"):
                 own.run(answers.close)
+            if last is not None and not streams:
+                self._note(last if done else None)
 
     # --- checks ---
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ehub.backup.allowed import as_prefix
 from ehub.errors import InvalidArgumentError, NotFoundError
 from ehub.types import Durability
 from ehub.wire.hosts import is_this_machine
@@ -17,7 +18,15 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["DEFAULT_PORT", "Limits", "MetricsConfig", "ServerConfig", "Tls", "read_config"]
+__all__ = [
+    "DEFAULT_PORT",
+    "Limits",
+    "MetricsConfig",
+    "ServerConfig",
+    "Tls",
+    "absolute",
+    "read_config",
+]
 
 DEFAULT_PORT = 7462
 PORT_MAX = 65_535
@@ -167,6 +176,9 @@ class ServerConfig:
         insecure: Listen beyond this machine without TLS or without authentication.
         durability: As of `ehub.open()`.
         grace_seconds: How long calls in progress may go on when the server is to stop.
+        backup_to: Where callers who may (role admin on the hub) have the hub backed up to: at these
+            places and below. Absolute paths, and URLs such as "s3://bucket/prefix", whose
+            credentials are in the environment. None: nowhere.
         log_level: "debug", "info", "warning" or "error".
         limits: See there.
         metrics: See there.
@@ -181,6 +193,7 @@ class ServerConfig:
     insecure: bool = False
     durability: Durability = "full"
     grace_seconds: float = 10.0
+    backup_to: tuple[str, ...] = ()
     log_level: str = "info"
     limits: Limits = field(default_factory=Limits)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
@@ -199,6 +212,8 @@ class ServerConfig:
             raise InvalidArgumentError(
                 f"grace_seconds is {self.grace_seconds}; expected 0 to {GRACE_SECONDS_MAX:,}"
             )
+        for prefix in self.backup_to:
+            as_prefix(prefix)
         for name, choices in (("durability", DURABILITIES), ("log_level", LOG_LEVELS)):
             if getattr(self, name) not in choices:
                 raise InvalidArgumentError(
@@ -247,6 +262,8 @@ def read_config(path: Path, base: ServerConfig | None = None) -> ServerConfig:
         changes["metrics"] = changed(config.metrics, table, f"{path}: [metrics]")
     if "tls" in values:
         changes["tls"] = tls_of(values.pop("tls"), f"{path}: [tls]", path.parent)
+    if "backup_to" in values:
+        changes["backup_to"] = places_of(values.pop("backup_to"), f"{path}: backup_to", path.parent)
     extra = {name: value for name, value in values.items() if isinstance(value, dict)}
     plain = {name: value for name, value in values.items() if name not in extra}
     unknown = sorted(set(extra) - set(TABLES))
@@ -262,8 +279,8 @@ def changed(target: Told, values: Any, where: str) -> Told:
     """A dataclass with other values; refuses names that it has not."""
     if not isinstance(values, dict):
         raise InvalidArgumentError(f"{where} is {values!r:.100}; expected a table")
-    tables = {"limits", "metrics", "tls", "extra", "directory"}
-    known = {part.name for part in fields(target)} - tables
+    apart = {"limits", "metrics", "tls", "backup_to", "extra", "directory"}
+    known = {part.name for part in fields(target)} - apart
     unknown = sorted(set(values) - known)
     if unknown:
         raise InvalidArgumentError(
@@ -279,6 +296,21 @@ def changed(target: Told, values: Any, where: str) -> Told:
                 + ("" if known_value is None else f", as {known_value!r}")
             )
     return replace(target, **values)
+
+
+def places_of(values: Any, where: str, beside: Path) -> tuple[str, ...]:
+    """Places for backups; paths that are relative from the file's directory on."""
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise InvalidArgumentError(
+            f"{where} is {values!r:.100}; expected a list of directories and URLs, as "
+            '["s3://bucket/prefix"]'
+        )
+    return tuple(absolute(value, beside) for value in values)
+
+
+def absolute(place: str, beside: Path) -> str:
+    """A place for backups, a relative path from a directory on."""
+    return place if "://" in place or not place else str(beside.absolute() / place)
 
 
 def tls_of(values: Any, where: str, beside: Path) -> Tls:

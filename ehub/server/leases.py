@@ -67,6 +67,11 @@ class Leases:
         if lease is not None:
             lease.snapshot.close()
 
+    def count_in(self, space: str) -> int:
+        """How many snapshots of a space are held."""
+        with self._lock:
+            return sum(lease.snapshot.space == space for lease in self._held.values())
+
     def __len__(self) -> int:
         return len(self._held)
 

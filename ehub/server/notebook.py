@@ -57,7 +57,10 @@ class Notebook:
     ) -> None:
         """A call has changed something; without an answer it failed, and may have before that."""
         rows = getattr(answer, "rows", getattr(answer, "count", None))
-        more = {"rows": rows if isinstance(rows, int) else None}
+        more = {
+            "rows": rows if isinstance(rows, int) else None,
+            "place": getattr(answer, "place", None),
+        }
         failed = {"ended": "failed"} if answer is None else {}
         self._append("mutation", method, who, peer, needs, more | failed)
 

@@ -86,10 +86,14 @@ def rows_of(target: Any) -> Need:
 
 
 def held(request: Any) -> list[Need]:
-    """To hold a snapshot, which is read through the same filter; recorded, it is a tag."""
+    """To hold a snapshot, which is read through the same filter; recorded, it is a tag.
+
+    With an average it is of means, which are made of rows of all partitions.
+    """
     space = Resource(request.target.space)
-    recorded = request.HasField("message")
-    return [Need("tag", space)] if recorded else [Need("read", space, within=True)]
+    if request.HasField("message"):
+        return [Need("tag", space)]
+    return [Need("read", space, within=not request.target.average)]
 
 
 def written(request: Any) -> list[Need]:
@@ -116,6 +120,7 @@ NEW = {
     "Checkpoint": on_hub("checkpoint", mutates=True),
     "Verify": on_hub("verify"),
     "Metrics": on_hub("see"),
+    "Backup": on_hub("backup", mutates=True),
     # Spaces and versions. ListSpaces leaves out what the caller may not see.
     "ListSpaces": KNOWN,
     "CreateSpace": on_space("create"),
@@ -183,6 +188,10 @@ NEW = {
     "DropSubIndex": on_target("subindex"),
     "UpdateSubIndex": on_target("write"),
     "ScanSubIndexKeys": on_target("read", mutates=False),
+    # Erasing: of whole spaces.
+    "PlanErasure": on_space("erase", mutates=False),
+    "Erase": on_space("erase"),
+    "FinishErasures": on_hub("erase", mutates=True),
     # What its messages need is checked for each: it is a call of its own.
     "Calls": Rule(somewhere="read"),
 }

@@ -63,7 +63,7 @@ def run(
         traces, end_traces = tracing()
         ending.callback(end_traces)
         watching = WatchInterceptor([*metrics.watchers, *traces])
-        own = service(hub, limits, metrics)
+        own = service(hub, limits, metrics, config.backup_to)
         offered = (
             own,
             access_service(guard),

@@ -27,8 +27,10 @@ class SubIndexing:
     _requests: Requests
 
     def ListSubIndices(self, request: pb.ListSubIndicesRequest, context: Any) -> pb.SubIndexCounts:
-        if request.target.subindex:
-            raise InvalidArgumentError("sub-indices are listed of a version; name none")
+        if request.target.average or request.target.WhichOneof("time") is not None:
+            raise InvalidArgumentError(
+                "sub-indices are of a version as of now; give no time or average with it"
+            )
         target = pb.Target()
         target.CopyFrom(request.target)
         counts = pb.SubIndexCounts()
@@ -40,13 +42,15 @@ class SubIndexing:
         return counts
 
     def CreateSubIndex(self, request: pb.CreateSubIndexRequest, context: Any) -> pb.WriteResponse:
-        if request.target.subindex:
-            raise InvalidArgumentError("a sub-index is made of a version; name none beside it")
         version = self._targets.version(request.target)
-        keys = native_keys(request.keys, version.key_type)
 
         def apply(ticket: Ticket | None) -> int:
-            create(version, request.name, lambda: keys, None if ticket is None else ticket.notes(1))
+            create(
+                version,
+                request.name,
+                lambda: native_keys(request.keys, version.key_type),
+                None if ticket is None else ticket.notes(1),
+            )
             return 1
 
         return self._requests.once(request, apply)
@@ -88,7 +92,9 @@ def added(subindex: SubIndex, given: pb.Keys, ticket: Ticket | None) -> int:
     missing = subindex._keys.view().births(keys) == 0
     new = key_array(given, subindex.key_type)[missing]
     count = len(set(new.tolist()))
-    if count:  # else it costs no write; sent again it is looked at again
+    # What adds nothing costs no write, and is looked at again if it is sent again; but where
+    # nothing may be written it is refused as all else.
+    if count or subindex.version.hub.read_only:
         put(subindex._keys, keys, None if ticket is None else ticket.notes(count))
     return count
 
@@ -98,6 +104,6 @@ def removed(subindex: SubIndex, given: pb.Keys, ticket: Ticket | None) -> int:
     keys = native_keys(given, subindex.key_type)
     there = subindex._keys.view().births(keys) != 0
     count = len(set(key_array(given, subindex.key_type)[there].tolist()))
-    if count == 0:
+    if count == 0 and not subindex.version.hub.read_only:
         return 0
     return subindex._keys.multidelete(keys, None if ticket is None else ticket.notes(count))

@@ -36,7 +36,16 @@ class Targets:
         return self._hub.get_space(name)
 
     def version(self, target: pb.Target) -> Version:
-        """The version of a target, whatever its time."""
+        """The version of a target, whatever its time; refused if it names a sub-index."""
+        if target.subindex:
+            raise InvalidArgumentError(
+                "the call is about a version, and the target names sub-index "
+                f"{target.subindex!r:.100} of one; leave it out"
+            )
+        return self.base(target)
+
+    def base(self, target: pb.Target) -> Version:
+        """The version of a target, whatever its time, or that a sub-index is of."""
         version = self._named(target.space, target.version)
         if target.version_id and version._table.id != target.version_id:
             raise NotFoundError(
@@ -63,7 +72,7 @@ class Targets:
 
     def whole(self, target: pb.Target) -> View:
         """What a target reads, before partitions: a version, or a part or a time of it."""
-        version = self.version(target)
+        version = self.base(target)
         time = target.WhichOneof("time")
         if target.subindex:
             if time is not None or target.average:
@@ -90,8 +99,7 @@ class Targets:
 
     def time(self, target: pb.Target) -> Snapshot | None:
         """The time of a target; None is now."""
-        if target.subindex:
-            raise InvalidArgumentError("a sub-index is no time of a version; leave it out")
+        self.version(target)
         whole = self.whole(target)
         return whole if isinstance(whole, Snapshot) else None
 
@@ -101,7 +109,7 @@ class Targets:
 
     def subindex(self, target: pb.Target) -> SubIndex:
         """The sub-index of a target."""
-        found = self.version(target).subindex(target.subindex)
+        found = self.base(target).subindex(target.subindex)
         if target.subindex_id and found._keys.id != target.subindex_id:
             raise NotFoundError(
                 f"sub-index {found.name!r} of space {target.space!r} was dropped, and another of "

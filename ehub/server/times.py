@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
 
 from ehub.errors import InvalidArgumentError, NotFoundError
+from ehub.named_average import Averages
 from ehub.server.leases import Leases
 from ehub.server.naming import creator, described
 from ehub.server.targets import Targets
@@ -33,16 +34,35 @@ class Times:
     def TakeSnapshot(self, request: pb.TakeSnapshotRequest, context: Any) -> pb.SnapshotInfo:
         version = self._targets.version(request.target)
         message = request.message if request.HasField("message") else None
+        if request.target.average:
+            if message is not None:
+                raise InvalidArgumentError(
+                    "snapshots of averages are not recorded; leave the message out"
+                )
+            return self._held_with_means(version, self._targets.average(request.target))
         return self._held(version, version.snapshot(message))
 
     def OpenTag(self, request: pb.OpenTagRequest, context: Any) -> pb.SnapshotInfo:
         version = self._targets.version(request.target)
         return self._held(version, version.at(request.tag))
 
-    def _held(self, version: Version, snapshot: Snapshot) -> pb.SnapshotInfo:
+    def _held_with_means(self, version: Version, average: Averages) -> pb.SnapshotInfo:
+        """Both, or neither."""
+        means, base = average.snapshot()
+        with ExitStack() as undo:
+            undo.callback(means.close)
+            info = self._held(version, base)
+            undo.callback(self._leases.remove, info.snapshot)
+            info.means.CopyFrom(self._held(version, means, average))
+            undo.pop_all()
+        return info
+
+    def _held(
+        self, version: Version, snapshot: Snapshot, average: Averages | None = None
+    ) -> pb.SnapshotInfo:
         seq, tag = snapshot.seq, snapshot.tag
         info = pb.SnapshotInfo(
-            snapshot=self._leases.add(snapshot), seq=seq, description=described(version)
+            snapshot=self._leases.add(snapshot), seq=seq, description=described(version, average)
         )
         if tag is not None:
             info.tag.CopyFrom(tag_message(tag))
@@ -93,7 +113,7 @@ class Times:
     def Diff(self, request: pb.DiffRequest, context: Any) -> Iterator[pb.DiffPart]:
         before = self._targets.whole(request.since)
         after = self._targets.whole(request.until)
-        diff = self._targets.version(request.until).diff(before, after)
+        diff = self._targets.base(request.until).diff(before, after)
         for name in ("added", "removed"):
             keys = getattr(diff, name)
             for begin in range(0, len(keys), DIFF_KEYS):

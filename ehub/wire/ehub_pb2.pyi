@@ -197,6 +197,42 @@ class MetricsResponse(_message.Message):
     text: str
     def __init__(self, text: _Optional[str] = ...) -> None: ...
 
+class BackupRequest(_message.Message):
+    __slots__ = ("place", "without_index")
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    place: str
+    without_index: bool
+    def __init__(self, place: _Optional[str] = ..., without_index: bool = ...) -> None: ...
+
+class BackupReport(_message.Message):
+    __slots__ = ("number", "time", "seq", "files", "bytes", "bytes_moved")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_MOVED_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    time: str
+    seq: int
+    files: int
+    bytes: int
+    bytes_moved: int
+    def __init__(self, number: _Optional[int] = ..., time: _Optional[str] = ..., seq: _Optional[int] = ..., files: _Optional[int] = ..., bytes: _Optional[int] = ..., bytes_moved: _Optional[int] = ...) -> None: ...
+
+class BackupProgress(_message.Message):
+    __slots__ = ("place", "bytes", "of_bytes", "made")
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    OF_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MADE_FIELD_NUMBER: _ClassVar[int]
+    place: str
+    bytes: int
+    of_bytes: int
+    made: BackupReport
+    def __init__(self, place: _Optional[str] = ..., bytes: _Optional[int] = ..., of_bytes: _Optional[int] = ..., made: _Optional[_Union[BackupReport, _Mapping]] = ...) -> None: ...
+
 class ListSpacesRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -507,16 +543,18 @@ class Tags(_message.Message):
     def __init__(self, tags: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ...) -> None: ...
 
 class SnapshotInfo(_message.Message):
-    __slots__ = ("snapshot", "seq", "tag", "description")
+    __slots__ = ("snapshot", "seq", "tag", "description", "means")
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
     TAG_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    MEANS_FIELD_NUMBER: _ClassVar[int]
     snapshot: str
     seq: int
     tag: Tag
     description: Description
-    def __init__(self, snapshot: _Optional[str] = ..., seq: _Optional[int] = ..., tag: _Optional[_Union[Tag, _Mapping]] = ..., description: _Optional[_Union[Description, _Mapping]] = ...) -> None: ...
+    means: SnapshotInfo
+    def __init__(self, snapshot: _Optional[str] = ..., seq: _Optional[int] = ..., tag: _Optional[_Union[Tag, _Mapping]] = ..., description: _Optional[_Union[Description, _Mapping]] = ..., means: _Optional[_Union[SnapshotInfo, _Mapping]] = ...) -> None: ...
 
 class CloseSnapshotRequest(_message.Message):
     __slots__ = ("target",)
@@ -1050,6 +1088,118 @@ class ScanSubIndexKeysRequest(_message.Message):
     TARGET_FIELD_NUMBER: _ClassVar[int]
     target: Target
     def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
+
+class TypedKeys(_message.Message):
+    __slots__ = ("texts", "integers")
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    INTEGERS_FIELD_NUMBER: _ClassVar[int]
+    texts: Keys
+    integers: Keys
+    def __init__(self, texts: _Optional[_Union[Keys, _Mapping]] = ..., integers: _Optional[_Union[Keys, _Mapping]] = ...) -> None: ...
+
+class PlanErasureRequest(_message.Message):
+    __slots__ = ("space", "keys")
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    space: str
+    keys: TypedKeys
+    def __init__(self, space: _Optional[str] = ..., keys: _Optional[_Union[TypedKeys, _Mapping]] = ...) -> None: ...
+
+class VersionErasure(_message.Message):
+    __slots__ = ("version", "rows", "rows_live", "tags", "snapshots")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_LIVE_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    rows: int
+    rows_live: int
+    tags: _containers.RepeatedScalarFieldContainer[str]
+    snapshots: int
+    def __init__(self, version: _Optional[str] = ..., rows: _Optional[int] = ..., rows_live: _Optional[int] = ..., tags: _Optional[_Iterable[str]] = ..., snapshots: _Optional[int] = ...) -> None: ...
+
+class ErasurePlan(_message.Message):
+    __slots__ = ("space", "keys", "keys_missing", "versions", "files", "readers", "blockers", "backups")
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    KEYS_MISSING_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    READERS_FIELD_NUMBER: _ClassVar[int]
+    BLOCKERS_FIELD_NUMBER: _ClassVar[int]
+    BACKUPS_FIELD_NUMBER: _ClassVar[int]
+    space: str
+    keys: int
+    keys_missing: int
+    versions: _containers.RepeatedCompositeFieldContainer[VersionErasure]
+    files: _containers.RepeatedScalarFieldContainer[str]
+    readers: _containers.RepeatedScalarFieldContainer[str]
+    blockers: _containers.RepeatedScalarFieldContainer[str]
+    backups: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, space: _Optional[str] = ..., keys: _Optional[int] = ..., keys_missing: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[VersionErasure, _Mapping]]] = ..., files: _Optional[_Iterable[str]] = ..., readers: _Optional[_Iterable[str]] = ..., blockers: _Optional[_Iterable[str]] = ..., backups: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class EraseRequest(_message.Message):
+    __slots__ = ("request", "space", "keys", "wait_seconds")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    request: RequestId
+    space: str
+    keys: TypedKeys
+    wait_seconds: float
+    def __init__(self, request: _Optional[_Union[RequestId, _Mapping]] = ..., space: _Optional[str] = ..., keys: _Optional[_Union[TypedKeys, _Mapping]] = ..., wait_seconds: _Optional[float] = ...) -> None: ...
+
+class FileRecord(_message.Message):
+    __slots__ = ("path", "bytes", "crc32c")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    CRC32C_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    bytes: int
+    crc32c: int
+    def __init__(self, path: _Optional[str] = ..., bytes: _Optional[int] = ..., crc32c: _Optional[int] = ...) -> None: ...
+
+class ErasureReceipt(_message.Message):
+    __slots__ = ("space", "time", "salt", "keys_missing", "versions", "written", "removed", "held", "backups")
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    SALT_FIELD_NUMBER: _ClassVar[int]
+    KEYS_MISSING_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    WRITTEN_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    BACKUPS_FIELD_NUMBER: _ClassVar[int]
+    space: str
+    time: str
+    salt: str
+    keys_missing: int
+    versions: _containers.RepeatedCompositeFieldContainer[VersionErasure]
+    written: _containers.RepeatedCompositeFieldContainer[FileRecord]
+    removed: _containers.RepeatedCompositeFieldContainer[FileRecord]
+    held: _containers.RepeatedScalarFieldContainer[str]
+    backups: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, space: _Optional[str] = ..., time: _Optional[str] = ..., salt: _Optional[str] = ..., keys_missing: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[VersionErasure, _Mapping]]] = ..., written: _Optional[_Iterable[_Union[FileRecord, _Mapping]]] = ..., removed: _Optional[_Iterable[_Union[FileRecord, _Mapping]]] = ..., held: _Optional[_Iterable[str]] = ..., backups: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class EraseResponse(_message.Message):
+    __slots__ = ("rows", "request", "repeated", "receipt")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    REPEATED_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    request: RequestId
+    repeated: bool
+    receipt: ErasureReceipt
+    def __init__(self, rows: _Optional[int] = ..., request: _Optional[_Union[RequestId, _Mapping]] = ..., repeated: bool = ..., receipt: _Optional[_Union[ErasureReceipt, _Mapping]] = ...) -> None: ...
+
+class FinishErasuresRequest(_message.Message):
+    __slots__ = ("wait_seconds",)
+    WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    wait_seconds: float
+    def __init__(self, wait_seconds: _Optional[float] = ...) -> None: ...
 
 class CallRequest(_message.Message):
     __slots__ = ("method", "request", "timeout_seconds", "trace")

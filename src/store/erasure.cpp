@@ -207,9 +207,10 @@ void Store::Impl::give_up_erasure(const CheckpointPlan& plan) {
 }
 
 Status Store::Impl::finish_erasure(CheckpointPlan& plan) {
-  const NoteChanges mark = {{kErasureMark, std::to_string(manifest.number + 1) + " " + std::to_string(plan.first_log)}};
-  PreparedNotes prepared(mark);
-  change_notes(mark, plan.notes);
+  NoteChanges changes = plan.request.erasure->notes;
+  changes.push_back({kErasureMark, std::to_string(manifest.number + 1) + " " + std::to_string(plan.first_log)});
+  PreparedNotes prepared(changes);
+  change_notes(changes, plan.notes);
   std::vector<TableBefore> before = tables_before(plan);
   const uint64_t fresh_rows_before = fresh_rows;
   Status status = refuse_snapshots(plan.request.erasure->parts);
@@ -326,9 +327,10 @@ Result<std::vector<std::string>> Store::held_manifests() const {
   return held;
 }
 
-Result<ErasureReport> Store::erase(const std::vector<Erasure>& parts) {
+Result<ErasureReport> Store::erase(const std::vector<Erasure>& parts, const NoteChanges& notes) {
   EHUB_RETURN_IF_ERROR(impl_->check_writable());
-  PendingErasure pending{parts};
+  EHUB_RETURN_IF_ERROR(check_notes(notes));
+  PendingErasure pending{parts, notes};
   {
     // What the indexer writes now may be made of rows that are to go.
     const std::unique_lock<std::mutex> paused = impl_->indexer.pause();

@@ -227,7 +227,8 @@ class Store {
   // versions and tags as well. Then files of before are removed but for those that reader processes hold: as long as
   // there are such, `done` is false, and checkpoints and finish_erasure() go on. Each table at most once. kConflict
   // if a version has open snapshots; kNotFound, kCorruption, kIo (it needs room for the segments that it rewrites).
-  Result<ErasureReport> erase(const std::vector<Erasure>& parts);
+  // `notes` change in the same step, and not if it fails.
+  Result<ErasureReport> erase(const std::vector<Erasure>& parts, const NoteChanges& notes = {});
   // Removes what readers have let go of since.
   Result<ErasureReport> finish_erasure();
 

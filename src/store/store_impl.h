@@ -137,6 +137,7 @@ struct Fork {
 // Rows to be erased by a checkpoint.
 struct PendingErasure {
   const std::vector<Erasure>& parts;
+  const NoteChanges& notes;
   ErasureReport report = {};
 
   const Erasure* of(const Table& table) const;  // null: none

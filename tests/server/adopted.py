@@ -19,7 +19,6 @@ PRIVATE = "it looks into the facade's own state"
 LOOP = "it waits within a step of the event loop"
 LAZY = "an asynchronous iterator begins with its first step"
 PLAIN = "the adapter of the asyncio client is not what is asked for"
-AVERAGES = "a server holds no snapshots of averages"
 
 
 def adopt(

@@ -36,7 +36,7 @@ class Guarded:
         self.config = told = ServerConfig(port=0, **config)
         self.guard = AccessInterceptor(self.hub, self.access)
         limits = told.limits
-        self.service = service(self.hub, limits)
+        self.service = service(self.hub, limits, None, told.backup_to)
         services = [
             self.service,
             access_service(self.guard),

@@ -12,10 +12,15 @@ from typing import Any
 import ehub
 import ehub.aio
 from ehub.server.config import Limits, ServerConfig
-from ehub.server.serve import Server
+from ehub.server.serve import Server, Service
 from ehub.server.service import service
 
 CLIENTS = ("grpc", "aio")
+
+
+def service_of(hub: ehub.Hub, config: ServerConfig) -> Service:
+    """The service as it was configured."""
+    return service(hub, config.limits, None, config.backup_to)
 
 
 @contextmanager
@@ -24,7 +29,7 @@ def serving(path: Path, *interceptors: Any, limits: Limits | None = None, **told
     config = ServerConfig(limits=limits or Limits(), **{"port": 0, **told})
     with (
         ehub.open(path, durability="off") as hub,
-        Server(hub, config, [service(hub, config.limits)], interceptors) as server,
+        Server(hub, config, [service_of(hub, config)], interceptors) as server,
     ):
         yield server
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import test_named_averages
-from adopted import AVERAGES, PRIVATE, adopt
+from adopted import PRIVATE, adopt
+from guarded import guarded
+from served import serving
+
+import ehub
+from ehub.server.config import Limits
+from ehub.wire import ehub_pb2
 
 EMBEDDED_ONLY = {
     "test_many_groups_change_in_one_batch": PRIVATE,
@@ -11,8 +18,6 @@ EMBEDDED_ONLY = {
     "test_a_refused_average_leaves_nothing": PRIVATE,
     "test_what_an_average_is_made_of_is_hidden": PRIVATE,
     "test_deleting_the_version_or_the_space_deletes_its_averages": PRIVATE,
-    "test_an_average_that_is_gone_answers_no_call": AVERAGES,
-    "test_a_snapshot_of_both_is_of_one_time": AVERAGES,
     "test_verify_finds_a_mean_that_is_not_that_of_its_members": PRIVATE,
     "test_verify_finds_a_mean_that_is_missing": PRIVATE,
     "test_verify_lets_the_last_bit_differ_for_sums_depend_on_their_order": PRIVATE,
@@ -20,3 +25,44 @@ EMBEDDED_ONLY = {
 NOT_AIO = {}
 
 adopt(globals(), test_named_averages, EMBEDDED_ONLY, NOT_AIO)
+
+
+def test_both_snapshots_of_an_average_are_held_or_neither(tmp_path):
+    with (
+        serving(tmp_path, limits=Limits(snapshots=3)) as server,
+        ehub.connect(server.address) as hub,
+    ):
+        items = hub.create_space("items", dims=2, metric="l2")
+        items.multiset(["a", "b"], [[0, 0], [2, 2]])
+        average = items.create_average("mean", {"all": ["a", "b"]})
+        means, base = average.snapshot()
+        items.delete("a")
+        assert (means["all"].tolist(), sorted(base)) == ([1, 1], ["a", "b"])
+        assert means.nearest_neighbors(1, vector=[0, 0]).keys.tolist() == ["all"]
+        assert average["all"].tolist() == [2, 2]
+        with pytest.raises(ehub.UnavailableError, match="its limit `snapshots`"):
+            average.snapshot()
+        base.close()
+        assert means["all"].tolist() == [1, 1]
+        means.close()
+        assert items.erasure_plan(["a"]).blockers == ()
+
+
+def test_a_snapshot_of_means_is_for_whoever_reads_the_whole_space(tmp_path):
+    grants = [("us", "reader on space:items/partition:us"), ("reader", "reader on space:items")]
+    with guarded(tmp_path / "hub", grants) as served:
+        items = served.hub.create_space("items", dims=2, metric="l2")
+        items.multiset(["a"], [[1, 2]], partition="us")
+        items.create_average("mean", {"all": ["a"]})
+        with served.connect("reader") as hub:
+            means, base = hub.get_space("items").averages("mean").snapshot()
+            with means, base:
+                assert means["all"].tolist() == [1, 2]
+        request = ehub_pb2.TakeSnapshotRequest(
+            target=ehub_pb2.Target(space="items", average="mean")
+        )
+        _, error = served.refusal("TakeSnapshot", request, served.tokens["us"])
+        assert isinstance(error, ehub.PermissionDeniedError)
+        request.message = "recorded"
+        _, error = served.refusal("TakeSnapshot", request, served.tokens["root"])
+        assert isinstance(error, ehub.InvalidArgumentError)

@@ -511,15 +511,6 @@ def test_callers_are_not_told_where_the_hub_is(tmp_path):
             hub.create_space("items", dims=2)
 
 
-@pytest.mark.parametrize("kind", ["grpc", "aio"])
-def test_what_a_server_has_none_of_says_so(tmp_path, kind):
-    with serving(tmp_path) as server, client_of(server, kind) as hub:
-        items = hub.create_space("items", dims=2)
-        for call in (items.erase, items.erasure_plan):
-            with pytest.raises(ehub.UnavailableError, match="run ehub erase"):
-                call(["a"])
-
-
 @pytest.mark.parametrize("deletes", ["space", "version"])
 def test_what_was_deleted_is_held_by_no_server(tmp_path, deletes):
     def mapped():

@@ -296,9 +296,12 @@ def test_a_server_that_only_reads_reads_subindices_and_changes_none(path):
         items = hub.get_space("items")
         few = items.subindex("few")
         assert (few.keys().tolist(), few.members().tolist()) == (["a"], ["a"])
+        assert few.add([]) == 0
         for call in (
             lambda: few.add(["b"]),
+            lambda: few.add(["a"]),
             lambda: few.remove(["a"]),
+            lambda: few.remove(["z"]),
             lambda: items.create_subindex("new"),
             lambda: items.drop_subindex("few"),
         ):
@@ -327,7 +330,40 @@ ODD = {
     "with an average": ("Count", {"target": few(average="mean")}, ehub.InvalidArgumentError),
     "in no partition": ("Count", {"target": few(partitions=["no"])}, ehub.NotFoundError),
     "a fork of one": ("Fork", {"target": few(), "name": "fork"}, ehub.InvalidArgumentError),
-    "a list in one": ("ListSubIndices", {"target": few()}, ehub.InvalidArgumentError),
+    **{
+        f"{name} of one": (name, {"target": few(), **fields}, ehub.InvalidArgumentError)
+        for name, fields in {
+            "ListSubIndices": {},
+            "Freeze": {},
+            "Restore": {},
+            "SetTag": {"name": "t"},
+            "RemoveTag": {"name": "t"},
+            "ListTags": {},
+            "TakeSnapshot": {},
+            "Optimize": {},
+            "Compact": {},
+            "MeasureRecall": {"k": 1, "sample": 1},
+            "StorageStats": {},
+            "ListAverages": {},
+            "CreateAverage": {"name": "m", "key_type": "str"},
+            "DeleteAverage": {},
+        }.items()
+    },
+    "a restore of one to a tag": (
+        "Restore",
+        {"target": few(tag="then")},
+        ehub.InvalidArgumentError,
+    ),
+    "a list at a time": (
+        "ListSubIndices",
+        {"target": pb.Target(space="items", tag="then")},
+        ehub.InvalidArgumentError,
+    ),
+    "a list of an average": (
+        "ListSubIndices",
+        {"target": pb.Target(space="items", average="mean")},
+        ehub.InvalidArgumentError,
+    ),
     "one without a name": ("CreateSubIndex", {"target": SPACE}, ehub.InvalidArgumentError),
     "one in one": ("CreateSubIndex", {"target": few(), "name": "n"}, ehub.InvalidArgumentError),
     "one with too long a name": (
@@ -377,3 +413,4 @@ def test_odd_requests_are_refused_with_the_reason_and_change_nothing(tmp_path, o
         _, error = served.refusal(name, METHODS[name].request(**fields), served.tokens["root"])
         assert isinstance(error, raised), error
         assert (len(items), items.versions(), items.subindices()) == (2, ["initial"], {"few": 1})
+        assert (items.frozen, items.tags()) == (False, [])
