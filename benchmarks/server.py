@@ -2,8 +2,9 @@
 
     EHUB_BENCH_WORDNET=FILE python -m benchmarks.server
 
-Beside the searches stands the echo: a call of grpcio in the same process layout that does nothing
-but send its request back. What a call over grpcio costs at least on this machine, that says.
+Beside the searches stand two echoes in the same process layout, which do nothing but send the
+beginning of a request back: what a call of grpcio takes at least on this machine, and what a
+message of a stream does that is driven as ours are, on sockets polled as `ehub serve` does.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -33,11 +35,15 @@ import ehub.aio
 from benchmarks.ann_data import wordnet_file
 from benchmarks.harness import SEED, scratch
 from ehub.cli.serving import POLLING
+from ehub.client.sync_line import Clock, SyncLine
+from ehub.server.server_line import line_of
+from ehub.wire.methods import CALLS
 
 K = 10
 CLIENTS = 16
 BATCH = 256
 QUERY_BYTES = 1536
+ANSWER_BYTES = 150
 
 
 def data() -> tuple[np.ndarray, np.ndarray]:
@@ -88,29 +94,44 @@ def latencies(search, queries: np.ndarray, count: int = 2_000) -> list[float]:
     return taken
 
 
+def beginning(request: bytes, context: Any) -> bytes:
+    """What a call of the echo answers: about as much as a search does."""
+    return request[:ANSWER_BYTES]
+
+
+def beginnings(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
+    """The same for the messages of a stream, taken and answered as the server's own are."""
+    line, answer = line_of(context, lambda: None), None
+    while (data := line.exchange(answer, lambda: None)) is not None:
+        answer = beginning(data, context)
+    yield from ()
+
+
 def echo_server(ready) -> None:
-    """A call that sends its request back, on as many threads as the server has."""
+    """Sends back, on as many threads as the server has."""
     server = grpc.server(ThreadPoolExecutor(64))
-    handler = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler("echo.Echo", {"Echo": handler}),)
-    )
-    ready.put(server.add_insecure_port("127.0.0.1:0"))
+    handlers = {
+        "Echo": grpc.unary_unary_rpc_method_handler(beginning),
+        "Calls": grpc.stream_stream_rpc_method_handler(beginnings),
+    }
+    service = CALLS.split("/")[1]
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    ready.put((server.add_insecure_port("127.0.0.1:0"), f"/{service}/Echo"))
     server.start()
     server.wait_for_termination()
 
 
-def echo_us() -> list[float]:
-    """What a call of grpcio takes at least."""
+@contextmanager
+def echoing(experiments: str | None = None) -> Iterator[tuple[str, str]]:
+    """The address of an echo in a process of its own, and the call that it answers alone."""
     context = multiprocessing.get_context("spawn")
     ready = context.Queue()
     process = context.Process(target=echo_server, args=(ready,), daemon=True)
-    process.start()
-    with grpc.insecure_channel(f"127.0.0.1:{ready.get()}") as channel:
-        call = channel.unary_unary("/echo.Echo/Echo")
-        taken = latencies(lambda query: call(b"x" * QUERY_BYTES), np.zeros((200, 1)))
+    with experimental(experiments):
+        process.start()
+    port, path = ready.get()
+    yield f"127.0.0.1:{port}", path
     process.kill()
-    return taken
 
 
 def at_once(connect, queries: np.ndarray, per_client: int) -> float:
@@ -229,19 +250,26 @@ async def tasks(address: str, queries: np.ndarray, per_client: int) -> float:
         return CLIENTS * per_client / (time.perf_counter() - began)
 
 
+def in_turns(measures: dict[str, Callable[[], float]], rounds: int = 3) -> dict[str, float]:
+    """The medians of several figures that are taken in turns."""
+    taken = {name: [] for name in measures}
+    for _ in range(rounds):
+        for name, measure in measures.items():
+            taken[name].append(measure())
+    return {name: statistics.median(found) for name, found in taken.items()}
+
+
 class Pair:
-    """Figures of the same thing embedded and served, taken in turns."""
+    """The same thing embedded and served."""
 
     def __init__(self, embedded: Any, served: Any) -> None:
-        self._sides = {"embedded": embedded, "served": served}
+        self.embedded, self.served = embedded, served
 
-    def of(self, measure: Callable[[Any], float], rounds: int = 3) -> tuple[float, float]:
-        """The medians of both."""
-        taken = {name: [] for name in self._sides}
-        for _ in range(rounds):
-            for name, side in self._sides.items():
-                taken[name].append(measure(side))
-        return statistics.median(taken["embedded"]), statistics.median(taken["served"])
+    def of(self, measure: Callable[[Any], float]) -> tuple[float, float]:
+        """A figure of both, taken in turns."""
+        sides = {"embedded": self.embedded, "served": self.served}
+        found = in_turns({name: partial(measure, side) for name, side in sides.items()})
+        return found["embedded"], found["served"]
 
 
 def single_us(items: Any, queries: np.ndarray) -> float:
@@ -253,13 +281,43 @@ def single_us(items: Any, queries: np.ndarray) -> float:
 
 def one_caller(pair: Pair, queries: np.ndarray) -> None:
     """Searches of one caller, and in batches."""
-    alone, served = pair.of(lambda items: single_us(items, queries))
-    say("single search, embedded: p50", alone, "us")
-    say("single search, served: p50", served, "us", f"{served - alone:,.0f} over embedded")
-    say("echo of grpcio, one connection: p50", statistics.median(echo_us()), "us")
+    singles(pair, queries)
     together, batched = pair.of(lambda items: batches(items, queries))
     say("batches of 256, embedded", together, "searches/s")
     say("batches of 256, served", batched, "searches/s", f"{batched / together:.2f}x")
+
+
+def singles(pair: Pair, queries: np.ndarray) -> None:
+    """Single searches, and the echoes in turns with them."""
+    request = b"x" * QUERY_BYTES
+    with (
+        echoing() as (address, path),
+        echoing(POLLING) as (polled, _),
+        grpc.insecure_channel(address) as channel,
+        grpc.insecure_channel(polled) as streams,
+    ):
+        call, line = channel.unary_unary(path), SyncLine(streams, (), Clock())
+        found = in_turns(
+            {
+                "alone": lambda: single_us(pair.embedded, queries),
+                "served": lambda: single_us(pair.served, queries),
+                "call": lambda: echo_us(lambda: call(request)),
+                "line": lambda: echo_us(lambda: line.ask(request, None)),
+            }
+        )
+        line.close()
+    alone, served = found["alone"], found["served"]
+    say("single search, embedded: p50", alone, "us")
+    say("single search, served: p50", served, "us", f"{served - alone:,.0f} over embedded")
+    say("echo of grpcio, a call: p50", found["call"], "us")
+    more = served - alone - found["line"]
+    beside = f"a search takes {more:,.0f} more than it and the embedded one"
+    say("echo of grpcio, a message of a stream: p50", found["line"], "us", beside)
+
+
+def echo_us(ask: Callable[[], object]) -> float:
+    """p50 of an echo."""
+    return statistics.median(latencies(lambda query: ask(), np.zeros((200, 1))))
 
 
 @contextmanager

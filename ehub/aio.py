@@ -15,7 +15,8 @@ that the server is asked for (`current`, `model`, `lineage`, `created`, `frozen`
 awaited. In place of what cannot be awaited: `await items.count()` for `len(items)`, `await
 items.contains(key)` for `key in items`, `get`, `set` and `delete` for brackets.
 
-All of it belongs to the event loop that it was made on. A cancelled task cancels its call.
+All of it belongs to the event loop that it was made on. A cancelled task cancels its call; searches
+of several tasks may share one, and go on without it.
 """
 
 from __future__ import annotations

@@ -61,6 +61,10 @@ class AioTransport(Transport):
         """Wait."""
         await_only(asyncio.sleep(seconds))
 
+    def event(self) -> LoopEvent:
+        """What one task waits for, and another sets."""
+        return LoopEvent()
+
     def close(self) -> None:
         """Close the channel."""
         if not self.closed:
@@ -68,6 +72,21 @@ class AioTransport(Transport):
             if self.lines is not None:
                 self.lines.close()
             await_only(self._channel.close())
+
+
+class LoopEvent:
+    """What tasks of one event loop wait for, and set."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def wait(self) -> None:
+        """Wait until it is set."""
+        await_only(self._event.wait())
+
+    def set(self) -> None:
+        """Wake who waits."""
+        self._event.set()
 
 
 class AioAnswers(Iterator[Any]):

@@ -19,8 +19,8 @@ class Link:
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.slots = Slots()
-        # Of threads that search at once; on an event loop nobody may wait for another.
-        self.searches = Searches() if transport.has_threads else None
+        # Of threads, or tasks, that search at once.
+        self.searches = Searches(make_event=transport.event)
 
     def read(self, name: str, request: Any) -> Any:
         """A call that may be repeated."""

@@ -182,13 +182,10 @@ class RemoteRows:
         self, query: Vectors, k: int, distance_max: float, ef: int, exact: bool
     ) -> tuple[KeyArray, Vectors]:
         """Of one query: keys and distances."""
-        searches = self._link.searches
         options = (k, distance_max, ef, exact)
-        if searches is None:
-            return self.one(query, *options)
         alone: Any = Alone(self)
         common = (self._common, len(query), options)
-        found = searches.nearest(common, lambda: alone, query, options)
+        found = self._link.searches.nearest(common, lambda: alone, query, options)
         return found.keys, found.distances
 
     def one(

@@ -9,6 +9,7 @@ import math
 import queue
 import random
 import re
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from ehub.wire import ehub_pb2 as pb
 from ehub.wire.failures import DETAIL, exception_of
 from ehub.wire.methods import ACCESS, SERVICE, SMALL, methods_of
 from ehub.wire.pem import contents, require_authority, require_pair
+from ehub.wire.searches import Event
 
 __all__ = ["ClientTls", "Duplex", "Options", "SyncTransport", "Transport"]
 
@@ -210,6 +212,10 @@ class Transport(ABC):
     @abstractmethod
     def sleep(self, seconds: float) -> None:
         """Wait."""
+
+    def event(self) -> Event:
+        """What one caller waits for, and another sets."""
+        return threading.Event()
 
     @abstractmethod
     def close(self) -> None:

@@ -5,8 +5,8 @@ Those that come meanwhile are one native batch search, on all cores, as soon as 
 search looks at a view that was taken after it came, so it finds every write that was acknowledged
 before it.
 
-The server gathers what comes from several clients, and a client what comes from several threads:
-that is one call instead of many.
+The server gathers what comes from several clients, and a client what comes from several threads,
+or tasks of its event loop: that is one call instead of many.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -26,7 +26,7 @@ from ehub.types import Vectors
 if TYPE_CHECKING:
     from ehub._native import _store
 
-__all__ = ["Searches"]
+__all__ = ["Event", "Searches"]
 
 BATCH_MAX = 256
 
@@ -35,6 +35,13 @@ class Stoppable(Protocol):
     """What ends a search once it is set."""
 
     def set(self) -> None: ...
+
+
+class Event(Stoppable, Protocol):
+    """What one waits for until it is set: a `threading.Event`, or one of an event loop."""
+
+    def wait(self) -> object:
+        """Wait until it is set."""
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +78,7 @@ class Waiting:
     """A search that waits for its answer, or to become the one that searches."""
 
     query: Vectors
-    ready: threading.Event = field(default_factory=threading.Event)
+    ready: Event
     answer: Neighbors | None = None
     error: BaseException | None = None
     leads: bool = False
@@ -85,11 +92,19 @@ class Searches:
     Args:
         make_stop: Makes what the rows take to end a search; None if they take nothing like that.
         at_once: So many search at once before others wait.
+        make_event: Makes what a search waits for.
     """
 
-    def __init__(self, make_stop: Callable[[], Stoppable] | None = None, at_once: int = 1) -> None:
+    def __init__(
+        self,
+        make_stop: Callable[[], Stoppable] | None = None,
+        at_once: int = 1,
+        make_event: Callable[[], Event] = threading.Event,
+    ) -> None:
+        # Never held while something is waited for: the tasks of an event loop share a thread.
         self._lock = threading.Lock()
         self._make_stop = make_stop
+        self._make_event = make_event
         self._at_once = at_once
         # By what is common to those that may be gathered; a key is there while some search.
         self._waiting: dict[Hashable, deque[Waiting]] = {}
@@ -146,7 +161,7 @@ class Searches:
 
     def _in_turn(self, wanted: Wanted) -> Neighbors:
         """Wait for those that search; then search for all that wait, or be searched for."""
-        common, mine = wanted.common, Waiting(wanted.query)
+        common, mine = wanted.common, Waiting(wanted.query, self._make_event())
         if wanted.on_leave is not None:
             wanted.on_leave(lambda: self._leave(mine))
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -12,7 +13,10 @@ import pytest
 from served import serving
 
 import ehub
+import ehub.aio
+from ehub.client.bridge import await_only
 from ehub.server import reading
+from ehub.wire import ehub_pb2 as pb
 from ehub.wire.searches import Searches
 
 
@@ -253,3 +257,77 @@ def test_the_search_of_a_caller_who_has_left_already_is_ended(monkeypatch):
     monkeypatch.setattr(reading._store, "Stop", lambda: stop)
     assert reading.stop_of(Left()) is stop
     assert stop.is_set()
+
+
+# --- asyncio ---
+
+
+def counted(items, hold=None):
+    """The sizes of the batches that the client of asyncio asks for; each waits for `hold`."""
+    sizes, link = [], items._waits._now()._link
+    call = link.read
+
+    def read(name, request):
+        if name == "Search":
+            parsed = request
+            if isinstance(request, bytes):
+                parsed = pb.SearchRequest.FromString(request)
+            sizes.append(len(parsed.vectors.values) // 4 // parsed.vectors.dims)
+            if hold is not None:
+                await_only(hold(len(sizes)))
+        return call(name, request)
+
+    link.read = read
+    return sizes
+
+
+def on_loop(path, ask):
+    """What `ask(items, vectors)` returns, run in a client of asyncio."""
+
+    async def run(address):
+        async with await ehub.aio.connect(address) as hub:
+            return await ask(await hub.get_space("items"), vectors)
+
+    with serving(path) as server:
+        with ehub.connect(server.address) as hub:
+            _, vectors = filled(hub)
+        return asyncio.run(run(server.address))
+
+
+def test_tasks_that_search_at_once_share_calls_and_get_each_its_own(tmp_path):
+    async def ask(items, vectors):
+        sizes = counted(items)
+        found = await asyncio.gather(
+            *(items.nearest_neighbors(1, vector=vectors[row]) for row in range(16))
+        )
+        assert [one.keys.tolist() for one in found] == [[f"k{row}"] for row in range(16)]
+        return sizes
+
+    assert on_loop(tmp_path, ask) == [1, 15]
+
+
+@pytest.mark.parametrize("cancelled", [0, 1, 2, 15])
+def test_a_task_that_is_cancelled_takes_no_other_search_with_it(tmp_path, cancelled):
+    """The one that searches alone, the one that searches for others, and two of those."""
+
+    async def ask(items, vectors):
+        async def hold(call):
+            if call <= 2:
+                await asyncio.sleep(0.05)
+
+        counted(items, hold)
+        tasks = [
+            asyncio.create_task(items.nearest_neighbors(1, vector=vectors[row]))
+            for row in range(16)
+        ]
+        await asyncio.sleep(0.02 if cancelled == 0 else 0.07)
+        tasks[cancelled].cancel()
+        found = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+        assert isinstance(found.pop(cancelled), asyncio.CancelledError)
+        rows = [row for row in range(16) if row != cancelled]
+        assert [one.keys.tolist() for one in found] == [[f"k{row}"] for row in rows]
+        searches = items._waits._now()._link.searches
+        assert not searches._searching
+        assert not searches._waiting
+
+    on_loop(tmp_path, ask)
