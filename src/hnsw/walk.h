@@ -33,7 +33,7 @@ class Distances {
   void prefetch(uint32_t row) const {
     const uint8_t* at = memory + row * stride;
     for (size_t line = 0; line < std::min(lines, kPrefetchLines); ++line) __builtin_prefetch(at + line * 64);
-    if (metas != nullptr) __builtin_prefetch(metas + row);
+    if (beside != nullptr) __builtin_prefetch(beside + row * beside_bytes);
   }
   // How many candidates are worth expanding at a time.
   size_t candidates_abreast() const { return abreast; }
@@ -46,7 +46,8 @@ class Distances {
   size_t stride = 0;
   size_t lines = 0;
   size_t abreast = 2;
-  const RowMeta* metas = nullptr;
+  const uint8_t* beside = nullptr;  // null: nothing is
+  size_t beside_bytes = 0;
 };
 
 class Walker {
