@@ -29,7 +29,15 @@ Status Walker::score(Distances& distances, const uint32_t* rows, size_t n) {
   if (n == 0) return {};
   if (scores_.size() < n) scores_.resize(n);
   EHUB_RETURN_IF_ERROR(distances.score(rows, n, scores_.data()));
-  for (size_t i = 0; i < n; ++i) pool_.insert(make_candidate(scores_[i], rows[i]));
+  // Which rows are near enough cannot be foreseen, so they are sorted out without a branch.
+  if (near_.size() < n) near_.resize(n);
+  const Candidate limit = pool_.limit();
+  Candidate* out = near_.data();
+  for (size_t i = 0; i < n; ++i) {
+    *out = make_candidate(scores_[i], rows[i]);
+    out += *out < limit ? 1 : 0;
+  }
+  for (const Candidate* at = near_.data(); at != out; ++at) pool_.insert(*at);
   return {};
 }
 
@@ -68,14 +76,24 @@ Status Walker::expand(const GraphView& graph, Distances& distances, size_t* coun
   *count = 0;
   if (first == Pool::kNoCandidate) return {};
   const Candidate pair[2] = {first, distances.candidates_abreast() == 2 ? pool_.expand() : Pool::kNoCandidate};
+  uint32_t rows[2] = {};
   for (const Candidate candidate : pair) {
     if (candidate == Pool::kNoCandidate) break;
-    ++*count;
+    rows[(*count)++] = row_of(candidate);
     expanded_.push_back(candidate);
-    if (guard != nullptr) EHUB_RETURN_IF_ERROR(guard->check_links(row_of(candidate)));
-    EHUB_RETURN_IF_ERROR(see_links(graph, row_of(candidate), distances));
   }
-  prefetch_next_links(graph, pool_);
+  // If only the links of the second were foreseen, it goes first: meanwhile those of the other come.
+  if (*count == 2 && !is_foreseen(rows[0]) && is_foreseen(rows[1])) std::swap(rows[0], rows[1]);
+  for (size_t i = 0; i < *count; ++i) {
+    if (guard != nullptr) EHUB_RETURN_IF_ERROR(guard->check_links(rows[i]));
+    EHUB_RETURN_IF_ERROR(see_links(graph, rows[i], distances));
+  }
+  foreseen_.fill(kNoRow);
+  size_t next = 0;
+  pool_.peek_two([&](uint32_t row) {
+    prefetch_links(graph, row);
+    foreseen_[next++] = row;
+  });
   return {};
 }
 
