@@ -18,6 +18,8 @@
 
 namespace {
 
+using ehub::CodeEnds;
+using ehub::kCodeEndBytes;
 using ehub::kNeonKernels;
 using ehub::kScalarKernels;
 using ehub::Metric;
