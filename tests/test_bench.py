@@ -136,11 +136,44 @@ def test_above_the_target_a_figure_is_a_bound_and_below_there_is_none():
     assert measure.at_recall([], 0.5) is None
 
 
+def test_a_figure_of_a_higher_recall_is_no_bound_where_a_lower_one_was_slower():
+    points = [(0.93, 490.0), (0.97, 500.0), (0.98, 100.0)]
+    assert measure.at_recall(points, 0.95) == (500.0, False)
+
+
 def outcome(name, *points):
     found = measure.Outcome(name, "1", "")
     for ef, (recall, *qps) in enumerate(points, 10):
         found.points[ef] = measure.Point(ef, recall, recall, qps, qps, [(1, 2, 3)] * len(qps))
     return found
+
+
+def test_what_lies_between_two_settings_around_a_recall_is_halved_until_they_are_close():
+    found = measure.Outcome("ehub", "1", "")
+    for ef in (10, 20, 40):
+        found.points[ef] = measure.Point(ef, ef / 100, qps=[1.0])
+    asked = []
+    while (ef := measure.between(found, 0.125)) is not None:
+        asked.append(ef)
+        found.points[ef] = measure.Point(ef, ef / 100, qps=[1.0])
+    assert asked == [15, 12, 13]
+    assert measure.between(found, 0.395) == 30
+    assert measure.between(found, 0.05) is None
+    assert measure.between(found, 0.5) is None
+
+
+def test_each_contender_is_asked_settings_of_its_own_around_a_recall(monkeypatch):
+    def ask(trial, kth, plan, found, enough_at, ef):
+        recall = 0.99 if ef >= enough_at else 0.5
+        found.points.setdefault(ef, measure.Point(ef, recall)).qps.append(1.0)
+
+    monkeypatch.setattr(measure, "ask", ask)
+    plan = measure.Plan(K, (1, 9), rounds=2)
+    live = [(measure.Outcome("a", "1", ""), 4), (measure.Outcome("b", "1", ""), 7)]
+    for number in range(plan.rounds):
+        measure.ask_round(None, None, plan, live, number, Silence())
+    assert [sorted(found.points) for found, _ in live] == [[1, 3, 4, 5, 9], [1, 5, 6, 7, 9]]
+    assert all(len(point.qps) == 2 for found, _ in live for point in found.measured)
 
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios():

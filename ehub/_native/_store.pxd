@@ -131,6 +131,7 @@ cdef class View:
         Stop stop,
         vector[vector[Neighbor]]& found,
     ) except -1
+    cdef tuple answer(self, const vector[Neighbor]& found)
     cdef object answers(self, const vector[vector[Neighbor]]& found)
     cdef const Selection* selection_of(self, Filter filter) except? NULL
     cdef tuple means(self, size_t count, Keys keys, const Groups* groups, cbool normalize)

@@ -164,8 +164,7 @@ cdef class View:
             )
         finally:
             PyBuffer_Release(&buffer)
-        keys, distances, _ = self.answers(found)
-        return keys, distances
+        return self.answer(found[0])
 
     def nearest_to(
         self,
@@ -240,6 +239,17 @@ cdef class View:
             status = take(deref(self.view).nearest(queries, m, options), &found)
         return check(status)
 
+    cdef tuple answer(self, const vector[Neighbor]& found):
+        cdef vector[Ordinal] rows
+        cdef size_t i
+        rows.reserve(found.size())
+        distances = _empty(found.size(), _float32)
+        cdef float* out = <float*>data_of(distances)
+        for i in range(found.size()):
+            rows.push_back(found[i].row)
+            out[i] = found[i].distance
+        return self.keys_of(rows), distances
+
     # Keys and distances of all answers in one piece, and where each query's begin.
     cdef object answers(self, const vector[vector[Neighbor]]& found):
         cdef vector[Ordinal] rows
@@ -288,7 +298,7 @@ cdef class View:
     ):
         cdef vector[Ordinal] rows
         cdef vector[vector[Neighbor]] found
-        cdef vector[vector[Neighbor]] kept
+        cdef vector[Neighbor] kept
         cdef size_t i
         if queries.shape[0] != 1 or queries.shape[1] != self.table.dims:
             raise ValueError("expected one query of this space")
@@ -307,12 +317,10 @@ cdef class View:
             stop,
             found,
         )
-        kept.resize(1)
         for i in range(found[0].size()):
-            if kept[0].size() < k and not binary_search(rows.begin(), rows.end(), found[0][i].row):
-                kept[0].push_back(found[0][i])
-        keys, distances, _ = self.answers(kept)
-        return keys, distances
+            if kept.size() < k and not binary_search(rows.begin(), rows.end(), found[0][i].row):
+                kept.push_back(found[0][i])
+        return self.answer(kept)
 
     def within(self, tuple partitions not None):
         cdef View view = View.__new__(View)

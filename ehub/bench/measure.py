@@ -2,8 +2,11 @@
 
 A round goes through the settings, and for each setting through the contenders, so that whatever the
 machine does meanwhile, it does to all of them. Each contender answers the queries one a call in one
-thread, pinned to one core, and then all in one call on several cores. A figure is the median of the
-rounds; a ratio is the median of the ratios of each round.
+thread, pinned to one core, and then all in one call on several cores; a part of them it answers
+before that, untimed, because the caches hold what the contender before it read. Around the recalls
+at which contenders are compared, settings between those of the plan are asked for, too, of each
+contender its own. A figure is the median of the rounds; a ratio is the median of the ratios of each
+round.
 """
 
 from __future__ import annotations
@@ -49,6 +52,12 @@ EFS = (10, 12, 16, 20, 28, 40, 56, 80, 112, 160, 224, 320, 450, 640, 900, 1280)
 TARGETS = (0.9, 0.95, 0.99)
 RECALL_ENOUGH = 0.9995  # beyond it nobody looks, and the settings that get there take longest
 
+# Of the queries, the share that is answered before time is taken.
+WARM_SHARE = 4
+
+# Two settings are close enough to a recall between them if they differ by one, or by so little.
+CLOSE_SHARE = 16
+
 # A recall of 1 has no logarithm of its distance to 1; so few queries cannot tell it from this.
 MISSED_LEAST = 1e-5
 
@@ -72,9 +81,10 @@ class Plan:
     rounds: int = 3
     threads: int = 1
     recall_enough: float | None = RECALL_ENOUGH  # a contender that has it is asked no larger ef
+    targets: tuple[float, ...] = TARGETS  # recalls around which settings in between are asked for
 
     def steps(self, contenders: int) -> int:
-        """How many steps a run of so many contenders tells its progress in."""
+        """How many steps a run of so many contenders tells its progress in; `efs` alone count."""
         return contenders * (1 + len(self.efs) * self.rounds)
 
 
@@ -139,7 +149,7 @@ def run(
         live.extend(built(trial, kinds, outcomes, plan, directory, progress))
         kth = true_distances(trial, plan.k)
         for number in range(plan.rounds):
-            ask_all(trial, kth, plan, live, number, progress)
+            ask_round(trial, kth, plan, live, number, progress)
         found.complete = True
     except KeyboardInterrupt:
         pass
@@ -195,7 +205,7 @@ def warm(trial: Trial, contender: Contender, plan: Plan) -> None:
         search(query)
 
 
-def ask_all(
+def ask_round(
     trial: Trial,
     kth: NDArray[np.float64],
     plan: Plan,
@@ -205,13 +215,37 @@ def ask_all(
 ) -> None:
     """One round; who is first changes from round to round."""
     first = number % max(1, len(live))
-    for ef in plan.efs:
+    for ef in sorted({*plan.efs, *(own for outcome, _ in live for own in outcome.points)}):
         progress.set_description(f"round {number + 1} of {plan.rounds}, ef {ef}")
         for outcome, contender in live[first:] + live[:first]:
-            if not outcome.failure and not enough(outcome, ef, plan):
+            meant = ef in plan.efs or ef in outcome.points
+            if meant and not outcome.failure and not enough(outcome, ef, plan):
                 with failure_noted(outcome):
                     ask(trial, kth, plan, outcome, contender, ef)
-            progress.update(1)
+            if ef in plan.efs:
+                progress.update(1)
+    if number == 0:
+        ask_between(trial, kth, plan, live, progress)
+
+
+def ask_between(
+    trial: Trial, kth: NDArray[np.float64], plan: Plan, live: Live, progress: Progress
+) -> None:
+    """The rest of the first round: halves what lies between two settings around each target."""
+    for outcome, contender in live:
+        for target in plan.targets:
+            while not outcome.failure and (ef := between(outcome, target)) is not None:
+                progress.set_description(f"{outcome.name} around recall {target:g}, ef {ef}")
+                with failure_noted(outcome):
+                    ask(trial, kth, plan, outcome, contender, ef)
+
+
+def between(outcome: Outcome, target: float) -> int | None:
+    """The setting halfway between those around a recall; None if they are close, or not there."""
+    below = max((point.ef for point in outcome.measured if point.recall < target), default=0)
+    above = min((point.ef for point in outcome.measured if point.recall >= target), default=0)
+    close = max(1, below // CLOSE_SHARE)
+    return None if below == 0 or above - below <= close else (below + above) // 2
 
 
 def enough(outcome: Outcome, ef: int, plan: Plan) -> bool:
@@ -232,16 +266,19 @@ def ask(
     """One contender at one setting: all queries one a call, then all in one call."""
     point = outcome.points.get(ef, Point(ef))
     with cores(1):
-        answers, seconds = one_by_one(contender.one(ef, plan.k), trial.queries)
+        search = contender.one(ef, plan.k)
+        for query in trial.queries[: len(trial.queries) // WARM_SHARE]:
+            search(query)
+        answers, seconds = one_by_one(search, trial.queries)
     if not point.qps:
         ids = as_ids([contender.ids(answer) for answer in answers], plan.k)
         point.recall = recall(trial, kth, ids, plan.k)
     batch_qps = None
     with cores(plan.threads):
-        search = contender.many(ef, plan.k, plan.threads)
-        if search is not None:
+        search_many = contender.many(ef, plan.k, plan.threads)
+        if search_many is not None:
             started = time.perf_counter()
-            answer = search(trial.queries)
+            answer = search_many(trial.queries)
             batch_qps = len(trial.queries) / (time.perf_counter() - started)
             if not point.batch_qps:
                 ids = as_ids(contender.ids_of_many(answer), plan.k)
@@ -285,7 +322,7 @@ def cores(count: int) -> Iterator[None]:
 
 
 class Reading(NamedTuple):
-    """Queries per second at a recall; a bound if only a higher recall was measured."""
+    """Queries per second at a recall; a bound if only higher recalls were measured."""
 
     qps: float
     bound: bool
@@ -303,14 +340,15 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 def at_recall(points: Sequence[tuple[float, float]], target: float) -> Reading | None:
     """Queries per second at a recall: log q/s over log(1 - recall), between points of the front.
 
-    Where even the fastest point has a higher recall, its figure is a lower bound; where no point
-    has it, there is none.
+    Where the fastest point has a higher recall, its figure counts: it is a lower bound if no point
+    has a lower recall, because what a smaller setting would do is not known. Where no point has as
+    high a recall, there is no figure.
     """
     front = pareto(points)
     if not front or front[-1][0] < target:
         return None
     if front[0][0] >= target:
-        return Reading(front[0][1], front[0][0] > target)
+        return Reading(front[0][1], min(found for found, _ in points) > target)
     above = next(i for i, (found, _) in enumerate(front) if found >= target)
     (low, fast), (high, slow) = front[above - 1], front[above]
     span = missed(high) - missed(low)

@@ -79,8 +79,8 @@ def bench(
 
     Recall is tie-aware, against the neighbors in the file if a sample of them is right, else
     against exact search. "x at 0.95" is how many times as many queries per second as hnswlib
-    answers at recall 0.95, interpolated between settings; with >= the fastest setting was better
-    than that already. Index and peak are MB: the index of ehub is what it takes beyond the stored
+    answers at recall 0.95, interpolated between settings; with >= even the smallest setting had a
+    higher recall. Index and peak are MB: the index of ehub is what it takes beyond the stored
     vectors, those of others are their files, most of which hold the vectors again; the peak is
     that of building, beyond the rows.
 
@@ -88,14 +88,15 @@ def bench(
     measured by then.
     """
     from ehub.bench.data import prepared
-    from ehub.bench.measure import EFS, RECALL_ENOUGH, Plan, run
+    from ehub.bench.measure import EFS, RECALL_ENOUGH, TARGETS, Plan, run
 
     check_files(json_file, plots or [], keep)
     kinds = chosen_contenders(contenders)
     usable = len(os.sched_getaffinity(0))
     efs = sorted({max(k, one) for one in (EFS if ef is None else numbers(ef, "--ef"))})
     enough = RECALL_ENOUGH if ef is None else None
-    plan = Plan(k, tuple(efs), rounds, min(threads or usable, usable), enough)
+    targets = TARGETS if ef is None else ()
+    plan = Plan(k, tuple(efs), rounds, min(threads or usable, usable), enough, targets)
     trial = load(data, random, space, metric, queries)
     with place(keep) as directory:
         output.note(f"{trial.name}: {len(trial.rows):,} x {trial.rows.shape[1]}, {trial.metric}")

@@ -210,7 +210,7 @@ uint64_t BoundedCodes::not_beyond(const KernelTable& kernels, const BoundedQuery
   const auto* bounds = reinterpret_cast<const Bounds*>(codes + kGroupRows * code_bytes_);
   const size_t count = std::min(kGroupRows, rows_ - group * kGroupRows);
   int32_t products[kGroupRows] = {};
-  kernels.codes.dot_u8(query.codes_.data(), query.sum_, codes, code_bytes_, kNumbers.data(), count, products);
+  kernels.codes.dot_u8(query.codes_.data(), query.sum_, codes, code_bytes_, {}, kNumbers.data(), count, products);
   const float twice_scale = 2 * query.scale_;
   float bound[kGroupRows];
   uint32_t any = 0;

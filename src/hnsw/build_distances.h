@@ -50,7 +50,8 @@ class RowDistances final : public Distances {
     memory = codes_.codes;
     stride = codes_.code_bytes;
     lines = stride / 64;
-    metas = codes_.metas;
+    beside = codes_.beside();
+    beside_bytes = codes_.beside_bytes();
   }
   void set_row(uint32_t row) { distances_.set_query(row, query_); }
   // Asks for all of a row, into the second cache: the first has no room for as many requests.

@@ -193,6 +193,26 @@ size_t Encoder::code_bytes(CodeWidth width, size_t dims) {
   return 0;
 }
 
+bool Encoder::has_short_tail(CodeWidth width) const {
+  if (width != CodeWidth::k4 && width != CodeWidth::k8) return false;
+  const size_t in_line = width == CodeWidth::k4 ? 128 : 64;
+  const size_t values = rotation_ ? residual_dims_ : dims_;
+  const size_t last = values % in_line;
+  return values > in_line && last != 0 && last <= in_line / 64 * sizeof(CodeTail::last);
+}
+
+CodeTail tail_of(CodeWidth width, const uint8_t* last_line, RowMeta meta) {
+  CodeTail tail = {{}, meta};
+  constexpr size_t kBytes = sizeof(tail.last);
+  std::memcpy(tail.last, last_line, kBytes);
+  if (width == CodeWidth::k8) return tail;
+  // So few values are all in the lower halves of the line.
+  for (size_t b = 0; b < kBytes; ++b) {
+    tail.last[b] = static_cast<uint8_t>((last_line[b] & 15) | (last_line[kBytes + b] & 15) << 4);
+  }
+  return tail;
+}
+
 // So that the products of a quarter of the dimensions fit an int32.
 int Encoder::limit16() const {
   return static_cast<int>(std::sqrt(static_cast<double>(1U << 31U) * 4 / static_cast<double>(residual_dims_))) - 1;
@@ -296,9 +316,25 @@ CodeTable::CodeTable(const CodeTable& other, const std::vector<uint32_t>& rows)
   }
 }
 
+namespace {
+
+// What a query is at the tails of rows: zero but for their values.
+CodeEnds ends_of(const CodeSet& codes, const CodedQuery& query, int8_t* query_end) {
+  constexpr size_t kBytes = sizeof(CodeTail::last);
+  const int8_t* last = query.bytes() + codes.code_bytes * (codes.width == CodeWidth::k4 ? 2 : 1);
+  std::memcpy(query_end, last, kBytes);
+  if (codes.width == CodeWidth::k4) std::memcpy(query_end + kCodeEndBytes, last + kBytes, kBytes);
+  return {codes.beside(), query_end};
+}
+
+}  // namespace
+
 void code_distances(const KernelTable& kernels, const CodeSet& codes, const CodedQuery& query, const uint32_t* rows,
                     size_t n, float* out) {
   constexpr size_t kPart = 64;
+  int8_t query_end[2 * kCodeEndBytes] = {};
+  CodeEnds ends;
+  if (codes.tails != nullptr) ends = ends_of(codes, query, query_end);
   for (; n > 0; rows += std::min(n, kPart), out += std::min(n, kPart), n -= std::min(n, kPart)) {
     const size_t count = std::min(n, kPart);
     int32_t products[kPart];
@@ -308,11 +344,11 @@ void code_distances(const KernelTable& kernels, const CodeSet& codes, const Code
       for (size_t i = 0; i < count; ++i) out[i] = static_cast<float>(wide_products[i]);
     } else {
       const auto dot = codes.width == CodeWidth::k8 ? kernels.codes.dot_u8 : kernels.codes.dot_u4;
-      dot(query.bytes(), query.sum, codes.codes, codes.code_bytes, rows, count, products);
+      dot(query.bytes(), query.sum, codes.codes, codes.code_bytes, ends, rows, count, products);
       for (size_t i = 0; i < count; ++i) out[i] = static_cast<float>(products[i]);
     }
     for (size_t i = 0; i < count; ++i) {
-      const RowMeta meta = codes.metas[rows[i]];
+      const RowMeta meta = codes.meta(rows[i]);
       out[i] = (query.norm + meta.norm) - query.twice_scale * meta.scale * out[i];
     }
   }

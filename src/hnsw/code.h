@@ -42,6 +42,14 @@ struct RowMeta {
 };
 static_assert(sizeof(RowMeta) == 8);
 
+// What a walk reads of a row besides the lines of its codes. Where a row would end in a line for the sake of a few
+// values, these are here, and the line is spared.
+struct CodeTail {
+  uint8_t last[8];  // of u8 the values; of 4 bits the first 8 in the lower halves, the next 8 in the upper ones
+  RowMeta meta;
+};
+static_assert(sizeof(CodeTail) == kCodeEndBytes);
+
 // A query against codes of one width. Memory is kept from one query to the next.
 struct CodedQuery {
   std::vector<int16_t> values;  // s16[d], or s8[d] in the same memory
@@ -73,6 +81,8 @@ class Encoder {
   // Of one row's codes, a multiple of 64; 0 for CodeWidth::kNone.
   size_t code_bytes(CodeWidth width) const { return code_bytes(width, dims_); }
   static size_t code_bytes(CodeWidth width, size_t dims);
+  // Whether the last 64 bytes of a row's codes are not its only ones, and hold no more values than a CodeTail can.
+  bool has_short_tail(CodeWidth width) const;
 
   // out[residual_dims]: what is encoded of a row.
   void residual_of_row(const float* row, float* out) const;
@@ -100,10 +110,23 @@ class Encoder {
 // The codes of all rows of a segment.
 struct CodeSet {
   CodeWidth width = CodeWidth::k8;
-  size_t code_bytes = 0;
-  const uint8_t* codes = nullptr;  // [rows][code_bytes]
-  const RowMeta* metas = nullptr;  // [rows]
+  size_t code_bytes = 0;            // without the tail
+  const uint8_t* codes = nullptr;   // [rows][code_bytes]
+  const RowMeta* metas = nullptr;   // [rows]; null with tails
+  const CodeTail* tails = nullptr;  // [rows]; null: all of a row is in `codes`
+
+  // The same wherever the tail is.
+  size_t row_bytes() const { return code_bytes + (tails == nullptr ? 0 : 64); }
+  RowMeta meta(uint32_t row) const { return tails == nullptr ? metas[row] : tails[row].meta; }
+  // What lies beside the codes of row r is at beside() + r * beside_bytes().
+  const uint8_t* beside() const {
+    return tails == nullptr ? reinterpret_cast<const uint8_t*>(metas) : reinterpret_cast<const uint8_t*>(tails);
+  }
+  size_t beside_bytes() const { return tails == nullptr ? sizeof(RowMeta) : sizeof(CodeTail); }
 };
+
+// The tail of a row of codes that has a short one. `last_line`: its last 64 bytes.
+CodeTail tail_of(CodeWidth width, const uint8_t* last_line, RowMeta meta);
 
 // Codes that own their memory.
 class CodeTable {

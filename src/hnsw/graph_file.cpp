@@ -13,20 +13,43 @@
 namespace ehub::hnsw {
 namespace {
 
-// The arrays that a walk touches at random, one after the other in one piece of memory.
+// The arrays that a walk touches at random, one after the other in one piece of memory: links, codes, and what lies
+// beside the codes.
 struct MemoryLayout {
-  explicit MemoryLayout(const GraphView& view)
-      : links_bytes(size_t{view.rows} * view.link_stride * sizeof(uint32_t)),
-        codes_bytes(view.rows * view.codes.code_bytes),
-        metas_bytes(view.codes.code_bytes == 0 ? 0 : view.rows * sizeof(RowMeta)) {}
+  MemoryLayout(const GraphView& view, const Encoder& encoder)
+      : has_tails(encoder.has_short_tail(view.codes.width)),
+        links_bytes(size_t{view.rows} * view.link_stride * sizeof(uint32_t)),
+        row_bytes(view.codes.row_bytes() - (has_tails ? kGraphAlignment : 0)),
+        codes_bytes(view.rows * row_bytes),
+        beside_bytes(row_bytes == 0 ? 0 : view.rows * (has_tails ? sizeof(CodeTail) : sizeof(RowMeta))) {}
   size_t codes_at() const { return align_up(links_bytes, kGraphAlignment); }
-  size_t metas_at() const { return codes_at() + align_up(codes_bytes, kGraphAlignment); }
-  size_t size() const { return metas_at() + metas_bytes; }
+  size_t beside_at() const { return codes_at() + align_up(codes_bytes, kGraphAlignment); }
+  size_t size() const { return beside_at() + beside_bytes; }
 
+  bool has_tails;
   size_t links_bytes;
+  size_t row_bytes;  // of codes
   size_t codes_bytes;
-  size_t metas_bytes;
+  size_t beside_bytes;
 };
+
+// The codes of all rows, copied to where the layout has them.
+CodeSet copy_codes(const CodeSet& from, uint32_t rows, const MemoryLayout& layout, uint8_t* memory) {
+  uint8_t* codes = memory + layout.codes_at();
+  uint8_t* beside = memory + layout.beside_at();
+  if (!layout.has_tails) {
+    std::memcpy(codes, from.codes, layout.codes_bytes);
+    std::memcpy(beside, from.metas, layout.beside_bytes);
+    return {from.width, layout.row_bytes, codes, reinterpret_cast<const RowMeta*>(beside)};
+  }
+  for (uint32_t row = 0; row < rows; ++row) {
+    const uint8_t* code = from.codes + row * from.code_bytes;
+    std::memcpy(codes + row * layout.row_bytes, code, layout.row_bytes);
+    const CodeTail tail = tail_of(from.width, code + layout.row_bytes, from.metas[row]);
+    std::memcpy(beside + row * sizeof(CodeTail), &tail, sizeof(CodeTail));
+  }
+  return {from.width, layout.row_bytes, codes, nullptr, reinterpret_cast<const CodeTail*>(beside)};
+}
 
 }  // namespace
 
@@ -262,23 +285,18 @@ Status GraphFile::verify() const {
   return {};
 }
 
-uint64_t GraphFile::memory_bytes() const { return MemoryLayout(view_).size(); }
+uint64_t GraphFile::memory_bytes() const { return MemoryLayout(view_, encoder_).size(); }
 
 Result<std::shared_ptr<const GraphFile>> GraphFile::in_memory() const {
   EHUB_RETURN_IF_ERROR(verify());
-  const MemoryLayout layout(view_);
+  const MemoryLayout layout(view_, encoder_);
   std::optional<Buffer> memory = Buffer::make(layout.size());
   if (!memory) return Status(Code::kOutOfMemory, mapping_->path() + ": no memory for a copy");
   std::memcpy(memory->data(), view_.links, layout.links_bytes);
   std::shared_ptr<GraphFile> copy(new GraphFile(mapping_, encoder_));
   copy->view_ = view_;
   copy->view_.links = reinterpret_cast<const uint32_t*>(memory->data());
-  if (layout.codes_bytes != 0) {
-    std::memcpy(memory->data() + layout.codes_at(), view_.codes.codes, layout.codes_bytes);
-    std::memcpy(memory->data() + layout.metas_at(), view_.codes.metas, layout.metas_bytes);
-    copy->view_.codes.codes = memory->data() + layout.codes_at();
-    copy->view_.codes.metas = reinterpret_cast<const RowMeta*>(memory->data() + layout.metas_at());
-  }
+  if (layout.codes_bytes != 0) copy->view_.codes = copy_codes(view_.codes, view_.rows, layout, memory->data());
   copy->view_.guard = nullptr;
   copy->parameters_ = parameters_;
   copy->unreachable_ = unreachable_;

@@ -93,7 +93,7 @@ class GraphFile {
   uint64_t unreachable_ = 0;
   uint64_t file_bytes_ = 0;
   mutable GraphGuard guard_;
-  Buffer memory_;  // links, codes and metas; empty while they are in the mapping
+  Buffer memory_;  // links, codes and what lies beside these; empty while they are in the mapping
 };
 
 }  // namespace ehub::hnsw

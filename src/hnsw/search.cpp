@@ -43,8 +43,9 @@ class CodeDistances final : public Distances {
     memory = codes.codes;
     stride = codes.code_bytes;
     lines = stride / 64;
-    abreast = stride <= (codes.width == CodeWidth::k4 ? kShortCodeBytesOf4Bits : kShortCodeBytes) ? 2 : 1;
-    metas = codes.metas;
+    abreast = codes.row_bytes() <= (codes.width == CodeWidth::k4 ? kShortCodeBytesOf4Bits : kShortCodeBytes) ? 2 : 1;
+    beside = codes.beside();
+    beside_bytes = codes.beside_bytes();
   }
   Status score(const uint32_t* rows, size_t n, float* out) override {
     for (size_t i = 0; guard_ != nullptr && i < n; ++i) EHUB_RETURN_IF_ERROR(guard_->check_codes(rows[i]));

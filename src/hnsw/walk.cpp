@@ -68,14 +68,24 @@ Status Walker::expand(const GraphView& graph, Distances& distances, size_t* coun
   *count = 0;
   if (first == Pool::kNoCandidate) return {};
   const Candidate pair[2] = {first, distances.candidates_abreast() == 2 ? pool_.expand() : Pool::kNoCandidate};
+  uint32_t rows[2] = {};
   for (const Candidate candidate : pair) {
     if (candidate == Pool::kNoCandidate) break;
-    ++*count;
+    rows[(*count)++] = row_of(candidate);
     expanded_.push_back(candidate);
-    if (guard != nullptr) EHUB_RETURN_IF_ERROR(guard->check_links(row_of(candidate)));
-    EHUB_RETURN_IF_ERROR(see_links(graph, row_of(candidate), distances));
   }
-  prefetch_next_links(graph, pool_);
+  // If only the links of the second were foreseen, it goes first: meanwhile those of the other come.
+  if (*count == 2 && !is_foreseen(rows[0]) && is_foreseen(rows[1])) std::swap(rows[0], rows[1]);
+  for (size_t i = 0; i < *count; ++i) {
+    if (guard != nullptr) EHUB_RETURN_IF_ERROR(guard->check_links(rows[i]));
+    EHUB_RETURN_IF_ERROR(see_links(graph, rows[i], distances));
+  }
+  foreseen_.fill(kNoRow);
+  size_t next = 0;
+  pool_.peek_two([&](uint32_t row) {
+    prefetch_links(graph, row);
+    foreseen_[next++] = row;
+  });
   return {};
 }
 

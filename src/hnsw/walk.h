@@ -3,13 +3,15 @@
 // Time goes where memory is waited for, so the loop is arranged around that: the nearest two candidates are expanded
 // together (of long codes one, whose neighbours are enough to keep memory busy), the neighbours that were not seen are
 // collected first and their codes asked for all at once, and the links of the two candidates that will be next are
-// asked for before the codes are scored, and again when these are known.
+// asked for before the codes are scored, and again when these are known. Of two, the one whose links were asked for
+// first goes first.
 //
 // Thread-safety: a Walker belongs to one thread; it keeps its memory, so that a walk allocates nothing.
 
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -33,7 +35,7 @@ class Distances {
   void prefetch(uint32_t row) const {
     const uint8_t* at = memory + row * stride;
     for (size_t line = 0; line < std::min(lines, kPrefetchLines); ++line) __builtin_prefetch(at + line * 64);
-    if (metas != nullptr) __builtin_prefetch(metas + row);
+    if (beside != nullptr) __builtin_prefetch(beside + row * beside_bytes);
   }
   // How many candidates are worth expanding at a time.
   size_t candidates_abreast() const { return abreast; }
@@ -46,7 +48,8 @@ class Distances {
   size_t stride = 0;
   size_t lines = 0;
   size_t abreast = 2;
-  const RowMeta* metas = nullptr;
+  const uint8_t* beside = nullptr;  // null: nothing is
+  size_t beside_bytes = 0;
 };
 
 class Walker {
@@ -56,6 +59,7 @@ class Walker {
     visited_.reset(rows);
     pool_.reset(ef);
     expanded_.clear();
+    foreseen_.fill(kNoRow);
   }
   // Scores rows as candidates to begin at; those that were seen are left out.
   Status seed(Distances& distances, const uint32_t* rows, size_t n);
@@ -80,6 +84,9 @@ class Walker {
   const std::vector<Candidate>& expanded() const { return expanded_; }
 
  private:
+  static constexpr uint32_t kNoRow = ~uint32_t{0};
+
+  bool is_foreseen(uint32_t row) const { return row == foreseen_[0] || row == foreseen_[1]; }
   Status see_links(const GraphView& graph, uint32_t row, Distances& distances);
   template <typename Done>
   Status walk_until(const GraphView& graph, Distances& distances, Done done);
@@ -92,6 +99,7 @@ class Walker {
   std::vector<uint32_t> found_;  // to be scored
   std::vector<Candidate> expanded_;
   std::vector<float> scores_;
+  std::array<uint32_t, 2> foreseen_ = {kNoRow, kNoRow};  // their links were asked for before the last rows were scored
 };
 
 }  // namespace ehub::hnsw

@@ -79,6 +79,9 @@ struct Avx2Codes {
 
   static Bytes zero() { return _mm256_setzero_si256(); }
   static Bytes load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  static Bytes load_end(const void* p) {
+    return _mm256_zextsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+  }
   static Bytes add_pairs(Bytes sums, Bytes pairs) {
     return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }

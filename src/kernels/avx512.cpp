@@ -83,6 +83,9 @@ struct Avx512Codes {
 
   static Bytes zero() { return _mm512_setzero_si512(); }
   static Bytes load(const void* p) { return _mm512_loadu_si512(p); }
+  static Bytes load_end(const void* p) {
+    return _mm512_zextsi128_si512(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+  }
   static Bytes add_pairs(Bytes sums, Bytes pairs) {
     return _mm512_add_epi32(sums, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
   }

@@ -27,6 +27,9 @@ struct Avx512VnniCodes {
 
   static Bytes zero() { return _mm512_setzero_si512(); }
   static Bytes load(const void* p) { return _mm512_loadu_si512(p); }
+  static Bytes load_end(const void* p) {
+    return _mm512_zextsi128_si512(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+  }
   static Bytes multiply_u8(Bytes sums, Bytes row, Bytes query) { return _mm512_dpbusd_epi32(sums, row, query); }
   static Bytes multiply_u4(Bytes sums, Bytes row, Bytes query) { return _mm512_dpbusd_epi32(sums, row, query); }
   static Bytes multiply_s16(Bytes sums, Bytes row, Bytes query) { return _mm512_dpwssd_epi32(sums, row, query); }

@@ -4,6 +4,7 @@
 //
 //   Bytes, kBytes                a register and its size; 64 is a multiple of it
 //   load(p)                      no alignment needed
+//   load_end(p)                  of kCodeEndBytes, the rest of the register zero
 //   zero()                       of a register of int32 sums
 //   multiply_u8(sums, row, query)    adds to each int32 lane its share of the products u8 * s8 of CodeKernels::dot_u8,
 //                                    of row - 128 if kCentred, else of the row as it is
@@ -33,6 +34,9 @@ struct FormatU8 {
   static typename Simd::Bytes add(typename Simd::Bytes sums, const uint8_t* row, const int8_t* query, size_t at) {
     return Simd::multiply_u8(sums, Simd::load(row + at), Simd::load(query + at));
   }
+  static typename Simd::Bytes add_end(typename Simd::Bytes sums, const uint8_t* end, const int8_t* query) {
+    return Simd::multiply_u8(sums, Simd::load_end(end), Simd::load_end(query));
+  }
 };
 
 template <class Simd>
@@ -44,6 +48,11 @@ struct FormatU4 {
     sums = Simd::multiply_u4(sums, Simd::low_halves(both), Simd::load(low));
     return Simd::multiply_u4(sums, Simd::high_halves(both), Simd::load(low + 64));
   }
+  static typename Simd::Bytes add_end(typename Simd::Bytes sums, const uint8_t* end, const int8_t* query) {
+    const typename Simd::Bytes both = Simd::load_end(end);
+    sums = Simd::multiply_u4(sums, Simd::low_halves(both), Simd::load_end(query));
+    return Simd::multiply_u4(sums, Simd::high_halves(both), Simd::load_end(query + kCodeEndBytes));
+  }
 };
 
 template <class Simd>
@@ -52,11 +61,12 @@ struct FormatS16 {
   static typename Simd::Bytes add(typename Simd::Bytes sums, const uint8_t* row, const int16_t* query, size_t at) {
     return Simd::multiply_s16(sums, Simd::load(row + at), Simd::load(reinterpret_cast<const int8_t*>(query) + at));
   }
+  static typename Simd::Bytes add_end(typename Simd::Bytes sums, const uint8_t*, const int8_t*) { return sums; }
 };
 
 template <class Simd, class Format, size_t kRows, class Out>
-inline void code_tile(const typename Format::Query* query, const uint8_t* codes, size_t row_bytes, const uint32_t* rows,
-                      Out* out) {
+inline void code_tile(const typename Format::Query* query, const uint8_t* codes, size_t row_bytes, const CodeEnds& ends,
+                      const uint32_t* rows, Out* out) {
   const uint8_t* row[kRows];
   typename Simd::Bytes sums[kRows];
 #pragma GCC unroll 8
@@ -68,6 +78,12 @@ inline void code_tile(const typename Format::Query* query, const uint8_t* codes,
 #pragma GCC unroll 8
     for (size_t r = 0; r < kRows; ++r) sums[r] = Format::add(sums[r], row[r], query, at);
   }
+  if (ends.codes != nullptr) {
+#pragma GCC unroll 8
+    for (size_t r = 0; r < kRows; ++r) {
+      sums[r] = Format::add_end(sums[r], ends.codes + size_t{rows[r]} * kCodeEndBytes, ends.query);
+    }
+  }
   if constexpr (kRows == kCodeTileRows && sizeof(Out) == sizeof(int32_t)) {
     Simd::store_totals(sums, out);
   } else {
@@ -77,35 +93,35 @@ inline void code_tile(const typename Format::Query* query, const uint8_t* codes,
 }
 
 template <class Simd, class Format, class Out>
-inline void code_dots(const typename Format::Query* query, const uint8_t* codes, size_t row_bytes, const uint32_t* rows,
-                      size_t n, Out* out) {
+inline void code_dots(const typename Format::Query* query, const uint8_t* codes, size_t row_bytes, const CodeEnds& ends,
+                      const uint32_t* rows, size_t n, Out* out) {
   size_t i = 0;
   for (; i + kCodeTileRows <= n; i += kCodeTileRows) {
-    code_tile<Simd, Format, kCodeTileRows>(query, codes, row_bytes, rows + i, out + i);
+    code_tile<Simd, Format, kCodeTileRows>(query, codes, row_bytes, ends, rows + i, out + i);
   }
-  for (; i < n; ++i) code_tile<Simd, Format, 1>(query, codes, row_bytes, rows + i, out + i);
+  for (; i < n; ++i) code_tile<Simd, Format, 1>(query, codes, row_bytes, ends, rows + i, out + i);
 }
 
 template <class Simd>
-void dot_u8(const int8_t* query, int32_t query_sum, const uint8_t* codes, size_t row_bytes, const uint32_t* rows,
-            size_t n, int32_t* out) {
-  code_dots<Simd, FormatU8<Simd>>(query, codes, row_bytes, rows, n, out);
+void dot_u8(const int8_t* query, int32_t query_sum, const uint8_t* codes, size_t row_bytes, const CodeEnds& ends,
+            const uint32_t* rows, size_t n, int32_t* out) {
+  code_dots<Simd, FormatU8<Simd>>(query, codes, row_bytes, ends, rows, n, out);
   if constexpr (!Simd::kCentred) {
     for (size_t i = 0; i < n; ++i) out[i] -= 128 * query_sum;
   }
 }
 
 template <class Simd>
-void dot_u4(const int8_t* query, int32_t query_sum, const uint8_t* codes, size_t row_bytes, const uint32_t* rows,
-            size_t n, int32_t* out) {
-  code_dots<Simd, FormatU4<Simd>>(query, codes, row_bytes, rows, n, out);
+void dot_u4(const int8_t* query, int32_t query_sum, const uint8_t* codes, size_t row_bytes, const CodeEnds& ends,
+            const uint32_t* rows, size_t n, int32_t* out) {
+  code_dots<Simd, FormatU4<Simd>>(query, codes, row_bytes, ends, rows, n, out);
   for (size_t i = 0; i < n; ++i) out[i] = 2 * out[i] - 15 * query_sum;
 }
 
 template <class Simd>
 void dot_s16(const int16_t* query, const uint8_t* codes, size_t row_bytes, const uint32_t* rows, size_t n,
              int64_t* out) {
-  code_dots<Simd, FormatS16<Simd>>(query, codes, row_bytes, rows, n, out);
+  code_dots<Simd, FormatS16<Simd>>(query, codes, row_bytes, {}, rows, n, out);
 }
 
 template <class Simd>

@@ -21,16 +21,25 @@ namespace ehub {
 
 // Integer dot products of one coded query with rows of codes that lie apart, chosen by number: row r starts at
 // codes + r * row_bytes. They are exact, so all tiers give the same numbers. Requires: row_bytes > 0, a multiple of 64.
+//
+// The last few bytes of each row may lie apart, with something else beside them: kCodeEndBytes a row, from ends.codes +
+// r * kCodeEndBytes on. Where a byte is no code, the query is zero.
+inline constexpr size_t kCodeEndBytes = 16;
+struct CodeEnds {
+  const uint8_t* codes = nullptr;  // null: nothing lies apart
+  const int8_t* query = nullptr;  // s8[kCodeEndBytes]; of 4-bit values that of the lower halves, then of the upper ones
+};
+
 struct CodeKernels {
   // Rows of u8, each value v standing for v - 128; the query as s8[row_bytes], in [-127, 127].
-  // out[i] = sum of query[d] * (row[d] - 128). `query_sum`: that of the query's values.
-  void (*dot_u8)(const int8_t* query, int32_t query_sum, const uint8_t* codes, size_t row_bytes, const uint32_t* rows,
-                 size_t n, int32_t* out);
+  // out[i] = sum of query[d] * (row[d] - 128). `query_sum`: that of the query's values, those at the ends too.
+  void (*dot_u8)(const int8_t* query, int32_t query_sum, const uint8_t* codes, size_t row_bytes, const CodeEnds& ends,
+                 const uint32_t* rows, size_t n, int32_t* out);
   // Rows of two 4-bit values a byte, each v standing for 2 v - 15: byte b of block B (64 bytes) has dimension
   // 128 B + b in its lower half, and 128 B + 64 + b in its upper one. The query as s8[2 * row_bytes], in [-127, 127].
   // out[i] = sum of query[d] * (2 v[d] - 15).
-  void (*dot_u4)(const int8_t* query, int32_t query_sum, const uint8_t* codes, size_t row_bytes, const uint32_t* rows,
-                 size_t n, int32_t* out);
+  void (*dot_u4)(const int8_t* query, int32_t query_sum, const uint8_t* codes, size_t row_bytes, const CodeEnds& ends,
+                 const uint32_t* rows, size_t n, int32_t* out);
   // Rows of s16, and the query. Requires: no sum of every fourth pair of products beyond an int32.
   void (*dot_s16)(const int16_t* query, const uint8_t* codes, size_t row_bytes, const uint32_t* rows, size_t n,
                   int64_t* out);

@@ -64,6 +64,7 @@ struct NeonCodes {
 
   static Bytes zero() { return vdupq_n_s32(0); }
   static Bytes load(const void* p) { return vreinterpretq_s32_u8(vld1q_u8(static_cast<const uint8_t*>(p))); }
+  static Bytes load_end(const void* p) { return load(p); }
   static Bytes multiply_s8(Bytes sums, int8x16_t row, int8x16_t query) {
     const int16x8_t low = vmull_s8(vget_low_s8(row), vget_low_s8(query));
     return vpadalq_s16(sums, vmlal_high_s8(low, row, query));

@@ -88,24 +88,38 @@ bool all_finite(const float* values, size_t n) {
   return bad == 0;
 }
 
-void dot_u8(const int8_t* query, int32_t /*query_sum*/, const uint8_t* codes, size_t row_bytes, const uint32_t* rows,
-            size_t n, int32_t* out) {
+void dot_u8(const int8_t* query, int32_t /*query_sum*/, const uint8_t* codes, size_t row_bytes, const CodeEnds& ends,
+            const uint32_t* rows, size_t n, int32_t* out) {
   for (size_t i = 0; i < n; ++i) {
     const uint8_t* row = codes + rows[i] * row_bytes;
     int32_t sum = 0;
     for (size_t d = 0; d < row_bytes; ++d) sum += query[d] * (row[d] - 128);
+    if (ends.codes != nullptr) {
+      const uint8_t* end = ends.codes + size_t{rows[i]} * kCodeEndBytes;
+      for (size_t d = 0; d < kCodeEndBytes; ++d) sum += ends.query[d] * (end[d] - 128);
+    }
     out[i] = sum;
   }
 }
 
-void dot_u4(const int8_t* query, int32_t query_sum, const uint8_t* codes, size_t row_bytes, const uint32_t* rows,
-            size_t n, int32_t* out) {
+// Of `n` bytes: of their lower halves with lower[], of their upper ones with upper[].
+int32_t dot_halves(const int8_t* lower, const int8_t* upper, const uint8_t* bytes, size_t n) {
+  int32_t sum = 0;
+  for (size_t b = 0; b < n; ++b) sum += lower[b] * (bytes[b] & 15) + upper[b] * (bytes[b] >> 4);
+  return sum;
+}
+
+void dot_u4(const int8_t* query, int32_t query_sum, const uint8_t* codes, size_t row_bytes, const CodeEnds& ends,
+            const uint32_t* rows, size_t n, int32_t* out) {
   for (size_t i = 0; i < n; ++i) {
     const uint8_t* row = codes + rows[i] * row_bytes;
     int32_t sum = 0;
     for (size_t block = 0; block < row_bytes; block += 64) {
-      const int8_t* part = query + 2 * block;
-      for (size_t b = 0; b < 64; ++b) sum += part[b] * (row[block + b] & 15) + part[b + 64] * (row[block + b] >> 4);
+      sum += dot_halves(query + 2 * block, query + 2 * block + 64, row + block, 64);
+    }
+    if (ends.codes != nullptr) {
+      const uint8_t* end = ends.codes + size_t{rows[i]} * kCodeEndBytes;
+      sum += dot_halves(ends.query, ends.query + kCodeEndBytes, end, kCodeEndBytes);
     }
     out[i] = 2 * sum - 15 * query_sum;
   }

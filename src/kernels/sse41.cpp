@@ -71,6 +71,7 @@ struct Sse41Codes {
 
   static Bytes zero() { return _mm_setzero_si128(); }
   static Bytes load(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+  static Bytes load_end(const void* p) { return load(p); }
   static Bytes add_pairs(Bytes sums, Bytes pairs) {
     return _mm_add_epi32(sums, _mm_madd_epi16(pairs, _mm_set1_epi16(1)));
   }

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -179,6 +180,19 @@ void bind_graph(py::module_& module) {
              py::arg("cancelled") = false);
 }
 
+// The estimated distance of a query to each row, as a walk computes it.
+Floats distances_to_all(const Encoder& encoder, const CodeSet& codes, const Floats& query, size_t rows) {
+  std::vector<float> residual(encoder.residual_dims());
+  encoder.residual_of_query(query.data(), residual.data());
+  CodedQuery coded;
+  encoder.encode_query(codes.width, residual.data(), coded);
+  std::vector<uint32_t> all(rows);
+  std::iota(all.begin(), all.end(), uint32_t{0});
+  Floats out(static_cast<py::ssize_t>(rows));
+  code_distances(ehub::kernels(), codes, coded, all.data(), rows, out.mutable_data());
+  return out;
+}
+
 void bind_graph_file(py::module_& module) {
   py::class_<GraphStamp>(module, "GraphStamp")
       .def(py::init([](uint64_t segment, uint32_t segment_crc, uint32_t rows, uint32_t dims, uint32_t metric,
@@ -192,6 +206,13 @@ void bind_graph_file(py::module_& module) {
       .def("verify", [](const GraphFile& file) { check(file.verify()); })
       .def_property_readonly("ef", [](const GraphFile& file) { return file.view().calibration.ef; })
       .def_property_readonly("file_bytes", &GraphFile::file_bytes)
+      .def_property_readonly("memory_bytes", &GraphFile::memory_bytes)
+      .def("in_memory",
+           [](const GraphFile& file) { return std::const_pointer_cast<GraphFile>(take(file.in_memory())); })
+      .def("distances",
+           [](const GraphFile& file, const Floats& query) {
+             return distances_to_all(file.encoder(), file.view().codes, query, file.view().rows);
+           })
       .def(
           "search",
           [](const GraphFile& file, const Floats& vectors, const Floats& queries, size_t k, size_t ef) {
@@ -306,17 +327,8 @@ void bind_encoder(py::module_& module) {
       // The estimated distance of one query to each of `rows`, as a walk computes it.
       .def("distances", [](const Encoder& encoder, uint32_t bits, const Floats& query, const Floats& rows) {
         Team team(1);
-        const size_t n = length(rows, 0);
-        const CodeTable codes(encoder, width_of(bits), rows.data(), n, team);
-        std::vector<float> residual(encoder.residual_dims());
-        encoder.residual_of_query(query.data(), residual.data());
-        CodedQuery coded;
-        encoder.encode_query(width_of(bits), residual.data(), coded);
-        std::vector<uint32_t> all(n);
-        for (uint32_t row = 0; row < n; ++row) all[row] = row;
-        Floats out(static_cast<py::ssize_t>(n));
-        code_distances(ehub::kernels(), codes.set(), coded, all.data(), n, out.mutable_data());
-        return out;
+        const CodeTable codes(encoder, width_of(bits), rows.data(), length(rows, 0), team);
+        return distances_to_all(encoder, codes.set(), query, codes.rows());
       });
 }
 

@@ -20,6 +20,8 @@ namespace py = pybind11;
 
 namespace {
 
+using ehub::CodeEnds;
+using ehub::CodeKernels;
 using ehub::KernelTable;
 using ehub::Metric;
 using ehub::Neighbor;
@@ -102,19 +104,14 @@ using Numbers = std::vector<uint32_t>;
 
 int32_t sum_of(const Query8& query) { return std::accumulate(query.data(), query.data() + query.size(), int32_t{0}); }
 
-std::vector<int32_t> run_dot_u8(const KernelTable& table, const Query8& query, const Codes& codes,
-                                const Numbers& numbers) {
+// `ends`, `ends_query`: of CodeEnds; without bytes none lie apart.
+template <auto kDot>
+std::vector<int32_t> run_dot(const KernelTable& table, const Query8& query, const Codes& codes, const Numbers& numbers,
+                             const Codes& ends, const Query8& ends_query) {
   std::vector<int32_t> out(numbers.size());
-  table.codes.dot_u8(query.data(), sum_of(query), codes.data(), length(codes, 1), numbers.data(), numbers.size(),
-                     out.data());
-  return out;
-}
-
-std::vector<int32_t> run_dot_u4(const KernelTable& table, const Query8& query, const Codes& codes,
-                                const Numbers& numbers) {
-  std::vector<int32_t> out(numbers.size());
-  table.codes.dot_u4(query.data(), sum_of(query), codes.data(), length(codes, 1), numbers.data(), numbers.size(),
-                     out.data());
+  const CodeEnds apart = {ends.size() == 0 ? nullptr : ends.data(), ends_query.data()};
+  (table.codes.*kDot)(query.data(), sum_of(query) + sum_of(ends_query), codes.data(), length(codes, 1), apart,
+                      numbers.data(), numbers.size(), out.data());
   return out;
 }
 
@@ -190,8 +187,10 @@ void bind_table(py::module_& module) {
            py::arg("numbers"))
       .def("dot_norm_apart", run_dot_norm_apart, py::arg("query").noconvert(), py::arg("rows").noconvert(),
            py::arg("numbers"))
-      .def("dot_u8", run_dot_u8, py::arg("query").noconvert(), py::arg("codes").noconvert(), py::arg("numbers"))
-      .def("dot_u4", run_dot_u4, py::arg("query").noconvert(), py::arg("codes").noconvert(), py::arg("numbers"))
+      .def("dot_u8", run_dot<&CodeKernels::dot_u8>, py::arg("query").noconvert(), py::arg("codes").noconvert(),
+           py::arg("numbers"), py::arg("ends") = Codes(), py::arg("ends_query") = Query8())
+      .def("dot_u4", run_dot<&CodeKernels::dot_u4>, py::arg("query").noconvert(), py::arg("codes").noconvert(),
+           py::arg("numbers"), py::arg("ends") = Codes(), py::arg("ends_query") = Query8())
       .def("dot_s16", run_dot_s16, py::arg("query").noconvert(), py::arg("codes").noconvert(), py::arg("numbers"))
       .def("scan", scan, py::arg("metric"), py::arg("queries").noconvert(), py::arg("blocks"), py::arg("k"),
            py::arg("distance_max") = TopK::kUnlimited)

@@ -18,6 +18,8 @@
 
 namespace {
 
+using ehub::CodeEnds;
+using ehub::kCodeEndBytes;
 using ehub::kNeonKernels;
 using ehub::kScalarKernels;
 using ehub::Metric;
@@ -109,20 +111,30 @@ void check_codes(size_t row_bytes, int kind) {
   std::mt19937 random(static_cast<unsigned>(row_bytes));
   std::vector<uint8_t> codes(kRows * row_bytes);
   for (uint8_t& code : codes) code = static_cast<uint8_t>(kind == 0 ? random() : kind == 1 ? 255 : 0);
+  std::vector<uint8_t> end_codes(kRows * kCodeEndBytes);
+  for (uint8_t& code : end_codes) code = static_cast<uint8_t>(kind == 0 ? random() : kind == 1 ? 255 : 0);
   std::vector<int8_t> query(2 * row_bytes);
-  for (int8_t& value : query) value = static_cast<int8_t>(kind == 0 ? static_cast<int>(random() % 255) - 127 : -127);
+  std::vector<int8_t> end_query(2 * kCodeEndBytes);
+  const auto any = [&] { return static_cast<int8_t>(kind == 0 ? static_cast<int>(random() % 255) - 127 : -127); };
+  std::generate(query.begin(), query.end(), any);
+  std::generate(end_query.begin(), end_query.end(), any);
   const uint32_t numbers[] = {4, 0, 3, 3, 10, 1, 2, 9, 0};
   constexpr size_t kNumbers = std::size(numbers);
-  const auto sum_of = [&](size_t n) { return std::accumulate(query.begin(), query.begin() + static_cast<long>(n), 0); };
+  const auto sum_of = [](const std::vector<int8_t>& values, size_t n) {
+    return std::accumulate(values.begin(), values.begin() + static_cast<long>(n), 0);
+  };
+  const int sum_u8 = sum_of(query, row_bytes) + sum_of(end_query, kCodeEndBytes);
+  const int sum_u4 = sum_of(query, 2 * row_bytes) + sum_of(end_query, 2 * kCodeEndBytes);
+  const CodeEnds ends = {end_codes.data(), end_query.data()};
   int32_t neon[kNumbers];
   int32_t scalar[kNumbers];
   for (size_t n = 0; n <= kNumbers; ++n) {
     const auto same = [&] { return std::equal(neon, neon + n, scalar); };
-    kNeonKernels.codes.dot_u8(query.data(), sum_of(row_bytes), codes.data(), row_bytes, numbers, n, neon);
-    kScalarKernels.codes.dot_u8(query.data(), sum_of(row_bytes), codes.data(), row_bytes, numbers, n, scalar);
+    kNeonKernels.codes.dot_u8(query.data(), sum_u8, codes.data(), row_bytes, ends, numbers, n, neon);
+    kScalarKernels.codes.dot_u8(query.data(), sum_u8, codes.data(), row_bytes, ends, numbers, n, scalar);
     check(same(), "dot_u8", row_bytes);
-    kNeonKernels.codes.dot_u4(query.data(), sum_of(2 * row_bytes), codes.data(), row_bytes, numbers, n, neon);
-    kScalarKernels.codes.dot_u4(query.data(), sum_of(2 * row_bytes), codes.data(), row_bytes, numbers, n, scalar);
+    kNeonKernels.codes.dot_u4(query.data(), sum_u4, codes.data(), row_bytes, ends, numbers, n, neon);
+    kScalarKernels.codes.dot_u4(query.data(), sum_u4, codes.data(), row_bytes, ends, numbers, n, scalar);
     check(same(), "dot_u4", row_bytes);
   }
 }

@@ -58,6 +58,42 @@ def low_rank(seed: int, n: int, dims: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
+    ("metric", "bits", "dims", "row_bytes"),
+    [
+        ("l2", 4, 128, 64 + 8),
+        ("l2", 4, 129, 64 + 16),  # up to 16 values beyond a line of codes
+        ("l2", 4, 144, 64 + 16),
+        ("cosine", 4, 144, 64 + 16),
+        ("l2", 4, 145, 128 + 8),
+        ("l2", 8, 8, 64 + 8),
+        ("ip", 8, 72, 64 + 16),  # up to 8
+        ("ip", 8, 73, 128 + 8),
+    ],
+)
+def test_a_graph_in_memory_answers_to_the_bit_as_its_file_does(
+    selection, metric, bits, dims, row_bytes
+):
+    n = 1500
+    rows = low_rank(1, n, dims) if bits == 4 else eighths(1, n, dims)
+    graph = native.build_graph(rows, METRICS[metric])
+    assert graph.code_bits == bits
+    fs = native.FaultFileSystem()
+    fs.make_directory("/index")
+    stamp = native.GraphStamp(7, 1234, n, dims, METRICS[metric])
+    native.write_graph(fs, "/index", stamp, graph)
+    mapped = native.open_graph(fs, "/index", stamp)
+    copied = mapped.in_memory()
+    links = graph.links
+    assert copied.memory_bytes == mapped.memory_bytes == links.nbytes + n * row_bytes
+    queries = eighths(2, 20, dims)
+    for tier in TIERS:
+        native.select_kernels(tier)
+        for query in queries:
+            assert np.array_equal(copied.distances(query), mapped.distances(query)), tier
+        assert copied.search(rows, queries, 5, 5) == mapped.search(rows, queries, 5, 5), tier
+
+
+@pytest.mark.parametrize(
     ("metric", "rows", "bits", "pinned"),
     [(metric, eighths(1, 3000, 40), 8, pinned) for metric, pinned in PINNED.items()]
     + [(metric, low_rank(1, 3000, 128), 4, pinned) for metric, pinned in PINNED_IN_4_BITS.items()],

@@ -291,6 +291,26 @@ def test_products_of_4_bit_codes_are_exact(tier, row_bytes, extreme):
         assert tier.dot_u4(query, codes, NUMBERS[:n]) == expected[NUMBERS[:n]].tolist()
 
 
+@pytest.mark.parametrize("row_bytes", [64, 192, 384])
+@pytest.mark.parametrize("extreme", EXTREMES, ids=str)
+def test_products_of_codes_whose_last_bytes_lie_apart_are_exact(tier, row_bytes, extreme):
+    codes, ends = codes_of(row_bytes, row_bytes, extreme), codes_of(2, 16, extreme)
+    query = query_of(row_bytes + 1, 2 * row_bytes, extreme and extreme[1])
+    lower, upper = query_of(3, 16, extreme and extreme[1]), query_of(4, 16, extreme and extreme[1])
+    whole = np.hstack([codes, ends]).astype(np.int64) - 128
+    expected_u8 = whole @ np.hstack([query[:row_bytes], lower]).astype(np.int64)
+    blocks = codes.reshape(9, -1, 1, 64)
+    values = np.concatenate([blocks & 15, blocks >> 4], axis=2).reshape(9, -1)
+    whole = 2 * np.hstack([values, ends & 15, ends >> 4]).astype(np.int64) - 15
+    expected_u4 = whole @ np.hstack([query, lower, upper]).astype(np.int64)
+    both = before_a_forbidden_page(np.hstack([lower, upper]))
+    for n in range(len(NUMBERS) + 1):
+        rows = NUMBERS[:n]
+        found = tier.dot_u8(query[:row_bytes].copy(), codes, rows, ends, lower)
+        assert found == expected_u8[rows].tolist()
+        assert tier.dot_u4(query, codes, rows, ends, both) == expected_u4[rows].tolist()
+
+
 @pytest.mark.parametrize("row_bytes", [*ROW_BYTES, 131_072])
 @pytest.mark.parametrize("signs", ["random", "same", "opposite"])
 def test_products_of_16_bit_codes_are_exact(tier, row_bytes, signs):
