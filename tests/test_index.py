@@ -173,6 +173,31 @@ def test_recall_is_kept_where_the_rows_that_pass_are_those_farthest_from_the_que
     assert np.mean(shares) >= 0.95
 
 
+def text_like(seed: int, n: int) -> np.ndarray:
+    """Unit rows as text models make them: topics at right angles, in a part of the dimensions."""
+    dims, topics = 192, 160
+    axes = np.linalg.qr(np.random.default_rng(1).standard_normal((dims, dims)))[0][:topics]
+    rng = np.random.default_rng(seed)
+    rows = np.concatenate([axes, -axes])[rng.integers(0, 2 * topics, n)]
+    rows = rows + 0.7 / np.sqrt(topics) * rng.standard_normal((n, topics)) @ axes
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_the_nearest_of_a_crowd_that_codes_do_not_tell_apart_are_found(hub):
+    # All topics but the query's own are at nearly one distance, and so are the nearest rows that
+    # pass. Rows that are the nearest by codes are those whose codes err to that side, so that they
+    # say nothing of the others' errors: to look no farther than these allow finds 0.97.
+    rows = text_like(1, 17_000)
+    space = filled(hub, rows, "cosine")
+    assert space.index_stats().code_bits == 4
+    for share in (0.5, 0.25):
+        shares = []
+        for query in text_like(2, 20):
+            farthest = np.argsort(rows @ query)[: int(len(rows) * share)]
+            shares.append(recall(space, rows, query[None], filter=farthest))
+        assert np.mean(shares) >= 0.98, share
+
+
 @pytest.mark.parametrize("around", [300, 1000, 5000, 20_000])
 @pytest.mark.parametrize("beyond", [1.0, 0.5, 0.2])
 def test_a_handful_that_passes_among_many_around_the_query_that_do_not_is_found(
