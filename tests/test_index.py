@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cores import one_core
 from indexed import (
     METRICS,
     distances,
@@ -283,6 +284,28 @@ def test_a_batch_of_queries_gives_what_each_one_gives_alone(fifty_thousand):
             alone = space.nearest_neighbors(10, vector=query, **options)
             assert alone.keys.tolist() == found.keys.tolist()
             assert alone.distances.tolist() == found.distances.tolist()
+
+
+def test_queries_of_a_batch_that_few_rows_which_pass_are_near_to_are_answered_as_by_a_scan(
+    fifty_thousand,
+):
+    # A walk is in vain for them; those near the rows that pass get what they get alone.
+    space, rows = fifty_thousand
+    first = np.argsort(((rows - rows[0]) ** 2).sum(axis=1))
+    chosen = np.sort(first[:20_000])
+    far = np.concatenate([rows[first[-40:]], rows[first[:3]]])
+    options = {"vectors": far, "filter": chosen}
+    found = space.multi_nearest_neighbors(10, **options)
+    exact = space.multi_nearest_neighbors(10, **options, exact=True)
+    for ours, truth in zip(found[:40], exact[:40], strict=True):
+        assert ours.keys.tolist() == truth.keys.tolist()
+        assert ours.distances.tolist() == truth.distances.tolist()
+    for query, ours in zip(far[40:], found[40:], strict=True):
+        alone = space.nearest_neighbors(10, vector=query, filter=chosen)
+        assert alone.keys.tolist() == ours.keys.tolist()
+    with one_core():
+        again = space.multi_nearest_neighbors(10, **options)
+    assert [each.keys.tolist() for each in again] == [each.keys.tolist() for each in found]
 
 
 def test_a_key_is_no_neighbor_of_itself_and_every_other_row_may_be(fifty_thousand):
