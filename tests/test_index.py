@@ -308,6 +308,13 @@ def test_queries_of_a_batch_that_few_rows_which_pass_are_near_to_are_answered_as
     assert [each.keys.tolist() for each in again] == [each.keys.tolist() for each in found]
 
 
+def test_a_batch_is_answered_as_by_a_scan_where_that_takes_no_longer_than_walks(fifty_thousand):
+    space, _ = fifty_thousand
+    options = {"vectors": embeddings(29, 300, 24), "filter": np.arange(20_000, 35_000)}
+    found, exact = (space.multi_nearest_neighbors(10, **options, exact=e) for e in (False, True))
+    assert [each.keys.tolist() for each in found] == [each.keys.tolist() for each in exact]
+
+
 def test_a_key_is_no_neighbor_of_itself_and_every_other_row_may_be(fifty_thousand):
     space, rows = fifty_thousand
     keys = np.arange(0, 50_000, 997)
