@@ -382,7 +382,11 @@ class View(ABC):
         via: Alignment | None = None,
         model: Model | None = None,
     ) -> list[Neighbors]:
-        """`nearest_neighbors()` of many keys, or many vectors (float32[n, dims]), on all cores."""
+        """`nearest_neighbors()` of many keys, or many vectors (float32[n, dims]), on all cores.
+
+        Among some of the rows (`filter`, `partition`), a query of 16 or more may find what it would
+        miss alone: rows that pass, where few are near, are compared with all such queries at once.
+        """
         if (keys is None) == (vectors is None):
             raise InvalidArgumentError("multi_nearest_neighbors() needs either keys= or vectors=")
         self._require_model(model, via)

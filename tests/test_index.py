@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cores import one_core
 from indexed import (
     METRICS,
     distances,
@@ -173,6 +174,31 @@ def test_recall_is_kept_where_the_rows_that_pass_are_those_farthest_from_the_que
     assert np.mean(shares) >= 0.95
 
 
+def text_like(seed: int, n: int) -> np.ndarray:
+    """Unit rows as text models make them: topics at right angles, in a part of the dimensions."""
+    dims, topics = 192, 160
+    axes = np.linalg.qr(np.random.default_rng(1).standard_normal((dims, dims)))[0][:topics]
+    rng = np.random.default_rng(seed)
+    rows = np.concatenate([axes, -axes])[rng.integers(0, 2 * topics, n)]
+    rows = rows + 0.7 / np.sqrt(topics) * rng.standard_normal((n, topics)) @ axes
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_the_nearest_of_a_crowd_that_codes_do_not_tell_apart_are_found(hub):
+    # All topics but the query's own are at nearly one distance, and so are the nearest rows that
+    # pass. Rows that are the nearest by codes are those whose codes err to that side, so that they
+    # say nothing of the others' errors: to look no farther than these allow finds 0.97.
+    rows = text_like(1, 17_000)
+    space = filled(hub, rows, "cosine")
+    assert space.index_stats().code_bits == 4
+    for share in (0.5, 0.25):
+        shares = []
+        for query in text_like(2, 20):
+            farthest = np.argsort(rows @ query)[: int(len(rows) * share)]
+            shares.append(recall(space, rows, query[None], filter=farthest))
+        assert np.mean(shares) >= 0.98, share
+
+
 @pytest.mark.parametrize("around", [300, 1000, 5000, 20_000])
 @pytest.mark.parametrize("beyond", [1.0, 0.5, 0.2])
 def test_a_handful_that_passes_among_many_around_the_query_that_do_not_is_found(
@@ -258,6 +284,35 @@ def test_a_batch_of_queries_gives_what_each_one_gives_alone(fifty_thousand):
             alone = space.nearest_neighbors(10, vector=query, **options)
             assert alone.keys.tolist() == found.keys.tolist()
             assert alone.distances.tolist() == found.distances.tolist()
+
+
+def test_queries_of_a_batch_that_few_rows_which_pass_are_near_to_are_answered_as_by_a_scan(
+    fifty_thousand,
+):
+    # A walk is in vain for them; those near the rows that pass get what they get alone.
+    space, rows = fifty_thousand
+    first = np.argsort(((rows - rows[0]) ** 2).sum(axis=1))
+    chosen = np.sort(first[:20_000])
+    far = np.concatenate([rows[first[-40:]], rows[first[:3]]])
+    options = {"vectors": far, "filter": chosen}
+    found = space.multi_nearest_neighbors(10, **options)
+    exact = space.multi_nearest_neighbors(10, **options, exact=True)
+    for ours, truth in zip(found[:40], exact[:40], strict=True):
+        assert ours.keys.tolist() == truth.keys.tolist()
+        assert ours.distances.tolist() == truth.distances.tolist()
+    for query, ours in zip(far[40:], found[40:], strict=True):
+        alone = space.nearest_neighbors(10, vector=query, filter=chosen)
+        assert alone.keys.tolist() == ours.keys.tolist()
+    with one_core():
+        again = space.multi_nearest_neighbors(10, **options)
+    assert [each.keys.tolist() for each in again] == [each.keys.tolist() for each in found]
+
+
+def test_a_batch_is_answered_as_by_a_scan_where_that_takes_no_longer_than_walks(fifty_thousand):
+    space, _ = fifty_thousand
+    options = {"vectors": embeddings(29, 300, 24), "filter": np.arange(20_000, 35_000)}
+    found, exact = (space.multi_nearest_neighbors(10, **options, exact=e) for e in (False, True))
+    assert [each.keys.tolist() for each in found] == [each.keys.tolist() for each in exact]
 
 
 def test_a_key_is_no_neighbor_of_itself_and_every_other_row_may_be(fifty_thousand):

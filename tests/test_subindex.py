@@ -439,6 +439,11 @@ def test_rows_that_came_and_went_since_are_found_and_not_found(large, tmp_path):
             assert fifth.nearest_neighbors(1, vector=vectors[key]).keys.tolist() == [key]
         for key in (1, 496, 501):
             assert fifth.nearest_neighbors(1, vector=vectors[key]).keys.tolist() != [key]
+        # Of a batch, what the graph has is scanned, and what joined since, and neither twice.
+        batch = {"vectors": vectors[:100] + np.float32(0.1), "filter": np.arange(21_400)}
+        found, exact = (fifth.multi_nearest_neighbors(10, **batch, exact=e) for e in (False, True))
+        for ours, truth in zip(found, exact, strict=True):
+            assert ours.keys.tolist() == truth.keys.tolist()
 
 
 def test_a_graph_is_made_anew_when_its_set_has_changed_much(large, tmp_path):

@@ -25,6 +25,19 @@ constexpr size_t kSparseSlack = 64;
 // Then so many are looked for, for each that is asked for.
 constexpr size_t kSparseQuota = 24;
 
+// A walk that meets few wanted rows ends after this part of the candidates that it may expand: so one in vain takes
+// little beside what comes then, and a small hole is left all the same. A scan for many queries tells no worse what is
+// near, so there the part is smaller; but as many wanted ones should have been met as tell few from none.
+constexpr size_t kPartInVain = 4;
+constexpr size_t kPartInVainOfMany = 16;
+constexpr double kMetLeast = 12;
+
+// What a walk takes beyond its candidates, in candidates: the way to the first, and exact distances.
+constexpr size_t kCandidatesOfStart = 100;
+
+// Wanted rows that are gathered before their exact distances are computed.
+constexpr size_t kRowsOfferedAtOnce = 256;
+
 // Candidates that a scan of codes keeps at least.
 constexpr size_t kScanCandidates = 768;
 
@@ -108,6 +121,7 @@ struct Searcher::Call {
   const GraphQuery& query;
   uint64_t row_base;
   TopK& heap;
+  bool* left;
 
   // Of the graph's rows that are wanted.
   double share() const {
@@ -115,6 +129,10 @@ struct Searcher::Call {
                ? 1.0
                : std::min(1.0, static_cast<double>(query.wanted_count) / static_cast<double>(graph.rows));
   }
+  // Candidates among which so many wanted ones are, if these lie anywhere.
+  size_t usual(size_t quota) const { return static_cast<size_t>(static_cast<double>(quota) / share()); }
+  // Of a walk for a query that is alone.
+  size_t candidates_max() const { return std::min<size_t>(query.wanted_count / kScansPerCandidate, kWalkedMost); }
   bool may_answer(uint32_t row) const {
     return query.wanted != nullptr ? has_bit(query.wanted, row) : source.visible(row);
   }
@@ -135,8 +153,8 @@ Status Searcher::seed(const GraphView& graph, Distances& distances, Distances* r
 }
 
 Status Searcher::search(const KernelTable& kernels, const Encoder& encoder, const GraphView& graph,
-                        const RowSource& source, const GraphQuery& query, uint64_t row_base, TopK& heap) {
-  const Call call = {kernels, encoder, graph, source, query, row_base, heap};
+                        const RowSource& source, const GraphQuery& query, uint64_t row_base, TopK& heap, bool* left) {
+  const Call call = {kernels, encoder, graph, source, query, row_base, heap, left};
   if (graph.codes.width == CodeWidth::kNone) {
     ExactDistances distances(kernels, encoder, graph, source, query);
     return find(call, distances, nullptr);
@@ -162,36 +180,67 @@ Status Searcher::find(const Call& call, Distances& distances, Distances* router)
 Status Searcher::find_wanted(const Call& call, Distances& distances, Distances* router) {
   before_ = call.heap;
   bool is_sure = false;
+  if (call.query.scan_worth != 0) {
+    EHUB_RETURN_IF_ERROR(walk_or_leave(call, distances, router, &is_sure));
+    *call.left = !is_sure;
+    return {};
+  }
   EHUB_RETURN_IF_ERROR(walk_for_wanted(call, distances, router, &is_sure));
   if (is_sure) return {};
   call.heap = before_;
+  return scan_wanted(call, distances);
+}
+
+Status Searcher::scan_wanted(const Call& call, Distances& distances) {
   const size_t candidates = std::max({kScanCandidates, kSparseQuota * call.query.k, 4 * call.query.ef});
   // To keep the nearest of all or most is more work than to compare the rows.
   if (candidates >= call.query.wanted_count / 2) return offer_all_wanted(call);
   walker_.reset(call.graph.rows, candidates);
   EHUB_RETURN_IF_ERROR(walker_.score_all(call.graph, distances, call.query.wanted_nodes, call.query.stop));
+  bool is_sure = false;
   EHUB_RETURN_IF_ERROR(rerank_until_sure(call, &is_sure));
   if (is_sure) return {};
   call.heap = before_;
   return offer_all_wanted(call);
 }
 
+Status Searcher::begin_walk(const Call& call, Distances& distances, Distances* router, size_t candidates_max) {
+  walker_.reset(call.graph.rows, candidates_max);
+  return seed(call.graph, distances, router);
+}
+
+Status Searcher::walk_or_leave(const Call& call, Distances& distances, Distances* router, bool* is_sure) {
+  const GraphQuery& query = call.query;
+  const size_t candidates_max = std::min(query.scan_worth, kWalkedMost);
+  const size_t quota = std::min<size_t>(query.ef, query.wanted_count);
+  const size_t usual = call.usual(quota);
+  if (usual + kCandidatesOfStart >= candidates_max) return {};
+  const size_t most = std::min(kSparseFactor * usual + kSparseSlack, candidates_max);
+  const size_t patience = std::max(static_cast<size_t>(kMetLeast / call.share()), candidates_max / kPartInVainOfMany);
+  // With the room of a query that is alone, so that it finds the same.
+  EHUB_RETURN_IF_ERROR(begin_walk(call, distances, router, std::max(most, call.candidates_max())));
+  EHUB_RETURN_IF_ERROR(walker_.walk_up_to(call.graph, distances, query.wanted_nodes, quota, {most, patience}, is_sure));
+  return *is_sure ? rerank(call) : Status();
+}
+
 Status Searcher::walk_for_wanted(const Call& call, Distances& distances, Distances* router, bool* is_sure) {
   const GraphQuery& query = call.query;
-  const size_t candidates_max = std::min<size_t>(query.wanted_count / kScansPerCandidate, kWalkedMost);
+  const size_t candidates_max = call.candidates_max();
   const size_t quota = std::min<size_t>(query.ef, query.wanted_count);
-  const auto usual = static_cast<size_t>(static_cast<double>(quota) / call.share());
+  const size_t usual = call.usual(quota);
   if (usual >= candidates_max) return {};
-  const auto walk = [&](size_t wanted, size_t most) -> Status {
-    walker_.reset(call.graph.rows, most);
-    EHUB_RETURN_IF_ERROR(seed(call.graph, distances, router));
-    return walker_.walk_up_to(call.graph, distances, query.wanted_nodes, wanted, is_sure);
+  const auto walk = [&](size_t wanted, const WalkLimit& limit) {
+    return walker_.walk_up_to(call.graph, distances, query.wanted_nodes, wanted, limit, is_sure);
   };
-  EHUB_RETURN_IF_ERROR(walk(quota, std::min(kSparseFactor * usual + kSparseSlack, candidates_max)));
+  EHUB_RETURN_IF_ERROR(begin_walk(call, distances, router, candidates_max));
+  const size_t most = std::min(kSparseFactor * usual + kSparseSlack, candidates_max);
+  EHUB_RETURN_IF_ERROR(walk(quota, {most, most}));
   if (*is_sure) return rerank(call);
-  // Few of the rows around the query are wanted, and there may be a crowd of them somewhat farther away.
+  // Few of the rows around the query are wanted, and there may be a crowd of them somewhat farther away. Where so many
+  // are known already, those behind them were dropped, and the walk cannot go on.
   const size_t more = std::min<size_t>(std::max(quota, kSparseQuota * query.k), query.wanted_count);
-  EHUB_RETURN_IF_ERROR(walk(more, candidates_max));
+  if (walker_.pool().wanted() == quota) EHUB_RETURN_IF_ERROR(begin_walk(call, distances, router, candidates_max));
+  EHUB_RETURN_IF_ERROR(walk(more, {candidates_max, candidates_max / kPartInVain}));
   return *is_sure ? rerank_until_sure(call, is_sure) : Status();
 }
 
@@ -271,20 +320,32 @@ Status Searcher::rerank_until_sure(const Call& call, bool* is_sure) {
   return {};
 }
 
+Status Searcher::offer(const Call& call, const std::vector<uint32_t>& nodes) {
+  size_t ahead = 0;
+  for (size_t i = 0; i < nodes.size(); i += kRerankRows) {
+    for (; ahead < std::min(nodes.size(), i + 2 * kRerankRows); ++ahead) {
+      prefetch_row(call.source, call.graph.segment_row(nodes[ahead]), call.encoder.dims());
+    }
+    const size_t n = std::min(kRerankRows, nodes.size() - i);
+    EHUB_RETURN_IF_ERROR(measure(call, nodes.data() + i, n,
+                                 [&](float distance, uint32_t row) { call.heap.push(distance, call.row_base + row); }));
+  }
+  return {};
+}
+
 Status Searcher::offer_all_wanted(const Call& call) {
-  uint32_t nodes[kRerankRows];
-  size_t n = 0;
-  const auto offer = [&](float distance, uint32_t row) { call.heap.push(distance, call.row_base + row); };
-  for (size_t w = 0; w < bitmap_words(call.graph.rows); ++w) {
+  const size_t words = bitmap_words(call.graph.rows);
+  gathered_.clear();
+  for (size_t w = 0; w < words; ++w) {
     if (is_wanted(call.query.stop)) return stopped("the search");
     for (uint64_t word = call.query.wanted_nodes[w]; word != 0; word &= word - 1) {
-      nodes[n++] = static_cast<uint32_t>(w * 64 + static_cast<size_t>(std::countr_zero(word)));
-      if (n < kRerankRows) continue;
-      EHUB_RETURN_IF_ERROR(measure(call, nodes, n, offer));
-      n = 0;
+      gathered_.push_back(static_cast<uint32_t>(w * 64 + static_cast<size_t>(std::countr_zero(word))));
     }
+    if (gathered_.size() < kRowsOfferedAtOnce && w + 1 < words) continue;
+    EHUB_RETURN_IF_ERROR(offer(call, gathered_));
+    gathered_.clear();
   }
-  return measure(call, nodes, n, offer);
+  return {};
 }
 
 }  // namespace ehub::hnsw

@@ -11,8 +11,17 @@ Status no_such_row(uint32_t row) {
   return {Code::kCorruption, "a graph links row " + std::to_string(row) + ", which its segment does not have"};
 }
 
-// Rows of a scan that are scored together.
-constexpr size_t kRowsAtOnce = 256;
+// Rows of a scan that are scored together, and how many scored ones are forgotten at a time.
+constexpr size_t kRowsAtOnce = 64;
+constexpr size_t kRowsForgotten = 16 * kRowsAtOnce;
+
+// How much farther than it may a walk may seem to go: what was met is a sample.
+constexpr size_t kSeemingTwice = 3;
+
+// Whether of `expanded` candidates so few are wanted that `quota` will not be met within `most`.
+bool is_in_vain(size_t expanded, size_t met, size_t quota, size_t most) {
+  return 2 * expanded * quota > kSeemingTwice * most * std::max<size_t>(met, 1);
+}
 
 void prefetch_links(const GraphView& graph, uint32_t row) {
   const uint32_t* links = graph.links_of(row);
@@ -112,12 +121,15 @@ Status Walker::walk_to(const GraphView& graph, Distances& distances, uint32_t ro
 }
 
 Status Walker::walk_up_to(const GraphView& graph, Distances& distances, const uint64_t* wanted, size_t quota,
-                          bool* reached) {
+                          const WalkLimit& limit, bool* reached) {
   const auto is_wanted = [&](uint32_t row) { return has_bit(wanted, row); };
-  const size_t candidates_max = pool_.room();
+  const size_t most = std::min(limit.most, pool_.room());
   pool_.keep_up_to(quota, is_wanted);
+  size_t met = 0;
+  for (const Candidate candidate : expanded_) met += is_wanted(row_of(candidate)) ? 1 : 0;
   *reached = false;
-  for (size_t expanded = 0; expanded < candidates_max;) {
+  while (expanded_.size() < most) {
+    if (expanded_.size() >= limit.patience && is_in_vain(expanded_.size(), met, quota, most)) return {};
     const size_t before = visited_.count();
     size_t count = 0;
     EHUB_RETURN_IF_ERROR(expand(graph, distances, &count));
@@ -125,7 +137,7 @@ Status Walker::walk_up_to(const GraphView& graph, Distances& distances, const ui
       *reached = pool_.wanted() == quota;
       return {};
     }
-    expanded += count;
+    for (size_t i = 1; i <= count; ++i) met += is_wanted(row_of(expanded_[expanded_.size() - i])) ? 1 : 0;
     const size_t n = visited_.count() - before;
     if (scores_.size() < n) scores_.resize(n);
     EHUB_RETURN_IF_ERROR(distances.score(visited_.seen() + before, n, scores_.data()));
@@ -138,23 +150,28 @@ Status Walker::walk_up_to(const GraphView& graph, Distances& distances, const ui
 }
 
 Status Walker::score_all(const GraphView& graph, Distances& distances, const uint64_t* wanted, StopFlag stop) {
-  const auto gather = [&]() -> Status {
+  found_.clear();
+  if (scores_.size() < kRowsAtOnce) scores_.resize(kRowsAtOnce);
+  size_t scored = 0;
+  const auto gather = [&](size_t n) -> Status {
     if (is_wanted(stop)) return stopped("the search");
-    if (found_.empty()) return {};
-    if (scores_.size() < found_.size()) scores_.resize(found_.size());
-    EHUB_RETURN_IF_ERROR(distances.score(found_.data(), found_.size(), scores_.data()));
-    for (size_t i = 0; i < found_.size(); ++i) pool_.gather(make_candidate(scores_[i], found_[i]));
-    found_.clear();
+    EHUB_RETURN_IF_ERROR(distances.score(found_.data() + scored, n, scores_.data()));
+    for (size_t i = 0; i < n; ++i) pool_.gather(make_candidate(scores_[i], found_[scored + i]));
+    scored += n;
     return {};
   };
-  found_.clear();
   for (size_t w = 0; w < bitmap_words(graph.rows); ++w) {
     for (uint64_t word = wanted[w]; word != 0; word &= word - 1) {
       found_.push_back(static_cast<uint32_t>(w * 64 + static_cast<size_t>(std::countr_zero(word))));
+      distances.prefetch(found_.back());
     }
-    if (found_.size() >= kRowsAtOnce) EHUB_RETURN_IF_ERROR(gather());
+    // Those that were asked for last are on their way meanwhile.
+    while (found_.size() - scored >= 2 * kRowsAtOnce) EHUB_RETURN_IF_ERROR(gather(kRowsAtOnce));
+    if (scored < kRowsForgotten) continue;
+    found_.erase(found_.begin(), found_.begin() + static_cast<ptrdiff_t>(scored));
+    scored = 0;
   }
-  EHUB_RETURN_IF_ERROR(gather());
+  while (scored < found_.size()) EHUB_RETURN_IF_ERROR(gather(std::min(kRowsAtOnce, found_.size() - scored)));
   pool_.settle();
   return {};
 }

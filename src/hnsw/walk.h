@@ -52,6 +52,12 @@ class Distances {
   size_t beside_bytes = 0;
 };
 
+// How far a walk for wanted rows goes, in candidates that are expanded.
+struct WalkLimit {
+  size_t most = 0;      // reset()'s number at most
+  size_t patience = 0;  // from so many on it ends if so few of them are wanted that `most` will not be enough
+};
+
 class Walker {
  public:
   // Forgets all; at most `ef` candidates are kept. `rows`: of the segment.
@@ -73,8 +79,10 @@ class Walker {
   Status walk_to(const GraphView& graph, Distances& distances, uint32_t row);
   // Walks through all rows until the `quota` nearest ones that are wanted are known, however many others lie between:
   // so where wanted rows are does not matter for what is found, only for how long it takes. Gives up, and says so in
-  // `reached`, when as many candidates are expanded as reset() said. Requires: quota >= 1.
-  Status walk_up_to(const GraphView& graph, Distances& distances, const uint64_t* wanted, size_t quota, bool* reached);
+  // `reached`, when `limit` says so. While fewer than `quota` are known, it may be called again to go on, with other
+  // numbers. Requires: quota >= 1.
+  Status walk_up_to(const GraphView& graph, Distances& distances, const uint64_t* wanted, size_t quota,
+                    const WalkLimit& limit, bool* reached);
   // Scores all rows of `wanted` as candidates, and keeps the nearest. kDeadline once `stop` is wanted. Requires:
   // nothing since reset().
   Status score_all(const GraphView& graph, Distances& distances, const uint64_t* wanted, StopFlag stop);

@@ -22,6 +22,8 @@ constexpr int kDenseRows = 32;
 constexpr size_t kPrefetchFloats = 1024;
 constexpr int kIntoSecondLevelCache = 2;  // which can have more reads under way than the first
 constexpr size_t kCacheLineFloats = 16;
+// What a span takes beyond its rows, in halves of what a row takes: a row of its own fills no tile.
+constexpr uint64_t kHalfRowsPerSpan = 3;
 
 // Up to 64 neighbouring rows.
 struct Span {
@@ -212,6 +214,13 @@ void scan_block(const KernelTable& kernels, Metric metric, const float* queries,
     if (more && ahead.start != span.start + span.count) scan.prefetch(ahead);
     scan.span(span);
   }
+}
+
+uint64_t scan_cost(const uint64_t* selected, size_t n) {
+  Spans spans(selected, n);
+  uint64_t half_rows = 0;
+  for (Span span; spans.next(&span);) half_rows += 2 * span.count + kHalfRowsPerSpan;
+  return half_rows / 2;
 }
 
 void distances_apart(const KernelTable& kernels, Metric metric, const float* query, float query_norm_squared,

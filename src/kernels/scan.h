@@ -63,6 +63,9 @@ void scan_block(const KernelTable& kernels, Metric metric, const float* queries,
                 size_t m, const float* rows, size_t n, size_t dims, const uint64_t* selected, uint64_t row_base,
                 TopK* heaps);
 
+// How long scan_block takes for many queries over these selected rows, in rows of an unbroken run.
+uint64_t scan_cost(const uint64_t* selected, size_t n);
+
 // The distances of one query to `n` rows that lie apart, the same to the bit as a scan finds.
 // `query_norm_squared`: for Metric::kCosine only.
 void distances_apart(const KernelTable& kernels, Metric metric, const float* query, float query_norm_squared,

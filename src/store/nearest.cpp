@@ -25,16 +25,6 @@ void trim(Run& run, const std::vector<uint64_t>& wanted) {
   while (run.begin < run.end && wanted[(run.end - 1) / 64] == 0) run.end = (run.end - 1) / 64 * 64;
 }
 
-void add_runs(Search& search, size_t segment, Row rows) {
-  const Row step = CoarseRows::block_rows(search.view.schema());
-  const std::vector<uint64_t>& wanted = search.wanted[segment];
-  for (Row row = 0; row < rows; row += step) {
-    Run run = {segment, row, std::min(rows, row + step)};
-    if (!wanted.empty()) trim(run, wanted);
-    if (run.begin < run.end) search.runs.push_back(run);
-  }
-}
-
 std::vector<float> norms_of(const float* queries, size_t m, size_t dims) {
   std::vector<float> norms(m);
   for (size_t q = 0; q < m; ++q) {
@@ -69,6 +59,16 @@ void set_wanted(Walk& walk, std::vector<uint64_t> wanted) {
 
 }  // namespace
 
+void add_runs(Search& search, size_t segment, Row rows) {
+  const Row step = CoarseRows::block_rows(search.view.schema());
+  const std::vector<uint64_t>& wanted = search.wanted[segment];
+  for (Row row = 0; row < rows; row += step) {
+    Run run = {segment, row, std::min(rows, row + step)};
+    if (!wanted.empty()) trim(run, wanted);
+    if (run.begin < run.end) search.runs.push_back(run);
+  }
+}
+
 unsigned threads_for(const SearchOptions& options, uint64_t work, size_t pieces) {
   return std::min(threads_worth(work, kWorkPerThread, options.threads),
                   static_cast<unsigned>(std::clamp<size_t>(pieces, 1, std::numeric_limits<int>::max())));
@@ -94,7 +94,8 @@ std::unique_ptr<Walk> View::walk_of(const SearchOptions& options, size_t s, Row 
   if (graph == nullptr) return nullptr;
   if (from == sealed->whole_graph()) sealed->coarse_rows().drop();
   // Not make_unique, which Clang 14 cannot use for an aggregate.
-  return std::unique_ptr<Walk>(new Walk{s, sealed, from, std::move(graph), rows, wanted_count, {}, nullptr, {}});
+  return std::unique_ptr<Walk>(
+      new Walk{s, sealed, from, std::move(graph), rows, wanted_count, {}, nullptr, {}, false, 0, {}});
 }
 
 // A sub-index comes first: what else selects is fewer rows.
@@ -136,8 +137,18 @@ bool View::plan_subset(Search& search, size_t s, Row rows, const SubsetGraph& su
   all.at_least += subset.rows - std::min(subset.rows, dead);
   all.at_most += subset.rows;
   const auto* sealed = static_cast<const SealedSegment*>(ref.segment.get());
-  search.walks.push_back(std::unique_ptr<Walk>(new Walk{
-      s, sealed, subset.of, subset.graph, rows, nodes - gone - dead, {}, gone == 0 ? nullptr : subset.members, {}}));
+  search.walks.push_back(std::unique_ptr<Walk>(new Walk{s,
+                                                        sealed,
+                                                        subset.of,
+                                                        subset.graph,
+                                                        rows,
+                                                        nodes - gone - dead,
+                                                        {},
+                                                        gone == 0 ? nullptr : subset.members,
+                                                        {},
+                                                        false,
+                                                        0,
+                                                        {}}));
   if (extra != 0) {
     search.wanted[s] = subset.coverage->extra;
     keep_visible(s, rows, search.wanted[s]);
@@ -235,7 +246,7 @@ Result<std::vector<std::vector<Neighbor>>> View::nearest(const float* queries, s
   if (schema_.metric == Metric::kCosine) search.norms_squared = norms_of(queries, m, schema_.dims);
   const size_t k = std::min<size_t>(search.k, rows.at_most);
   std::vector<TopK> heaps(m, TopK(k, options.distance_max));
-  walk_graphs(search, heaps);
+  EHUB_RETURN_IF_ERROR(walk_graphs(search, heaps));
   if (is_stopped(options)) return stopped();
   for (const auto& walk : search.walks) {
     if (!walk->failed) continue;

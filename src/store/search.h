@@ -1,7 +1,7 @@
 // One call of View::nearest(): what its parts share.
 //
 // nearest.cpp decides which segments are walked and which are scanned, and joins the answers; graph_search.cpp walks,
-// exact_search.cpp scans.
+// and leaves to a scan those queries of a batch that a walk is in vain for; exact_search.cpp scans.
 //
 // Thread-safety: belongs to one call; the parts share it with the threads that they start.
 
@@ -43,6 +43,8 @@ struct Walk {
   const MemberRows* members;         // ... and in this set, if there is one
   std::vector<uint64_t> nodes;       // with a filter: where to go for the selected ones (twins.h)
   std::atomic<bool> failed = false;  // its graph is damaged, or a row that it found
+  size_t scan_worth = 0;             // hnsw::GraphQuery::scan_worth of each query
+  std::vector<uint8_t> left;         // per query, whether it is left to a scan; if scan_worth is not 0
 };
 
 struct Search {
@@ -66,7 +68,9 @@ unsigned threads_for(const SearchOptions& options, uint64_t work, size_t pieces)
 
 // Offers the rows of search.runs to heaps[m].
 Status scan_runs(const Search& search, std::vector<TopK>& heaps);
-// Offers what the walks find to heaps[m]; marks those that failed.
-void walk_graphs(const Search& search, std::vector<TopK>& heaps);
+// Adds the rows [0, rows) of a segment, as far as search.wanted has them, to search.runs.
+void add_runs(Search& search, size_t segment, Row rows);
+// Offers what the walks find to heaps[m], and what scans find where a walk was in vain; marks the walks that failed.
+Status walk_graphs(const Search& search, std::vector<TopK>& heaps);
 
 }  // namespace ehub
