@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from backups import DIMS, contents, filled, keys, vectors
+from obstore import exceptions
 from obstore.store import MemoryStore
 
 import ehub
@@ -596,3 +597,14 @@ def test_an_erasure_says_that_backups_have_the_keys_and_pruning_takes_them_out(p
         ehub.prune_backups(place, made_before=receipt.time)
     assert [one.number for one in ehub.backups(place)] == [2]
     assert not any(vector.tobytes() in file.read_bytes() for file in objects(place))
+
+
+def test_a_bucket_without_credentials_says_where_they_come_from():
+    class Bare:
+        def put(self, *given, **options):
+            raise exceptions.GenericError(
+                "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token"
+            )
+
+    with pytest.raises(ehub.StorageError, match="come from the environment, as AWS_ACCESS_KEY_ID"):
+        Place(Bare(), "s3://bucket").put("a", b"")

@@ -105,7 +105,8 @@ def test_json_has_the_same(cli, path, monkeypatch):
         (["grant", "{}", "user:ann", "editor", "space:a/partition:b"], 1, "rows alone"),
         (["grant", "", "user:ann", "reader", "hub"], 2, "empty"),
         (["list", "{}-missing"], 1, "no hub"),
-        (["create-key", "{}-missing", "a"], 1, "no hub"),
+        (["grant", "{}-missing", "user:ann", "reader", "hub"], 1, "no hub"),
+        (["create-key", "{}-missing", "a", "--expires", "x"], 2, "is no time"),
     ],
 )
 def test_a_mistake_is_said_and_changes_nothing(cli, path, arguments, code, says):
@@ -199,10 +200,26 @@ def test_a_server_that_is_not_there_is_said(cli):
 
 
 def test_a_hub_that_is_not_there_is_told_with_what_makes_one(cli, path):
-    outcome = cli("auth", "create-key", f"{path}-missing", "ops")
+    outcome = cli("auth", "grant", f"{path}-missing", "key:ops", "reader", "hub")
     assert outcome.code == 1
     assert "there is no hub" in outcome.err
-    assert "ehub serve makes one" in outcome.err
+    assert "ehub auth create-key and ehub serve make one" in outcome.err
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_the_first_key_makes_the_hub_that_it_guards(cli, tmp_path, there):
+    path = tmp_path / "new"
+    if there:
+        path.mkdir()
+    outcome = cli("auth", "create-key", path, "ops", "--role", "admin")
+    assert (outcome.code, "made one" in outcome.err) == (0, True), outcome.err
+    assert may(path, outcome.out.strip(), "grant", Resource())
+
+
+def test_no_hub_is_made_among_other_files(cli, tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    assert cli("auth", "create-key", tmp_path, "ops").code == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.parametrize("place", ["localhost:7462", "unix:/run/ehub"])

@@ -34,6 +34,9 @@ __all__ = ["Object", "Place", "Where", "open_place"]
 # Of a URL, what is before an @, and all behind a question mark.
 SECRETS = re.compile(r"(?<=://)[^/\s\"'@]+(?=@)|(?<=[\w/])\?[^\s\"')]+")
 
+# Where machines of a cloud ask for credentials.
+CREDENTIAL_HOSTS = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
+
 # A directory, a URL such as s3://bucket/prefix, or a store of obstore.
 Where: TypeAlias = "str | os.PathLike[str] | ObjectStore"
 
@@ -130,7 +133,19 @@ class Place:
                 f"environment: {first_line(error)}"
             ) from error
         except (exceptions.BaseError, OSError) as error:
-            raise StorageError(f"{self.url}: {path!r}: {first_line(error)}") from error
+            text = first_line(error)
+            raise StorageError(f"{self.url}: {path!r}: {text}{advice_on(text)}") from error
+
+
+def advice_on(text: str) -> str:
+    """What to do about an error that tells of a service which only machines of a cloud have."""
+    if not any(host in text for host in CREDENTIAL_HOSTS):
+        return ""
+    return (
+        "; there are no credentials: they come from the environment, as AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY, GOOGLE_SERVICE_ACCOUNT or AZURE_STORAGE_ACCOUNT_NAME, or else from "
+        "the service of a cloud's machine, which does not answer here"
+    )
 
 
 def sync(path: Path, flags: int = 0) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import ehub
 from ehub import names
 from ehub.access import Access, Administration, AuditLog, Grant, check, entries
 from ehub.cli import output
@@ -24,15 +25,14 @@ from ehub.cli.app import (
     HubOrDefault,
     Json,
     app,
-    directory,
     open_to_read,
     open_to_write,
 )
+from ehub.cli.reaching import Place, Server, asks_server, is_address, way_to
 from ehub.errors import NotFoundError
 
 if TYPE_CHECKING:
     from ehub.client.granting import RemoteAdministration
-    from ehub.client.transport import Transport
 
 auth = typer.Typer(help="Keys and grants of a hub that is served.")
 audit = typer.Typer(help="The audit log of a hub that is served.")
@@ -67,52 +67,19 @@ On = Annotated[
 ]
 
 
-def hub_or_server(text: str) -> str:
-    """A directory, or the address of a server."""
-    return text if is_address(text) else str(directory(text))
-
-
-def is_address(text: str) -> bool:
-    """Whether a hub is named by its server, and there is no directory of that name."""
-    return bool(re.fullmatch(r"unix:.+|[^/\\]+:\d{1,5}", text)) and not Path(text).exists()
-
-
-Place = Annotated[
-    str,
-    typer.Argument(
-        metavar="HUB",
-        parser=hub_or_server,
-        envvar="EMBEDDINGHUB_DATA",
-        help="The hub's directory; or, while it is served, host:port of the server.",
-    ),
-]
-Token = Annotated[
-    str | None,
-    typer.Option(
-        envvar="EMBEDDINGHUB_TOKEN",
-        show_envvar=True,
-        help="For a server: the API key of an admin; best in the variable, which nobody sees.",
-    ),
-]
-TlsCa = Annotated[
-    Path | None, typer.Option(metavar="PEM", help="For a server with TLS: who signed it.")
-]
-
-
 @contextmanager
 def administration(
-    place: str, token: str | None, tls_ca: Path | None
+    place: str, server: Server, *, makes: bool = False
 ) -> Iterator[Administration | RemoteAdministration]:
-    """Changes of a hub's keys and grants: through its server, or as the user of this process."""
+    """Changes of a hub's keys and grants: through its server, or as the user of this process.
+
+    With `makes` a directory that is missing or empty becomes a hub.
+    """
     if is_address(place):
-        with connected(place, token, tls_ca) as remote:
+        with connected(place, server) as remote:
             yield remote
         return
-    try:
-        opened = open_to_write(Path(place))
-    except NotFoundError as error:
-        raise Failure(str(error), "ehub serve makes one: start it on this machine first") from error
-    with opened as store:
+    with opened(Path(place), makes) as store:
         access, log = Access(store), AuditLog(store.path)
         by = f"local:{names.user()}"
 
@@ -126,33 +93,24 @@ def administration(
             access.save(log.head)
 
 
+def opened(path: Path, makes: bool) -> ehub.Hub:
+    """The hub in a directory, for changes."""
+    if makes and (not path.exists() or (path.is_dir() and not any(path.iterdir()))):
+        output.note(f"there is no hub in {path} yet: made one")
+        return ehub.open(path)
+    try:
+        return open_to_write(path)
+    except NotFoundError as error:
+        raise Failure(str(error), "ehub auth create-key and ehub serve make one") from error
+
+
 @contextmanager
-def connected(
-    address: str, token: str | None, tls_ca: Path | None
-) -> Iterator[RemoteAdministration]:
+def connected(address: str, server: Server) -> Iterator[RemoteAdministration]:
     """The keys and grants of a hub that is served."""
-    with way_to(address, token, tls_ca) as transport:
+    with way_to(address, server) as transport:
         from ehub.client.granting import RemoteAdministration
 
         yield RemoteAdministration(transport)
-
-
-@contextmanager
-def way_to(address: str, token: str | None, tls_ca: Path | None) -> Iterator[Transport]:
-    """Calls to a server."""
-    try:
-        from ehub.client.connection import options_for
-        from ehub.client.transport import ClientTls, SyncTransport
-    except ImportError as error:
-        raise Failure(
-            f"a server is reached by more packages: {error}", "pip install 'ehub[server]'"
-        ) from error
-    trust = None if tls_ca is None else ClientTls(ca=tls_ca)
-    transport = SyncTransport(options_for(address, token, trust, 60.0, 5.0))
-    try:
-        yield transport
-    finally:
-        transport.close()
 
 
 def as_time(text: str) -> timedelta:
@@ -166,27 +124,27 @@ def as_time(text: str) -> timedelta:
 
 
 @auth.command("create-key")
+@asks_server
 def create_key(
     hub: Place,
+    server: Server,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key: makes key:NAME.")],
     role: Annotated[str | None, typer.Option(help="Grant this role, too.")] = None,
     on: Annotated[str, typer.Option(help="On this resource.")] = "hub",
     expires: Annotated[
         str | None, typer.Option(metavar="TIME", help="It ends after so long: 12h, 90d, 4w.")
     ] = None,
-    token: Token = None,
-    tls_ca: TlsCa = None,
     as_json: Json = False,
 ) -> None:
     """Make an API key and print it, which is the only time that it can be seen.
 
-    The first key guards the hub: from then on a server lets nobody in without one.
+    The first key guards the hub: from then on a server lets nobody in without one. A directory that
+    is missing or empty becomes a hub, so that one can be guarded before it is ever served.
     """
     grants = [] if role is None else [Grant(role, on)]
-    with administration(hub, token, tls_ca) as admin:
-        made, key = admin.create_key(
-            name, grants, expires_in=None if expires is None else as_time(expires)
-        )
+    ends_in = None if expires is None else as_time(expires)
+    with administration(hub, server, makes=True) as admin:
+        made, key = admin.create_key(name, grants, expires_in=ends_in)
     if as_json:
         output.print_json({"key": made, "id": key.id, "name": name, "expires": key.expires})
         return
@@ -196,55 +154,54 @@ def create_key(
 
 
 @auth.command()
+@asks_server
 def revoke(
     hub: Place,
+    server: Server,
     key: Annotated[str, typer.Argument(metavar="KEY", help="Its id, or a name.")],
-    token: Token = None,
-    tls_ca: TlsCa = None,
 ) -> None:
     """End an API key, or all keys of a name."""
-    with administration(hub, token, tls_ca) as admin:
+    with administration(hub, server) as admin:
         for ended in admin.revoke(key):
             output.say(f"revoked {ended.id} of {ended.principal}")
 
 
 @auth.command()
+@asks_server
 def grant(
     hub: Place,
+    server: Server,
     principal: PrincipalName,
     role: Role,
     on: On,
-    token: Token = None,
-    tls_ca: TlsCa = None,
 ) -> None:
     """Give a principal a role on a resource."""
-    with administration(hub, token, tls_ca) as admin:
+    with administration(hub, server) as admin:
         admin.grant(principal, Grant(role, on))
     output.say(f"{principal} is {role} on {on}")
 
 
 @auth.command()
+@asks_server
 def ungrant(
     hub: Place,
+    server: Server,
     principal: PrincipalName,
     role: Role,
     on: On,
-    token: Token = None,
-    tls_ca: TlsCa = None,
 ) -> None:
     """Take a grant back."""
-    with administration(hub, token, tls_ca) as admin:
+    with administration(hub, server) as admin:
         admin.ungrant(principal, Grant(role, on))
     output.say(f"{principal} is no longer {role} on {on}")
 
 
 @auth.command("list")
-def list_access(
-    hub: Place, token: Token = None, tls_ca: TlsCa = None, as_json: Json = False
-) -> None:
+@asks_server
+def list_access(hub: Place, server: Server, as_json: Json = False) -> None:
     """List keys and grants; of a directory while it is served, too."""
     if is_address(hub):
-        with connected(hub, token, tls_ca) as remote:
+        with connected(hub, server) as remote:
             keys, grants, used = remote.listed()
     else:
         with open_to_read(Path(hub)) as store:

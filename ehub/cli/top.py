@@ -13,8 +13,8 @@ import typer
 
 import ehub
 from ehub.cli import output
-from ehub.cli.access import Place, TlsCa, Token, is_address, way_to
 from ehub.cli.app import Failure, Json, app, open_to_read
+from ehub.cli.reaching import Place, Server, asks_server, is_address, way_to
 from ehub.cli.top_view import lines_of, view_of
 from ehub.figures import Figures, Look, figures_of, look_at
 
@@ -24,8 +24,10 @@ VERSIONS_MAX = 1_000
 
 
 @app.command()
+@asks_server
 def top(
     place: Place,
+    server: Server,
     interval: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.1, help="How often it looks.")
     ] = 2.0,
@@ -33,8 +35,6 @@ def top(
         bool, typer.Option("--once", help="Look once; rates are since the server's start.")
     ] = False,
     as_json: Json = False,
-    token: Token = None,
-    tls_ca: TlsCa = None,
 ) -> None:
     """Watch a server, or a hub's directory while others write to it, until Ctrl-C.
 
@@ -42,7 +42,7 @@ def top(
     directory what its files tell: rows, index, disk, batches. For programs --once prints a line for
     each figure, method and version, or --json all of it; so it does where nobody looks.
     """
-    with looking_at(place, token, tls_ca) as look:
+    with looking_at(place, server) as look:
         if once or as_json or not output.on_terminal():
             show_once(figures_of(look(), None), as_json)
         else:
@@ -50,10 +50,10 @@ def top(
 
 
 @contextmanager
-def looking_at(place: str, token: str | None, tls_ca: Path | None) -> Iterator[Callable[[], Look]]:
+def looking_at(place: str, server: Server) -> Iterator[Callable[[], Look]]:
     """How to look at a server, or at a directory."""
     if is_address(place):
-        with way_to(place, token, tls_ca) as transport:
+        with way_to(place, server) as transport:
             yield lambda: look_at(families_of(transport))
         return
     try:

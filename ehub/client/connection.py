@@ -12,7 +12,9 @@ from ehub.client.transport import (
     SyncTransport,
     Transport,
     require_address,
+    require_retry,
     require_seconds,
+    require_token,
 )
 from ehub.hub import Hub
 from ehub.wire import ehub_pb2 as pb
@@ -34,13 +36,15 @@ def options_for(
     trust = ClientTls() if tls is True else tls or None
     place = require_address(address)
     is_local = is_this_machine(place) or is_this_machine(place.rpartition(":")[0])
-    if token is not None and trust is None and not is_local:
+    bearer = require_token(token)
+    if bearer is not None and trust is None and not is_local:
         warnings.warn(
             f"the token goes to {place!r} without encryption, and whoever sees it on the way can "
             "use it: connect with tls=",
             stacklevel=3,
         )
-    return Options(place, token, trust, require_seconds(timeout_seconds), retry_seconds)
+    timeout, retry = require_seconds(timeout_seconds), require_retry(retry_seconds)
+    return Options(place, bearer, trust, timeout, retry)
 
 
 def connected(options: Options, transport: Transport | None = None) -> Hub:

@@ -37,6 +37,7 @@ Answer = TypeVar("Answer")
 
 BACKOFF_SECONDS = 0.05
 BACKOFF_SECONDS_MAX = 2.0
+PORT_MAX = 65_535
 MESSAGE_BYTES = 1 << 30  # what a client takes; the server's limit is what counts
 
 METHODS = {**methods_of(SERVICE), **methods_of(ACCESS)}
@@ -413,15 +414,46 @@ def require_seconds(seconds: object) -> float | None:
     """A time that a call may take; None: as long as the server lets it."""
     if seconds is None:
         return None
-    if not isinstance(seconds, Real) or isinstance(seconds, bool):
-        raise TypeError(f"timeout_seconds is {seconds!r:.100}; expected a number")
-    number = float(seconds)
+    number = as_seconds(seconds, "timeout_seconds")
     if not 0 < number < math.inf:
         raise InvalidArgumentError(
             f"timeout_seconds is {seconds}; expected a finite number above 0, or None for the "
             "server's limit"
         )
     return number
+
+
+def require_retry(seconds: object) -> float:
+    """How long calls are tried again; 0: not at all."""
+    number = as_seconds(seconds, "retry_seconds")
+    if not 0 <= number < math.inf:
+        raise InvalidArgumentError(
+            f"retry_seconds is {seconds}; expected a finite number of 0 or more; 0: no call is "
+            "tried again"
+        )
+    return number
+
+
+def as_seconds(seconds: object, name: str) -> float:
+    """A time as a float; a TypeError for what is no number."""
+    if not isinstance(seconds, Real) or isinstance(seconds, bool):
+        raise TypeError(f"{name} is {seconds!r:.100}; expected a number")
+    return float(seconds)
+
+
+def require_token(token: object) -> str | None:
+    """A token as it can travel; what is wrong is said without it."""
+    if token is None:
+        return None
+    if not isinstance(token, str):
+        raise TypeError(f"token is a {type(token).__name__}; expected a str, or None")
+    if not re.fullmatch(r"[!-~](?:[ -~]*[!-~])?", token):
+        raise InvalidArgumentError(
+            "token is empty, or has characters that no token has; expected printable ASCII without "
+            "white space around it: one that was read from a file may end with a newline, so strip "
+            "it"
+        )
+    return token
 
 
 def require_address(address: object) -> str:
@@ -432,5 +464,9 @@ def require_address(address: object) -> str:
         raise InvalidArgumentError(
             f"address is {address!r:.100}; expected 'host:port'. A directory is opened by "
             "ehub.open()"
+        )
+    if not address.startswith("unix:") and not 1 <= int(address.rpartition(":")[2]) <= PORT_MAX:
+        raise InvalidArgumentError(
+            f"address is {address!r:.100}; expected 'host:port' with a port from 1 to {PORT_MAX:,}"
         )
     return address

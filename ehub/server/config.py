@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -48,6 +49,12 @@ LIMITS_MAX = {
 
 # Tables of a config file that other parts of the server read (`ServerConfig.extra`).
 TABLES = ("auth",)
+
+
+def require_port(port: int | None, name: str) -> None:
+    """Refuse what is no port; None: there is none."""
+    if port is not None and not 0 <= port <= PORT_MAX:
+        raise InvalidArgumentError(f"{name} is {port}; expected 0 to {PORT_MAX:,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +164,12 @@ class MetricsConfig:
     recall_queries: int = 20
 
     def __post_init__(self) -> None:
-        if not (self.versions >= 0 and self.recall_seconds >= 0 and self.recall_queries > 0):
+        require_port(self.port, "port of metrics")
+        finite = 0 <= self.recall_seconds < math.inf
+        if not (self.versions >= 0 and finite and self.recall_queries > 0):
             raise InvalidArgumentError(
                 f"versions is {self.versions}, recall_seconds {self.recall_seconds}, "
-                f"recall_queries {self.recall_queries}; expected 0 or more, of queries 1"
+                f"recall_queries {self.recall_queries}; expected 0 or more, finite, of queries 1"
             )
 
 
@@ -206,8 +215,8 @@ class ServerConfig:
         return is_this_machine(self.host)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port <= PORT_MAX:
-            raise InvalidArgumentError(f"port is {self.port}; expected 0 to {PORT_MAX:,}")
+        require_port(self.port, "port")
+        require_port(self.ui_port, "ui_port")
         if not 0 <= self.grace_seconds <= GRACE_SECONDS_MAX:
             raise InvalidArgumentError(
                 f"grace_seconds is {self.grace_seconds}; expected 0 to {GRACE_SECONDS_MAX:,}"
@@ -247,6 +256,11 @@ def read_config(path: Path, base: ServerConfig | None = None) -> ServerConfig:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no config file {str(path)!r}") from error
+    except OSError as error:
+        raise InvalidArgumentError(
+            f"the config file {str(path)!r} cannot be read: {error.strerror}; expected a file in "
+            "TOML"
+        ) from error
     except UnicodeDecodeError as error:
         raise InvalidArgumentError(f"{path}: no TOML: it is no UTF-8: {error}") from None
     try:

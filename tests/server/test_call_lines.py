@@ -301,3 +301,27 @@ def test_a_time_that_is_no_number_is_a_type_error(path, seconds):
     told = "timeout_seconds is .*; expected a number"
     with serving(path) as server, pytest.raises(TypeError, match=told):
         ehub.connect(server.address, timeout_seconds=seconds)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1, -0.1])
+def test_times_of_retries_that_are_none_are_refused(seconds):
+    told = "retry_seconds is .*; expected a finite number of 0 or more"
+    with pytest.raises(ehub.InvalidArgumentError, match=told):
+        ehub.connect("127.0.0.1:1", retry_seconds=seconds)
+    with pytest.raises(TypeError, match="retry_seconds is '5'; expected a number"):
+        ehub.connect("127.0.0.1:1", retry_seconds="5")
+
+
+@pytest.mark.parametrize(
+    "token", ["secret\n", " secret", "sec\u20acret", "secret\0", "", b"secret"]
+)
+def test_a_token_that_cannot_travel_is_refused_and_never_repeated(token):
+    with pytest.raises((ehub.InvalidArgumentError, TypeError), match="token is") as refused:
+        ehub.connect("127.0.0.1:1", token=token, retry_seconds=0)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("address", ["localhost:99999", "localhost:65536", "[::1]:0"])
+def test_a_port_that_is_none_is_refused(address):
+    with pytest.raises(ehub.InvalidArgumentError, match="a port from 1 to 65,535"):
+        ehub.connect(address, retry_seconds=0)

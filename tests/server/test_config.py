@@ -15,6 +15,12 @@ from ehub.server.config import ServerConfig, read_config
     [
         ("port = 70000", "port is 70000; expected 0 to 65,535"),
         ("port = -1", "port is -1"),
+        ("ui_port = -5", "ui_port is -5; expected 0 to 65,535"),
+        ("[metrics]\nport = -1", "port of metrics is -1; expected 0 to 65,535"),
+        ("[metrics]\nport = 65536", "port of metrics is 65536"),
+        ("[metrics]\nrecall_seconds = inf", "recall_seconds inf"),
+        ("[metrics]\nrecall_seconds = nan", "recall_seconds nan"),
+        ("[metrics]\nrecall_seconds = -1.0", "recall_seconds -1.0"),
         ('log_level = "loud"', "log_level is 'loud'; expected one of debug"),
         ('durability = "some"', "durability is 'some'; expected one of full"),
         ("grace_seconds = nan", "grace_seconds is nan"),
@@ -41,6 +47,11 @@ def test_a_config_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "server.toml").write_bytes(b"host = \xff")
     with pytest.raises(ehub.InvalidArgumentError, match="no UTF-8"):
         read_config(tmp_path / "server.toml")
+
+
+def test_a_config_that_is_a_directory_is_named(tmp_path):
+    with pytest.raises(ehub.InvalidArgumentError, match=f"{tmp_path}.*a directory; exp"):
+        read_config(tmp_path)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost", "unix:/run/ehub"])

@@ -17,10 +17,13 @@ import numpy as np
 import pytest
 from metered import metered
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from test_server import certificates
 
 import ehub
 from ehub.access import Grant
+from ehub.cli.reaching import Server
 from ehub.cli.top_view import duration, milliseconds, rate, view_of
+from ehub.client.transport import ClientTls
 from ehub.figures import Figures, HubFigures, figures_of, look_at
 
 
@@ -52,6 +55,23 @@ def test_a_server_in_lines_for_programs(cli, tmp_path):
     assert [line[1:4] for line in outcome.rows if line[0] == "version"] == [
         ["items", "initial", "100"]
     ]
+
+
+def test_a_server_with_mutual_tls_is_reached_with_a_certificate(cli, tmp_path):
+    tls, trust = certificates(tmp_path, True)
+    shown = ["--tls-cert", trust.certificate, "--tls-key", trust.key]
+    with metered(tmp_path / "hub", tls=tls) as served:
+        outcome = cli("top", served.address, "--once", "--tls-ca", trust.ca, *shown)
+        half = cli("top", served.address, "--once", *shown[:2])
+    assert outcome.code == 0, outcome.err
+    assert ["hub", "rows", "0"] in outcome.rows
+    assert (half.code, "expected both, or none" in half.err) == (1, True)
+
+
+def test_tls_is_spoken_as_soon_as_an_option_says_so():
+    assert Server().trust() is None
+    assert Server(tls=True).trust() == ClientTls()
+    assert Server(tls_ca="ca.pem").trust() == ClientTls(ca="ca.pem")
 
 
 def test_a_server_as_json(cli, tmp_path):

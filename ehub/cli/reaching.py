@@ -1,0 +1,128 @@
+"""How a command reaches a server: its address, the token, and whom TLS trusts; once for all."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from ehub.cli.app import Failure, directory
+
+if TYPE_CHECKING:
+    from ehub.client.transport import ClientTls, Transport
+
+__all__ = ["Place", "Server", "asks_server", "is_address", "way_to"]
+
+
+def hub_or_server(text: str) -> str:
+    """A directory, or the address of a server."""
+    return text if is_address(text) else str(directory(text))
+
+
+def is_address(text: str) -> bool:
+    """Whether a hub is named by its server, and there is no directory of that name."""
+    return bool(re.fullmatch(r"unix:.+|[^/\\]+:\d{1,5}", text)) and not Path(text).exists()
+
+
+Place = Annotated[
+    str,
+    typer.Argument(
+        metavar="HUB",
+        parser=hub_or_server,
+        envvar="EMBEDDINGHUB_DATA",
+        help="The hub's directory; or, while it is served, host:port of the server.",
+    ),
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        envvar="EMBEDDINGHUB_TOKEN",
+        show_envvar=True,
+        help="For a server: the API key of an admin; best in the variable, which nobody sees.",
+    ),
+]
+Tls = Annotated[
+    bool,
+    typer.Option("--tls", help="For a server with TLS whose certificate the system trusts."),
+]
+TlsCa = Annotated[
+    Path | None, typer.Option(metavar="PEM", help="For a server with TLS: who signed it.")
+]
+TlsCert = Annotated[
+    Path | None,
+    typer.Option(metavar="PEM", help="For mutual TLS: the client's certificate; with --tls-key."),
+]
+TlsKey = Annotated[Path | None, typer.Option(metavar="PEM", help="Its private key.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What is said of a server beside its address; each field is an option of the command line."""
+
+    token: Token = None
+    tls: Tls = False
+    tls_ca: TlsCa = None
+    tls_cert: TlsCert = None
+    tls_key: TlsKey = None
+
+    def trust(self) -> ClientTls | None:
+        """Whom TLS trusts; None: no TLS was asked for."""
+        from ehub.client.transport import ClientTls
+
+        if not self.tls and (self.tls_ca, self.tls_cert, self.tls_key) == (None, None, None):
+            return None
+        return ClientTls(ca=self.tls_ca, certificate=self.tls_cert, key=self.tls_key)
+
+
+def asks_server(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the options of `Server` in place of its parameter `server`."""
+    names = [part.name for part in fields(Server)]
+    hints, own = get_type_hints(Server, include_extras=True), inspect.signature(command)
+    kinds = get_type_hints(command, inspect.getmodule(command).__dict__, include_extras=True)
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        said = {name: given.pop(name) for name in names}
+        command(**given, server=Server(**said))
+
+    parts = [
+        part.replace(annotation=kinds[part.name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for part in own.parameters.values()
+        if part.name != "server"
+    ] + [
+        inspect.Parameter(
+            part.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=part.default,
+            annotation=hints[part.name],
+        )
+        for part in fields(Server)
+    ]
+    run.__annotations__ = {part.name: part.annotation for part in parts}
+    run.__dict__.update(__signature__=own.replace(parameters=parts))
+    del run.__dict__["__wrapped__"]  # whose parameters are others
+    return run
+
+
+@contextmanager
+def way_to(address: str, server: Server) -> Iterator[Transport]:
+    """Calls to a server."""
+    try:
+        from ehub.client.connection import options_for
+        from ehub.client.transport import SyncTransport
+    except ImportError as error:
+        raise Failure(
+            f"a server is reached by more packages: {error}", "pip install 'ehub[server]'"
+        ) from error
+    transport = SyncTransport(options_for(address, server.token, server.trust(), 60.0, 5.0))
+    try:
+        yield transport
+    finally:
+        transport.close()
