@@ -352,6 +352,8 @@ def create(
 ) -> _store.Table:
     """A new version, and what is noted about it."""
     M, ef_construction, ef, target_recall = index
+    if dims is None:
+        raise TypeError(f"no dims for space {space!r:.100}; give dims= or model=")
     width = _arrays.as_integer(dims, "dims", 1, DIMS_MAX)
     parameters = (
         _arrays.as_integer(M, "M", 2, 512),

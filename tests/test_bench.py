@@ -206,6 +206,7 @@ def write_hdf5(path, distance, **more):
         file["train"], file["test"] = vectors(ROWS), vectors(QUERIES, 2)
         file.attrs["distance"] = distance
         for name, array in more.items():
+            file.pop(name, None)
             file[name] = array
 
 
@@ -231,6 +232,53 @@ def test_a_file_of_any_metric_is_measured(cli, tmp_path, distance, metric):
         assert point["qps"] > 0
         assert point["batch_qps"] > 0
     assert [line.split("\t")[0] for line in out.splitlines()] == ["ehub", "ehub", "", "ehub", ""]
+
+
+def test_zero_vectors_of_an_angular_file_are_left_out_and_counted(cli, tmp_path):
+    rows, queries = vectors(ROWS), vectors(QUERIES, 2)
+    rows[[3, 7, 250]] = queries[[0, 4]] = 0
+    true = np.argsort(-(queries @ (rows / np.maximum(norms(rows), 1e-9)).T), axis=1)[:, :K]
+    write_hdf5(tmp_path / "d.hdf5", "angular", train=rows, test=queries, neighbors=true)
+    code, _, err = cli("bench", "d.hdf5", *QUICK, "--json", "out.json")
+    assert code == 0, err
+    assert "no direction: 3 rows, 2 queries" in err
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert (found["data"]["rows"], found["data"]["rows_left_out"]) == (ROWS - 3, 3)
+    assert (found["data"]["queries"], found["data"]["queries_left_out"]) == (QUERIES - 2, 2)
+    assert found["data"]["truth"] == "computed"
+    assert {point["recall"] for point in found["contenders"][0]["points"]} == {1}
+
+
+def test_neighbors_of_the_queries_that_are_left_are_still_those_of_the_file(tmp_path):
+    rows, queries = vectors(ROWS), vectors(QUERIES, 2)
+    queries[4] = 0
+    true = np.argsort(-(queries @ (rows / norms(rows)).T), axis=1)[:, :K]
+    trial = data.prepared(trial_of(rows, queries, "cosine", true), K, tmp_path)
+    assert trial.truth == "from the file"
+    assert np.array_equal(trial.neighbors, np.delete(true, 4, axis=0))
+
+
+def norms(array):
+    return np.linalg.norm(array, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "array", "said"),
+    [
+        ("train", [[1, 2], [np.nan, 1]], "train: row 1 holds a NaN"),
+        ("test", [[1e300, 1.0]], "test: row 0 holds a NaN or an infinity as float32"),
+        ("test", [[1, 2, 3]], "test has 3 dims and train 8"),
+        ("train", np.zeros((2, 0)), "train is float64[2, 0]; expected numbers [n, dims]"),
+    ],
+)
+def test_what_cannot_be_measured_is_named_by_file_dataset_and_row(
+    cli, tmp_path, dataset, array, said
+):
+    write_hdf5(tmp_path / "bad.hdf5", "angular", **{dataset: np.array(array)})
+    code, _, err = cli("bench", "bad.hdf5", *QUICK)
+    assert code == 1
+    assert f"bad.hdf5: {said}" in err
+    assert "space" not in err
 
 
 def test_nothing_is_left_behind_but_what_was_asked_for(cli, tmp_path):
@@ -459,7 +507,10 @@ def test_a_build_is_measured_in_a_process_of_its_own(tmp_path):
 # --- ann-benchmarks ---
 
 
-def test_ann_benchmarks_can_take_the_module(monkeypatch):
+@pytest.fixture
+def ann_module(monkeypatch):
+    """The module as ann-benchmarks imports it."""
+
     class BaseANN:
         def done(self):
             raise AssertionError("the module has its own")
@@ -475,9 +526,12 @@ def test_ann_benchmarks_can_take_the_module(monkeypatch):
     spec = importlib.util.spec_from_file_location("ann_benchmarks.ehub.module", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
 
+
+def test_ann_benchmarks_can_take_the_module(ann_module):
     rows, queries = vectors(ROWS), vectors(QUERIES, 2)
-    algorithm = module.Ehub("euclidean", {"M": 16, "efConstruction": 100})
+    algorithm = ann_module.Ehub("euclidean", {"M": 16, "efConstruction": 100})
     algorithm.fit(rows)
     algorithm.set_query_arguments(50)
     nearest = np.argsort(((queries[:, np.newaxis] - rows) ** 2).sum(axis=2), axis=1)[:, :K]
@@ -488,3 +542,23 @@ def test_ann_benchmarks_can_take_the_module(monkeypatch):
     directory = Path(algorithm.directory)
     algorithm.done()
     assert not directory.exists()
+
+
+def test_ann_benchmarks_gets_answers_of_an_angular_set_with_zero_vectors(ann_module):
+    rows, queries = vectors(ROWS), vectors(QUERIES, 2)
+    rows[[0, 9]] = queries[[0, 5]] = 0
+    algorithm = ann_module.Ehub("angular", {"M": 16, "efConstruction": 100})
+    algorithm.fit(rows)
+    algorithm.set_query_arguments(50)
+    units = np.where(norms(rows) > 0, rows / np.maximum(norms(rows), 1e-9), np.nan)
+    nearest = np.argsort(-(queries @ units.T), axis=1)[:, :K]
+    assert list(algorithm.query(queries[0], K)) == []
+    assert algorithm.query(queries[1], K).tolist() == nearest[1].tolist()
+    algorithm.batch_query(queries, K)
+    found = [list(keys) for keys in algorithm.get_batch_results()]
+    assert found == [[] if i in (0, 5) else nearest[i].tolist() for i in range(QUERIES)]
+    algorithm.batch_query(queries[1:5], K)
+    assert np.array_equal(algorithm.get_batch_results(), nearest[1:5])
+    with pytest.raises(ehub.InvalidVectorError, match="NaN"):
+        algorithm.query(np.full(DIMS, np.nan, np.float32), K)
+    algorithm.done()

@@ -497,3 +497,8 @@ def test_writers_in_many_threads_lose_nothing(items):
     assert len(items) == 6 * 50
     for n in range(6):
         assert items.get(f"{n}-24").tolist() == [n, 24, 0, 0]
+
+
+def test_a_space_without_dims_is_told_what_gives_them(hub):
+    with pytest.raises(TypeError, match=r"no dims for space 'bare'; give dims= or model="):
+        hub.create_space("bare")

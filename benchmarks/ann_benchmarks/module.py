@@ -11,7 +11,11 @@ from ..base.module import BaseANN
 
 
 class Ehub(BaseANN):
-    """A space of a hub in a temporary directory; what is timed as the build ends settled."""
+    """A space of a hub in a temporary directory; what is timed as the build ends settled.
+
+    Some sets of the metric angular hold zero vectors, which have no direction. Those among the rows
+    are in no answer, and those among the queries have none.
+    """
 
     def __init__(self, metric, method_param):
         self.metric = {"angular": "cosine", "euclidean": "l2", "dot": "ip", "ip": "ip"}[metric]
@@ -31,7 +35,10 @@ class Ehub(BaseANN):
             M=self.method_param["M"],
             ef_construction=self.method_param["efConstruction"],
         )
-        self.space.multiset(np.arange(len(rows)), rows)
+        numbers = np.arange(len(rows))
+        if self.metric == "cosine" and not (kept := rows.any(axis=1)).all():
+            numbers, rows = numbers[kept], rows[kept]
+        self.space.multiset(numbers, rows)
         self.space.optimize()
 
     def set_query_arguments(self, ef):
@@ -39,13 +46,30 @@ class Ehub(BaseANN):
         self.name = f"ehub ({self.method_param}, ef: {ef})"
 
     def query(self, v, n):
-        return self.space.nearest_neighbors(n, vector=v, ef=self.ef).keys
+        try:
+            return self.space.nearest_neighbors(n, vector=v, ef=self.ef).keys
+        except ehub.InvalidVectorError:
+            if self.metric == "cosine" and not np.any(v):
+                return []
+            raise
 
     def batch_query(self, X, n):
-        self.res = self.space.multi_nearest_neighbors(n, vectors=X, ef=self.ef)
+        try:
+            self.res = self.space.multi_nearest_neighbors(n, vectors=X, ef=self.ef)
+            self.kept = None
+        except ehub.InvalidVectorError:
+            # Looked at only here: queries are timed.
+            self.kept = np.any(X, axis=1)
+            if self.metric != "cosine" or self.kept.all():
+                raise
+            queries = np.asarray(X)[self.kept]
+            self.res = self.space.multi_nearest_neighbors(n, vectors=queries, ef=self.ef)
 
     def get_batch_results(self):
-        return [neighbors.keys for neighbors in self.res]
+        found = (neighbors.keys for neighbors in self.res)
+        if self.kept is None:
+            return list(found)
+        return [next(found) if is_kept else [] for is_kept in self.kept]
 
     def done(self):
         self.hub.close()

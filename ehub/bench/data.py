@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import ehub
 from ehub.formats import InputError
 from ehub.formats.arrays import HDF5_DISTANCES
+from ehub.model import DIMS_MAX
 from ehub.types import Metric, Vectors
 
 __all__ = [
@@ -33,6 +34,9 @@ WRITE_BYTES = 32 << 20
 CHECKED_QUERIES = 20  # of a file that brings its own true neighbors
 CHECKED_MARGIN = 50  # so many rows more than k are compared in float64
 
+# Norms that have a direction under cosine, as spaces take them: in float32, squares lose nothing.
+NORM_LEAST, NORM_MOST = 1e-19, 1e19
+
 # Two float64 distances are a tie if they differ by no more than this share, or by so little.
 TIE_SHARE = 1e-6
 TIE_LEAST = 1e-12
@@ -50,6 +54,8 @@ class Trial:
     queries: Vectors
     neighbors: Ids | None = None  # int64[queries, at least k]: true ones, nearest first, if known
     truth: str = "computed"  # or "from the file"
+    rows_left_out: int = 0  # because they have no direction
+    queries_left_out: int = 0
 
 
 # --- sources ---
@@ -75,13 +81,14 @@ def from_hdf5(path: Path, queries_max: int) -> Trial:
         neighbors = None
         if "neighbors" in file:
             neighbors = np.asarray(file["neighbors"][:queries_max], np.int64)
-        return Trial(
-            name=path.stem,
-            metric=metric_of(file.attrs.get("distance"), path),
-            rows=as_rows(file["train"][:], f"{path}: train"),
-            queries=as_rows(file["test"][:queries_max], f"{path}: test"),
-            neighbors=neighbors,
+        metric = metric_of(file.attrs.get("distance"), path)
+        rows = as_rows(file["train"][:], f"{path}: train")
+        queries = as_rows(file["test"][:queries_max], f"{path}: test")
+    if rows.shape[1] != queries.shape[1]:
+        raise InputError(
+            f"{path}: test has {queries.shape[1]} dims and train {rows.shape[1]}; expected as many"
         )
+    return Trial(path.stem, metric, rows, queries, neighbors)
 
 
 def metric_of(distance: Any, path: Path) -> Metric:
@@ -98,9 +105,20 @@ def metric_of(distance: Any, path: Path) -> Metric:
 def as_rows(values: Any, what: str) -> Vectors:
     """Vectors of a file as float32[n, dims]."""
     array = np.asarray(values)
-    if array.ndim != 2 or array.dtype.kind not in "fiu" or not len(array):
-        raise InputError(f"{what} is {array.dtype}{list(array.shape)}; expected numbers [n, dims]")
-    return np.ascontiguousarray(array, np.float32)
+    is_table = array.ndim == 2 and len(array) and 1 <= array.shape[1] <= DIMS_MAX
+    if not is_table or array.dtype.kind not in "fiu":
+        raise InputError(
+            f"{what} is {array.dtype}{list(array.shape)}; expected numbers [n, dims], with 1 to "
+            f"{DIMS_MAX:,} dims"
+        )
+    with np.errstate(over="ignore"):
+        rows = np.ascontiguousarray(array, np.float32)
+    wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(wrong):
+        raise InputError(
+            f"{what}: row {wrong[0]} holds a NaN or an infinity as float32; expected finite numbers"
+        )
+    return rows
 
 
 def from_random(count: int, dims: int, metric: Metric, queries_max: int) -> Trial:
@@ -127,7 +145,12 @@ def from_space(space: ehub.Space, queries_max: int) -> Trial:
 
 
 def prepared(trial: Trial, k: int, directory: Path) -> Trial:
-    """The trial as every contender gets it: vectors of length 1 under cosine, neighbors known."""
+    """The trial as every contender gets it: vectors of length 1 under cosine, neighbors known.
+
+    Rows and queries without a direction are left out under cosine.
+    """
+    if trial.metric == "cosine":
+        trial = directed(trial)
     if k > len(trial.rows):
         raise InputError(f"{trial.name} has {len(trial.rows)} rows; expected at least k, {k}")
     if trial.metric == "cosine":
@@ -139,17 +162,43 @@ def prepared(trial: Trial, k: int, directory: Path) -> Trial:
     return replace(trial, neighbors=neighbors, truth="computed")
 
 
+def directed(trial: Trial) -> Trial:
+    """The trial without rows and queries that no cosine compares; neighbors number what is left."""
+    rows, queries = has_direction(trial.rows), has_direction(trial.queries)
+    if not queries.any():
+        raise InputError(f"{trial.name}: none of {len(queries)} queries has a direction")
+    neighbors = trial.neighbors
+    if not rows.all() or (neighbors is not None and len(neighbors) != len(queries)):
+        neighbors = None
+    return replace(
+        trial,
+        rows=trial.rows if rows.all() else trial.rows[rows],
+        queries=trial.queries[queries],
+        neighbors=None if neighbors is None else neighbors[queries],
+        rows_left_out=int((~rows).sum()),
+        queries_left_out=int((~queries).sum()),
+    )
+
+
+def has_direction(vectors: Vectors) -> NDArray[np.bool_]:
+    """Which vectors a space takes under cosine."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    found: NDArray[np.bool_] = (lengths >= NORM_LEAST) & (lengths <= NORM_MOST)
+    return found
+
+
 def normalized(vectors: Vectors) -> Vectors:
-    """The vectors, each of length 1; one without a direction stays what it is."""
+    """The vectors, which have a direction, each of length 1."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32, copy=False)
+    scaled: Vectors = (vectors / lengths).astype(np.float32, copy=False)
+    return scaled
 
 
 def is_right(trial: Trial, k: int) -> bool:
     """Whether the neighbors that came with the data are the true ones, by a sample."""
     known = trial.neighbors
     assert known is not None
-    shape_fits = known.shape[0] == len(trial.queries) and known.shape[1] >= k
+    shape_fits = known.ndim == 2 and known.shape[0] == len(trial.queries) and known.shape[1] >= k
     if not shape_fits or known.min() < 0 or known.max() >= len(trial.rows):
         return False
     step = max(1, len(trial.queries) // CHECKED_QUERIES)

@@ -126,6 +126,8 @@ def document(found: Run) -> dict[str, Any]:
             "metric": trial.metric,
             "queries": len(trial.queries),
             "truth": trial.truth,
+            "rows_left_out": trial.rows_left_out,
+            "queries_left_out": trial.queries_left_out,
         },
         "k": plan.k,
         "rounds": plan.rounds,

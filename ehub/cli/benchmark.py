@@ -101,6 +101,11 @@ def bench(
     with place(keep) as directory:
         output.note(f"{trial.name}: {len(trial.rows):,} x {trial.rows.shape[1]}, {trial.metric}")
         trial = prepared(trial, k, directory)
+        if trial.rows_left_out or trial.queries_left_out:
+            output.note(
+                f"left out, because a zero vector has no direction: {trial.rows_left_out:,} rows, "
+                f"{trial.queries_left_out:,} queries"
+            )
         output.note(f"{len(trial.queries):,} queries, true neighbors {trial.truth}")
         total = plan.steps(len(kinds))
         with output.progress_bar(total, "benchmark", unit=" steps") as bar:
