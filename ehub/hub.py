@@ -6,6 +6,7 @@ import atexit
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
@@ -224,8 +225,13 @@ class Hub:
         """
         total = disk_bytes(self.path) if progress else 0
         with bar(progress, total, "B", "verify") as shown:
-            files, size, rows, findings = stoppable(self._store.verify)
+            report = self._verified(partial(stoppable, self._store.verify))
             shown.update(total)
+        return report
+
+    def _verified(self, read: Callable[[], Any]) -> VerifyReport:
+        """What `read()`, the store's own verification, and then the averages show."""
+        files, size, rows, findings = read()
         found = [Finding(*finding) for finding in findings]
         if not found:  # else what is wrong with rows is said
             found += wrong_averages(self)

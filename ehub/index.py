@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,8 +60,17 @@ class RecallReport:
     exact_latency_p50_ms: float
 
 
-def measure_recall(view: View, k: int, sample: int, ef: int | None) -> RecallReport:
-    """Search around some of the stored rows, with the index and without."""
+def measure_recall(
+    view: View,
+    k: int,
+    sample: int,
+    ef: int | None,
+    before_step: Callable[[], object] = lambda: None,
+) -> RecallReport:
+    """Search around some of the stored rows, with the index and without.
+
+    Until it is done, or `before_step`, called for each of them, raises.
+    """
     _arrays.as_integer(k, "k", 1, 10_000)
     _arrays.as_integer(sample, "sample", 1, SAMPLE_MAX)
     keys = view.keys()
@@ -71,6 +81,7 @@ def measure_recall(view: View, k: int, sample: int, ef: int | None) -> RecallRep
     walked: list[float] = []
     scanned: list[float] = []
     for key in keys[chosen].tolist():
+        before_step()
         began = time.perf_counter()
         answer = view.nearest_neighbors(k, key=key, ef=ef)
         between = time.perf_counter()

@@ -17,10 +17,12 @@ from pathlib import Path
 
 import pytest
 from backups import DIMS, FailingStore, contents, keys, vectors
+from obstore import exceptions
 from obstore.store import MemoryStore
 
 import ehub
 from ehub.backup import restoring
+from ehub.backup.place import Place
 
 KILLS = int(os.environ.get("EHUB_BACKUP_KILLS", "12"))
 HOW = [{}, {"done": True}, {"stays": True}]
@@ -234,3 +236,14 @@ def test_backups_prunings_and_restores_that_are_killed(tmp_path):
         assert len(ehub.prune_backups(place, keep_last=1).kept) == 1  # no lease is left
         assert not list(place.glob("chunks/**/*#*"))
         assert restored(place, new) == contents(hub)
+
+
+def test_a_bucket_without_credentials_says_where_they_come_from():
+    class Bare:
+        def put(self, *given, **options):
+            raise exceptions.GenericError(
+                "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token"
+            )
+
+    with pytest.raises(ehub.StorageError, match="come from the environment, as AWS_ACCESS_KEY_ID"):
+        Place(Bare(), "s3://bucket").put("a", b"")

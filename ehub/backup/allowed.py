@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote
 
+from ehub.backup.place import split
 from ehub.errors import InvalidArgumentError, PermissionDeniedError
 
 __all__ = ["AllowedPlaces", "as_prefix"]
@@ -67,7 +68,7 @@ def as_prefix(text: str) -> Path | str:
         )
     if "://" not in text:
         return as_directory(text, text)
-    url = urlsplit(text)
+    url = split(text)
     if "@" in url.netloc or "?" in text or "#" in text:
         raise InvalidArgumentError(
             f"a URL of {url.scheme} with credentials or options; expected scheme://bucket/prefix: "

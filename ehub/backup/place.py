@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from ehub.errors import (
     ExistsError,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from obstore.store import ObjectStore
 
-__all__ = ["Object", "Place", "Where", "open_place"]
+__all__ = ["Object", "Place", "Where", "open_place", "split"]
 
 # Of a URL, what is before an @, and all behind a question mark.
 SECRETS = re.compile(r"(?<=://)[^/\s\"'@]+(?=@)|(?<=[\w/])\?[^\s\"')]+")
@@ -103,8 +103,9 @@ class Place:
         """Remove what writers that were killed left half-written, while no other is at work."""
         if self.directory is None:
             return
-        for path in self.directory.glob("*/**/*#*"):
-            path.unlink(missing_ok=True)
+        for ours in ("chunks", "backups", "locks"):  # what else is there is not ours
+            for path in self.directory.glob(f"{ours}/**/*#*"):
+                path.unlink(missing_ok=True)
 
     def _sync(self, path: str) -> None:
         """A file on the disk; the directories on the way to it follow in `settle()`."""
@@ -157,6 +158,16 @@ def sync(path: Path, flags: int = 0) -> None:
         os.close(descriptor)
 
 
+def split(text: str) -> SplitResult:
+    """The parts of a URL."""
+    try:
+        return urlsplit(text)
+    except ValueError as error:  # brackets that do not close, and the like
+        raise InvalidArgumentError(
+            "a URL that cannot be read is no place for backups; expected scheme://bucket/prefix"
+        ) from error
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, without what obstore adds for its developers.
 
@@ -188,7 +199,7 @@ def open_place(where: Where, *, outside: str | None = None) -> Place:
             raise InvalidArgumentError(
                 f"{text!r:.100} is no place for backups; expected a directory or a URL"
             )
-        url = urlsplit(text) if "://" in text else None
+        url = split(text) if "://" in text else None
         if url is None:
             return open_directory(Path(text), outside)
         if url.scheme == "file":
@@ -221,7 +232,7 @@ def open_url(text: str) -> Place:
     from obstore import exceptions
     from obstore.store import from_url
 
-    url = urlsplit(text)
+    url = split(text)
     if "@" in url.netloc or url.query or url.fragment:
         raise InvalidArgumentError(
             f"a URL of {url.scheme} with credentials or options; expected scheme://bucket/prefix: "

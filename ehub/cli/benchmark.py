@@ -101,12 +101,7 @@ def bench(
     with place(keep) as directory:
         output.note(f"{trial.name}: {len(trial.rows):,} x {trial.rows.shape[1]}, {trial.metric}")
         trial = prepared(trial, k, directory)
-        if trial.rows_left_out or trial.queries_left_out:
-            output.note(
-                f"left out, because a zero vector has no direction: {trial.rows_left_out:,} rows, "
-                f"{trial.queries_left_out:,} queries"
-            )
-        output.note(f"{len(trial.queries):,} queries, true neighbors {trial.truth}")
+        tell_of(trial)
         total = plan.steps(len(kinds))
         with output.progress_bar(total, "benchmark", unit=" steps") as bar:
             found = run(trial, kinds, plan, directory, bar)
@@ -116,6 +111,16 @@ def bench(
         raise Interrupted("interrupted; what had been measured by then is above")
     if all(outcome.failure for outcome in found.outcomes):
         raise Failure("no contender could be measured")
+
+
+def tell_of(trial: Trial) -> None:
+    """What of the data is left out, and what is asked."""
+    if trial.rows_left_out or trial.queries_left_out:
+        output.note(
+            f"left out, because a zero vector has no direction: {trial.rows_left_out:,} rows, "
+            f"{trial.queries_left_out:,} queries"
+        )
+    output.note(f"{len(trial.queries):,} queries, true neighbors {trial.truth}")
 
 
 def check_files(json_file: Path | None, plots: Sequence[Path], keep: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import ehub
@@ -14,6 +15,7 @@ from ehub.named_average import Averages
 from ehub.server import scope
 from ehub.server.config import Limits
 from ehub.server.metrics.metrics import Metrics
+from ehub.server.reading import stop_of
 from ehub.server.requests import SLOTS
 from ehub.server.targets import Targets
 from ehub.version import Version
@@ -77,7 +79,7 @@ class Naming:
         return pb.Done()
 
     def Verify(self, request: pb.VerifyRequest, context: Any) -> pb.VerifyResponse:
-        report = self._hub.verify()
+        report = self._hub._verified(partial(self._hub._store.verify, stop_of(context)))
         findings = [pb.Finding(path=one.path, what=one.what) for one in report.findings]
         return pb.VerifyResponse(
             files=report.files, bytes=report.bytes, rows=report.rows, findings=findings

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from ehub.errors import InvalidArgumentError
-from ehub.index import IndexStats
+from ehub.index import IndexStats, measure_recall
+from ehub.server.calls import require_active
 from ehub.server.naming import described
+from ehub.server.reading import stop_of
 from ehub.server.targets import Targets
 from ehub.types import KeyType
 from ehub.wire import ehub_pb2 as pb
@@ -48,14 +50,18 @@ class Upkeep:
         return pb.Done()
 
     def Compact(self, request: pb.CompactRequest, context: Any) -> pb.Done:
-        self._targets.version(request.target).compact()
+        self._targets.version(request.target)._table.compact(stop_of(context))
         return pb.Done()
 
     def MeasureRecall(
         self, request: pb.MeasureRecallRequest, context: Any
     ) -> pb.MeasureRecallResponse:
-        report = self._targets.version(request.target).measure_recall(
-            request.k, request.sample, ef=request.ef if request.HasField("ef") else None
+        report = measure_recall(
+            self._targets.version(request.target),
+            request.k,
+            request.sample,
+            request.ef if request.HasField("ef") else None,
+            before_step=lambda: require_active(context),
         )
         return pb.MeasureRecallResponse(**asdict(report))
 

@@ -179,6 +179,7 @@ def test_other_places_are_refused_and_the_allowed_ones_are_named(asked):
         "s3://bucket/hubs/a b",
         "s3:///hubs",
         "memory://bucket",
+        "s3://[bucket/hubs",
         "://",
     ],
 )

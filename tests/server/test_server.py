@@ -353,6 +353,33 @@ def test_kmeans_ends_when_its_caller_has_left(tmp_path):
         assert hub.get_space("items").kmeans(8, iterations=2).iterations <= 2
 
 
+def test_what_takes_long_ends_when_its_caller_has_left(tmp_path):
+    class Left:
+        def time_remaining(self):
+            return 0.0
+
+        def is_active(self):
+            return False
+
+        def add_callback(self, callback):
+            return False
+
+    with serving(tmp_path) as server:
+        items, _ = filled(server.hub, 20_000, 8)
+        server.hub.checkpoint()
+        items.multidelete(list(items.keys()[:5]))
+        before = items.stats()
+        embeddinghub = Embeddinghub(server.hub, Limits(), Metrics(server.hub))
+        target = pb.Target(space=items.name)
+        with pytest.raises(ehub.DeadlineError):
+            embeddinghub.Compact(pb.CompactRequest(target=target), Left())
+        assert items.stats() == before
+        with pytest.raises(ehub.DeadlineError):
+            embeddinghub.Verify(pb.VerifyRequest(), Left())
+        with pytest.raises(ehub.DeadlineError):
+            embeddinghub.MeasureRecall(pb.MeasureRecallRequest(target=target, k=3), Left())
+
+
 def test_a_reader_that_leaves_ends_the_scan(tmp_path):
     with serving(tmp_path) as server, ehub.connect(server.address) as hub:
         items, _ = filled(hub, 60_000, 64)
