@@ -377,7 +377,9 @@ def test_what_takes_long_ends_when_its_caller_has_left(tmp_path):
         with pytest.raises(ehub.DeadlineError):
             embeddinghub.Verify(pb.VerifyRequest(), Left())
         with pytest.raises(ehub.DeadlineError):
-            embeddinghub.MeasureRecall(pb.MeasureRecallRequest(target=target, k=3), Left())
+            embeddinghub.MeasureRecall(
+                pb.MeasureRecallRequest(target=target, k=3, sample=5), Left()
+            )
 
 
 def test_a_reader_that_leaves_ends_the_scan(tmp_path):
