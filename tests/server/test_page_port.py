@@ -317,7 +317,7 @@ def test_a_port_that_is_taken_or_cannot_be_is_said(tmp_path):
         with pytest.raises(ehub.UnavailableError, match=f"cannot serve a page at .*:{port}"):
             listener.Listener(None, config)
     for port in (70_000, -1):
-        with pytest.raises(ehub.InvalidArgumentError, match="from 0 to 65,535"):
+        with pytest.raises(ehub.InvalidArgumentError, match="expected 0 to 65,535"):
             listener.Listener(None, ServerConfig(ui_port=port))
     with pytest.raises(ehub.InvalidArgumentError, match="HTTP needs a host"):
         listener.Listener(None, ServerConfig(host="unix:/tmp/x", ui_port=0))
