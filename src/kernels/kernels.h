@@ -19,17 +19,16 @@
 
 namespace ehub {
 
-// Integer dot products of one coded query with rows of codes that lie apart, chosen by number: row r starts at
-// codes + r * row_bytes. They are exact, so all tiers give the same numbers. Requires: row_bytes > 0, a multiple of 64.
-//
-// The last few bytes of each row may lie apart, with something else beside them: kCodeEndBytes a row, from ends.codes +
-// r * kCodeEndBytes on. Where a byte is no code, the query is zero.
+// The last few bytes of each row of codes may lie apart, with something else beside them: kCodeEndBytes a row, from
+// ends.codes + r * kCodeEndBytes on. Where a byte is no code, the query is zero.
 inline constexpr size_t kCodeEndBytes = 16;
 struct CodeEnds {
   const uint8_t* codes = nullptr;  // null: nothing lies apart
   const int8_t* query = nullptr;  // s8[kCodeEndBytes]; of 4-bit values that of the lower halves, then of the upper ones
 };
 
+// Integer dot products of one coded query with rows of codes that lie apart, chosen by number: row r starts at
+// codes + r * row_bytes. They are exact, so all tiers give the same numbers. Requires: row_bytes > 0, a multiple of 64.
 struct CodeKernels {
   // Rows of u8, each value v standing for v - 128; the query as s8[row_bytes], in [-127, 127].
   // out[i] = sum of query[d] * (row[d] - 128). `query_sum`: that of the query's values, those at the ends too.

@@ -12,6 +12,7 @@ from typing import Any
 import ehub
 import ehub.aio
 from ehub.server.config import Limits, ServerConfig
+from ehub.server.requests import Requests
 from ehub.server.serve import Server, Service
 from ehub.server.service import service
 
@@ -51,6 +52,21 @@ def client_of(server: Server, kind: str, **options: Any) -> Iterator[Any]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def losing_an_answer(monkeypatch: Any) -> list[Any]:
+    """Have the next numbered request be applied and its answer lost; it is then in the list."""
+    once, lost = Requests.once, []
+
+    def losing(self: Requests, asked: Any, apply: Any) -> Any:
+        answer = once(self, asked, apply)
+        if not lost:
+            lost.append(asked)
+            raise ehub.UnavailableError("the answer is lost")
+        return answer
+
+    monkeypatch.setattr(Requests, "once", losing)
+    return lost
 
 
 def waited(loop: asyncio.AbstractEventLoop, coroutine: Any) -> Any:

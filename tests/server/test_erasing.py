@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 import pytest
 from guarded import METHODS, guarded
-from served import CLIENTS, client_of, serving
+from served import CLIENTS, client_of, losing_an_answer, serving
 
 import ehub
 from ehub.access import entries
@@ -127,18 +127,7 @@ def test_a_receipt_that_is_lost_is_a_conflict_and_the_next_write_is_applied(
     path, monkeypatch, kind
 ):
     monkeypatch.setattr(Receipts, "get", lambda self, request: None)
-    from ehub.server.requests import Requests
-
-    once, lost = Requests.once, []
-
-    def losing(self, asked, apply):
-        answer = once(self, asked, apply)
-        if not lost:
-            lost.append(asked)
-            raise ehub.UnavailableError("the answer is lost")
-        return answer
-
-    monkeypatch.setattr(Requests, "once", losing)
+    losing_an_answer(monkeypatch)
     with serving(path) as server, client_of(server, kind) as hub:
         people = hub.get_space("people")
         with pytest.raises(ehub.ConflictError, match="were erased, but the answer was lost"):

@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 import pytest
 from guarded import guarded
-from served import CLIENTS, client_of, serving
+from served import CLIENTS, client_of, losing_an_answer, serving
 
 import ehub
 from ehub.access import entries
@@ -94,18 +94,7 @@ def test_a_drop_that_fails_drops_nothing(path, monkeypatch):
 
 @pytest.mark.parametrize("kind", CLIENTS)
 def test_a_lost_answer_to_a_creation_is_asked_for_again(path, monkeypatch, kind):
-    from ehub.server.requests import Requests
-
-    once, lost = Requests.once, []
-
-    def losing(self, asked, apply):
-        answer = once(self, asked, apply)
-        if not lost:
-            lost.append(asked)
-            raise ehub.UnavailableError("the answer is lost")
-        return answer
-
-    monkeypatch.setattr(Requests, "once", losing)
+    lost = losing_an_answer(monkeypatch)
     with serving(path) as server, client_of(server, kind) as hub:
         few = hub.get_space("items").create_subindex("few", keys=["a"])
         assert few.keys().tolist() == ["a"]
