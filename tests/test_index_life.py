@@ -36,6 +36,7 @@ def test_fresh_rows_are_scanned_and_sealed_ones_get_a_graph(hub):
     space.multiset(np.arange(500), rows)
     stats = space.index_stats()
     assert (stats.rows, stats.rows_indexed, stats.rows_scanned) == (500, 0, 500)
+    assert stats.rows_waiting == 500
     assert (stats.segments, stats.bytes) == (0, 0)
     space.optimize()
     stats = require_indexed(space)
@@ -44,7 +45,17 @@ def test_fresh_rows_are_scanned_and_sealed_ones_get_a_graph(hub):
     assert stats.ef >= 10
     assert stats.code_bits in (4, 8, 16, 32)
     assert stats.rows_per_second > 0
-    assert (stats.rows_building, stats.rebuilds) == (0, 0)
+    assert (stats.rows_building, stats.rebuilds, stats.rows_waiting) == (0, 0, 0)
+
+
+def test_rows_that_are_too_few_for_a_graph_wait_for_none(hub):
+    space = hub.create_space("items", 8, metric="l2", key_type="int")
+    space.multiset(np.arange(99), normal(64, 99, 8))
+    stats = space.index_stats()
+    assert (stats.rows_scanned, stats.rows_waiting) == (99, 0)
+    space.wait_indexed()
+    stats = space.index_stats()
+    assert (stats.rows_scanned, stats.rows_waiting) == (99, 0)
 
 
 def test_measuring_a_space_of_few_rows_is_fine(hub):
