@@ -136,6 +136,27 @@ def test_graphs_are_there_when_the_hub_is_opened_again(tmp_path):
         assert hub.verify().findings == ()
 
 
+@pytest.mark.parametrize("ending", ["", ".tmp"])
+def test_a_directory_in_the_place_of_a_graph_costs_speed_alone(tmp_path, ending):
+    options = {"background": False, "carry_bytes_max": 0, "graph_rows_min": 100}
+    rows, queries = embeddings(69, 500, 8), embeddings(70, 20, 8)
+    with open_hub(tmp_path / "hub", **options) as hub:
+        require_indexed(filled(hub, rows, "l2"))
+    (graph,) = (tmp_path / "hub" / "index").iterdir()
+    graph.unlink()
+    place = Path(f"{graph}{ending}")
+    place.mkdir()
+    (place / "note").write_text("of somebody")
+    with open_hub(tmp_path / "hub", **options) as hub:
+        space = hub.get_space("items")
+        assert recall(space, rows, queries) == 1.0
+        space.wait_indexed()
+        assert require_indexed(space).rebuilds == (0 if ending else 1)
+        assert hub.verify().findings == ()
+    assert graph.is_file()
+    assert Path(f"{place}.foreign", "note").read_text() == "of somebody"
+
+
 @pytest.mark.parametrize("background", [False, True])
 def test_segments_of_many_writes_are_merged_and_their_graphs_with_them(tmp_path, background):
     # Segments of 200 rows, nine and more of them: merged beside the writing, without being asked.
