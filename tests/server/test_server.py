@@ -173,10 +173,10 @@ def test_tls_and_mutual_tls(tmp_path, kind, mutual):
     with serving(tmp_path / "hub", tls=tls) as server:
         with client_of(server, kind, tls=trust) as hub:
             assert hub.spaces() == []
-        wrong = {r"does the server want TLS": None}
+        wrong = {r"wants TLS: connect with tls=": None}
         if mutual:
             bare = replace(trust, certificate=None, key=None)
-            wrong[r"does the server want a certificate of yours"] = bare
+            wrong[r"does it want a certificate of yours"] = bare
         for said, given in wrong.items():
             with (
                 pytest.raises(ehub.UnavailableError, match=said),
