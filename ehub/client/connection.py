@@ -59,6 +59,7 @@ def connected(options: Options, transport: Transport | None = None) -> Hub:
     except BaseException:
         way.close()
         raise
+    way.rows_max = told.limits.rows or None
     way.deadline_seconds = told.limits.deadline_seconds or None
     way.message_bytes = told.limits.message_bytes or way.message_bytes
     if told.limits.call_streams:

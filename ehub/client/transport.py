@@ -177,6 +177,8 @@ class Transport(ABC):
         self.closed = False
         # What the server takes in one message, once it has said so.
         self.message_bytes = MESSAGE_BYTES
+        # How many rows, or neighbors, it takes or gives in one call; None: it has not said so.
+        self.rows_max: int | None = None
         # What it gives a call whose caller says nothing, once it has said so.
         self.deadline_seconds: float | None = None
         # Whether it has ever answered.

@@ -255,7 +255,7 @@ def test_what_is_beyond_a_limit_is_refused_by_name(tmp_path):
         with pytest.raises(ehub.InvalidArgumentError, match="its limit `k`"):
             items.nearest_neighbors(51, vector=vectors[0])
         with pytest.raises(ehub.InvalidArgumentError, match="its limit `rows`"):
-            items.multi_nearest_neighbors(50, vectors=vectors)
+            items.multiget(range_keys(101), default=None)
         with pytest.raises(ehub.InvalidArgumentError, match="larger than max"):
             items.multidelete(range_keys(200_000))
         with pytest.raises(ehub.InvalidArgumentError, match="the server's limit `batch_bytes`"):
