@@ -343,7 +343,8 @@ def plan_of(targets: Targets, space: str) -> ErasurePlan:
             versions.append(VersionErasure(table.version, rows, live, tuple(tags), snapshots))
         segments.update(ids)
     blockers = [
-        f"version {version.version!r} has {version.snapshots} open snapshots: close them"
+        f"version {version.version!r} has {version.snapshots} open "
+        f"{'snapshot: close it' if version.snapshots == 1 else 'snapshots: close them'}"
         for version in versions
         if version.snapshots
     ]

@@ -33,13 +33,14 @@ class IndexStats:
     rows: int  # visible ones
     rows_indexed: int  # in segments that have a graph; dead ones count
     rows_scanned: int  # in segments that have none (yet, or for want of rows), but for the past
+    rows_waiting: int  # of those scanned: in segments that have enough rows to get a graph
     segments: int  # that have a graph
     subsets: int  # graphs over a partition or a sub-index in one of them, as far as they are in use
     bytes: int  # of the index files
     unreachable: int  # rows that no walk can come to
     rebuilds: int  # graphs of the hub that were damaged and built again
     rows_building: int  # of the graph that is being built for the hub now, so far
-    rows_per_second: float  # of the hub's last build
+    rows_per_second: float  # of the hub's last build, whichever space it was for
     ef: int  # what a search for 10 keeps by default: the largest of the graphs
     code_bits: int  # of a dimension: 4, 8, 16, or 32 for float32; the widest of the graphs
 

@@ -107,6 +107,10 @@ def test_json_has_the_same(cli, path, monkeypatch):
         (["list", "{}-missing"], 1, "no hub"),
         (["grant", "{}-missing", "user:ann", "reader", "hub"], 1, "no hub"),
         (["create-key", "{}-missing", "a", "--expires", "x"], 2, "is no time"),
+        (["create-key", "{}-missing", "a", "--expires", "0d"], 1, "above 0"),
+        (["create-key", "{}-missing", "a", "--role", "root"], 1, "reader, writer"),
+        (["create-key", "{}-missing", ""], 1, "1 to 255"),
+        (["create-key", "{}-missing", "x" * 256], 1, "1 to 255"),
     ],
 )
 def test_a_mistake_is_said_and_changes_nothing(cli, path, arguments, code, says):

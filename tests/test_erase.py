@@ -259,9 +259,13 @@ def test_the_plan_changes_nothing_and_says_what_has_the_keys(hub):
 def test_an_open_snapshot_is_named_and_refuses_the_erasure(hub):
     space = filled(hub)
     with space.snapshot() as snapshot:
-        assert "open snapshots" in str(space.erasure_plan([SECRET]))
-        with pytest.raises(ehub.ConflictError, match="open snapshots"):
+        assert "has 1 open snapshot: close it" in str(space.erasure_plan([SECRET]))
+        with pytest.raises(ehub.ConflictError, match="has 1 open snapshot, which"):
             space.erase([SECRET])
+        with space.snapshot():
+            assert "has 2 open snapshots: close them" in str(space.erasure_plan([SECRET]))
+            with pytest.raises(ehub.ConflictError, match="has 2 open snapshots, which"):
+                space.erase([SECRET])
         assert SECRET in snapshot
         assert SECRET in space
     assert space.erase([SECRET]).complete

@@ -36,6 +36,7 @@ def test_fresh_rows_are_scanned_and_sealed_ones_get_a_graph(hub):
     space.multiset(np.arange(500), rows)
     stats = space.index_stats()
     assert (stats.rows, stats.rows_indexed, stats.rows_scanned) == (500, 0, 500)
+    assert stats.rows_waiting == 500
     assert (stats.segments, stats.bytes) == (0, 0)
     space.optimize()
     stats = require_indexed(space)
@@ -44,7 +45,17 @@ def test_fresh_rows_are_scanned_and_sealed_ones_get_a_graph(hub):
     assert stats.ef >= 10
     assert stats.code_bits in (4, 8, 16, 32)
     assert stats.rows_per_second > 0
-    assert (stats.rows_building, stats.rebuilds) == (0, 0)
+    assert (stats.rows_building, stats.rebuilds, stats.rows_waiting) == (0, 0, 0)
+
+
+def test_rows_that_are_too_few_for_a_graph_wait_for_none(hub):
+    space = hub.create_space("items", 8, metric="l2", key_type="int")
+    space.multiset(np.arange(99), normal(64, 99, 8))
+    stats = space.index_stats()
+    assert (stats.rows_scanned, stats.rows_waiting) == (99, 0)
+    space.wait_indexed()
+    stats = space.index_stats()
+    assert (stats.rows_scanned, stats.rows_waiting) == (99, 0)
 
 
 def test_measuring_a_space_of_few_rows_is_fine(hub):
@@ -123,6 +134,27 @@ def test_graphs_are_there_when_the_hub_is_opened_again(tmp_path):
         found = space.multi_nearest_neighbors(10, vectors=queries)
         assert [n.keys.tolist() for n in found] == answers
         assert hub.verify().findings == ()
+
+
+@pytest.mark.parametrize("ending", ["", ".tmp"])
+def test_a_directory_in_the_place_of_a_graph_costs_speed_alone(tmp_path, ending):
+    options = {"background": False, "carry_bytes_max": 0, "graph_rows_min": 100}
+    rows, queries = embeddings(69, 500, 8), embeddings(70, 20, 8)
+    with open_hub(tmp_path / "hub", **options) as hub:
+        require_indexed(filled(hub, rows, "l2"))
+    (graph,) = (tmp_path / "hub" / "index").iterdir()
+    graph.unlink()
+    place = Path(f"{graph}{ending}")
+    place.mkdir()
+    (place / "note").write_text("of somebody")
+    with open_hub(tmp_path / "hub", **options) as hub:
+        space = hub.get_space("items")
+        assert recall(space, rows, queries) == 1.0
+        space.wait_indexed()
+        assert require_indexed(space).rebuilds == (0 if ending else 1)
+        assert hub.verify().findings == ()
+    assert graph.is_file()
+    assert Path(f"{place}.foreign", "note").read_text() == "of somebody"
 
 
 @pytest.mark.parametrize("background", [False, True])

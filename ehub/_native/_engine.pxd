@@ -292,6 +292,7 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
         uint64_t rows
         uint64_t rows_indexed
         uint64_t rows_scanned
+        uint64_t rows_waiting
         uint64_t segments
         uint64_t bytes
         uint64_t subsets

@@ -244,6 +244,7 @@ cdef class Table:
             "rows": stats.rows,
             "rows_indexed": stats.rows_indexed,
             "rows_scanned": stats.rows_scanned,
+            "rows_waiting": stats.rows_waiting,
             "segments": stats.segments,
             "bytes": stats.bytes,
             "subsets": stats.subsets,

@@ -8,7 +8,7 @@ refused).
 Nothing here knows of gRPC. Embedded use is not guarded: the file system does that.
 """
 
-from ehub.access.access import Access
+from ehub.access.access import Access, require_key
 from ehub.access.administration import Administration
 from ehub.access.audit import AuditLog
 from ehub.access.audit_check import AuditReport, check, entries
@@ -39,4 +39,5 @@ __all__ = [
     "check",
     "entries",
     "read_settings",
+    "require_key",
 ]

@@ -245,8 +245,7 @@ class Access:
         The key is in the answer and nowhere else, ever. If there are keys of that name it is one
         more of the same principal.
         """
-        principal = as_principal_name(f"key:{names.as_name(name, 'a key')}")
-        ends = "" if expires_in is None else end_of(expires_in)
+        principal, ends = require_key(name, expires_in)
         by = names.user() if created_by is None else created_by
         wanted = list(grants)
         with self._hub._names_lock:
@@ -396,6 +395,15 @@ def written(principal: str, grants: list[GrantNote]) -> dict[str, str | None]:
     """The change of the note of a principal's grants."""
     # An empty list stays: a hub that was guarded is.
     return {PREFIX + GRANTS + principal: names.written({"grants": [asdict(one) for one in grants]})}
+
+
+def require_key(name: str, expires_in: timedelta | None = None) -> tuple[str, str]:
+    """The principal of a key of that name, and when such a key ends; empty: never.
+
+    An InvalidArgumentError if there can be none.
+    """
+    principal = as_principal_name(f"key:{names.as_name(name, 'a key')}")
+    return principal, "" if expires_in is None else end_of(expires_in)
 
 
 def end_of(expires_in: timedelta) -> str:

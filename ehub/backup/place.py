@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from obstore.store import ObjectStore
 
-__all__ = ["Object", "Place", "Where", "open_place", "split"]
+__all__ = ["Object", "Place", "Where", "open_place", "require_extra", "split"]
 
 # Of a URL, what is before an @, and all behind a question mark.
 SECRETS = re.compile(r"(?<=://)[^/\s\"'@]+(?=@)|(?<=[\w/])\?[^\s\"')]+")
@@ -178,6 +178,17 @@ def first_line(error: BaseException) -> str:
     return SECRETS.sub("...", text)
 
 
+def require_extra() -> None:
+    """An UnavailableError where the packages that backups need are not installed."""
+    try:
+        import lz4  # noqa: F401 - wanted later
+        import obstore  # noqa: F401
+    except ImportError as error:
+        raise UnavailableError(
+            f"backups need the extra: pip install 'ehub[backup]' ({error})"
+        ) from error
+
+
 def open_place(where: Where, *, outside: str | None = None) -> Place:
     """The place that is meant.
 
@@ -186,13 +197,7 @@ def open_place(where: Where, *, outside: str | None = None) -> Place:
         outside: The directory of a hub, for which one that is missing is made, and which that may
             not be in. Without it a directory that is missing is a NotFoundError.
     """
-    try:
-        import lz4  # noqa: F401 - wanted later
-        import obstore  # noqa: F401
-    except ImportError as error:
-        raise UnavailableError(
-            f"backups need the extra: pip install 'ehub[backup]' ({error})"
-        ) from error
+    require_extra()
     if isinstance(where, (str, os.PathLike)):
         text = os.fspath(where)
         if not isinstance(text, str) or not text or "\0" in text:

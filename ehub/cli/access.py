@@ -18,7 +18,7 @@ import typer
 
 import ehub
 from ehub import names
-from ehub.access import Access, Administration, AuditLog, Grant, check, entries
+from ehub.access import Access, Administration, AuditLog, Grant, check, entries, require_key
 from ehub.cli import output
 from ehub.cli.app import (
     Failure,
@@ -143,6 +143,7 @@ def create_key(
     """
     grants = [] if role is None else [Grant(role, on)]
     ends_in = None if expires is None else as_time(expires)
+    require_key(name, ends_in)  # before a hub is made for it
     with administration(hub, server, makes=True) as admin:
         made, key = admin.create_key(name, grants, expires_in=ends_in)
     if as_json:

@@ -9,6 +9,7 @@ import typer
 import ehub
 from ehub.cli import output
 from ehub.cli.app import Hub, Json, Yes, app, confirm, open_to_read
+from ehub.cli.reaching import HubPlace, Server, asks_server, hub_at
 
 Place = Annotated[
     str,
@@ -27,16 +28,22 @@ def kept(option: str, what: str) -> typer.models.OptionInfo:
 
 
 @app.command()
+@asks_server
 def backup(
-    hub: Hub,
+    hub: HubPlace,
+    server: Server,
     place: Place,
     index: Annotated[
         bool, typer.Option("--index/--no-index", help="Copy graphs, too; else they are rebuilt.")
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Copy a hub to PLACE, beside whoever uses it; what earlier backups have is not moved again."""
-    with open_to_read(hub) as store:
+    """Copy a hub to PLACE, beside whoever uses it; what earlier backups have is not moved again.
+
+    A server copies its hub itself, so PLACE is where it may (ehub serve --backup-to): an absolute
+    path on its machine, or a URL.
+    """
+    with hub_at(hub, server, open_to_read) as store:
         made = store.backup(place, index=index, progress=True)
     if as_json:
         output.print_json({"place": place, **made.to_dict()})

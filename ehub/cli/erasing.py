@@ -13,7 +13,6 @@ import ehub
 from ehub.cli import output
 from ehub.cli.app import (
     Failure,
-    Hub,
     Json,
     SpaceName,
     Yes,
@@ -23,12 +22,15 @@ from ehub.cli.app import (
     open_to_read,
     open_to_write,
 )
+from ehub.cli.reaching import HubPlace, Server, asks_server, hub_at
 from ehub.erasure import READS_ONLY
 
 
 @app.command()
+@asks_server
 def erase(
-    hub: Hub,
+    hub: HubPlace,
+    server: Server,
     space: SpaceName,
     keys: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY]...", help="The keys to erase.")
@@ -57,13 +59,13 @@ def erase(
     if not texts:
         raise typer.BadParameter("no keys: give some, or --keys-from FILE")
     if dry_run:
-        with open_to_read(hub) as store:
+        with hub_at(hub, server, open_to_read) as store:
             plan = find_space(store, space).erasure_plan(as_typed(store, space, texts))
         # So it is opened to plan, beside a writer; to erase it will not be.
         blockers = tuple(blocker for blocker in plan.blockers if blocker != READS_ONLY)
         show(replace(plan, blockers=blockers), as_json)
         return
-    with open_to_write(hub) as store:
+    with hub_at(hub, server, open_to_write) as store:
         found = find_space(store, space)
         typed = as_typed(store, space, texts)
         if not yes:

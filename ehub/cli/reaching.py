@@ -16,9 +16,14 @@ import typer
 from ehub.cli.app import Failure, directory
 
 if TYPE_CHECKING:
-    from ehub.client.transport import ClientTls, Transport
+    import ehub
+    from ehub.client.transport import ClientTls, Options, Transport
 
-__all__ = ["Place", "Server", "asks_server", "is_address", "way_to"]
+__all__ = ["HubPlace", "Place", "Server", "asks_server", "hub_at", "is_address", "way_to"]
+
+
+# Of a call about access or figures; and how long a server is waited for.
+CALL_SECONDS, RETRY_SECONDS = 60.0, 5.0
 
 
 def hub_or_server(text: str) -> str:
@@ -31,14 +36,12 @@ def is_address(text: str) -> bool:
     return bool(re.fullmatch(r"unix:.+|[^/\\]+:\d{1,5}", text)) and not Path(text).exists()
 
 
+WHERE = "The hub's directory; or, while it is served, host:port of the server."
+
+HubPlace = Annotated[str, typer.Argument(metavar="HUB", parser=hub_or_server, help=WHERE)]
 Place = Annotated[
     str,
-    typer.Argument(
-        metavar="HUB",
-        parser=hub_or_server,
-        envvar="EMBEDDINGHUB_DATA",
-        help="The hub's directory; or, while it is served, host:port of the server.",
-    ),
+    typer.Argument(metavar="HUB", parser=hub_or_server, envvar="EMBEDDINGHUB_DATA", help=WHERE),
 ]
 Token = Annotated[
     str | None,
@@ -111,17 +114,44 @@ def asks_server(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-@contextmanager
-def way_to(address: str, server: Server) -> Iterator[Transport]:
-    """Calls to a server."""
+def options_of(address: str, server: Server, timeout_seconds: float | None) -> Options:
+    """How to speak with a server."""
     try:
         from ehub.client.connection import options_for
-        from ehub.client.transport import SyncTransport
     except ImportError as error:
         raise Failure(
             f"a server is reached by more packages: {error}", "pip install 'ehub[server]'"
         ) from error
-    transport = SyncTransport(options_for(address, server.token, server.trust(), 60.0, 5.0))
+    return options_for(address, server.token, server.trust(), timeout_seconds, RETRY_SECONDS)
+
+
+@contextmanager
+def hub_at(place: str, server: Server, opened: Callable[[Path], ehub.Hub]) -> Iterator[ehub.Hub]:
+    """The hub of a server, whose limits say how long a call may take; or that of a directory.
+
+    Args:
+        place: Of the hub.
+        server: What was said of one.
+        opened: Opens a directory.
+    """
+    if not is_address(place):
+        with opened(Path(place)) as store:
+            yield store
+        return
+    options = options_of(place, server, None)
+    from ehub.client.connection import connected
+
+    with connected(options) as hub:
+        yield hub
+
+
+@contextmanager
+def way_to(address: str, server: Server) -> Iterator[Transport]:
+    """Calls to a server."""
+    options = options_of(address, server, CALL_SECONDS)
+    from ehub.client.transport import SyncTransport
+
+    transport = SyncTransport(options)
     try:
         yield transport
     finally:

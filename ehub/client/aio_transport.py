@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -11,7 +11,7 @@ import grpc
 
 from ehub.client.bridge import await_only
 from ehub.client.lines import Line, LineBroken, timed_out
-from ehub.client.transport import METHODS, Duplex, Options, Transport
+from ehub.client.transport import METHODS, Answer, Duplex, Options, Transport
 from ehub.errors import UnavailableError
 
 __all__ = ["AioTransport"]
@@ -60,6 +60,10 @@ class AioTransport(Transport):
     def sleep(self, seconds: float) -> None:
         """Wait."""
         await_only(asyncio.sleep(seconds))
+
+    def aside(self, ask: Callable[[], Answer]) -> Answer:
+        """The result of a function that waits, in a thread."""
+        return await_only(asyncio.to_thread(ask))
 
     def event(self) -> LoopEvent:
         """What one task waits for, and another sets."""

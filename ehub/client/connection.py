@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 
 from ehub.client.remote_hub import RemoteHub
 from ehub.client.transport import (
@@ -51,7 +50,7 @@ def connected(options: Options, transport: Transport | None = None) -> Hub:
     """A hub on a server that has answered.
 
     Raises:
-        UnavailableError: There is no way to it; it says what to check.
+        UnavailableError: There is no way to it, or something else answers; it says what to check.
         PermissionDeniedError: The token is wrong, or it wants one.
     """
     way = SyncTransport(options) if transport is None else transport
@@ -60,8 +59,8 @@ def connected(options: Options, transport: Transport | None = None) -> Hub:
     except BaseException:
         way.close()
         raise
-    if options.timeout_seconds is None:
-        way.options = replace(options, timeout_seconds=told.limits.deadline_seconds)
+    way.rows_max = told.limits.rows or None
+    way.deadline_seconds = told.limits.deadline_seconds or None
     way.message_bytes = told.limits.message_bytes or way.message_bytes
     if told.limits.call_streams:
         way.open_lines()

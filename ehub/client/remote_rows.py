@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import accumulate
 from typing import Any, TypeVar
 
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 
 from ehub._native._store import Keys
 from ehub.client.link import Link
-from ehub.errors import ClosedError, InvalidKeyError, NotFoundError
+from ehub.client.search_parts import Asked, Found, in_parts
+from ehub.errors import ClosedError, EhubError, InvalidKeyError, NotFoundError
 from ehub.kmeans import KMeans
 from ehub.types import KeyArray, KeyType, Vectors
 from ehub.wire import ehub_pb2 as pb
@@ -27,6 +29,7 @@ from ehub.wire.packing import (
     joined_rows,
     key_array,
     keys_message,
+    message_slice,
     numbers,
     vectors_message,
     vectors_pieces,
@@ -170,13 +173,58 @@ class RemoteRows:
         filter: RemoteFilter | None = None,
         ef: int = 0,
         exact: bool = False,
-    ) -> tuple[KeyArray, Vectors, list[int]]:
+    ) -> Found:
         """Of all queries together: keys, distances, where each query's begin."""
         options = options_of(k, distance_max, filter, ef, exact)
-        rest = pb.SearchRequest(target=self._target, options=options).SerializeToString()
-        around = vectors_pieces(queries)
-        request = b"".join(within(rest, pb.SearchRequest.VECTORS_FIELD_NUMBER, around))
-        return self._neighbors(self._link.read("Search", request))
+
+        def ask(rows: RemoteRows, begin: int, end: int) -> Found:
+            rest = pb.SearchRequest(target=rows.target, options=options).SerializeToString()
+            around = vectors_pieces(queries[begin:end])
+            return rows._searched(
+                b"".join(within(rest, pb.SearchRequest.VECTORS_FIELD_NUMBER, around))
+            )
+
+        return self._in_parts(len(queries), options, 4 * self._info.dims, ask)
+
+    def _in_parts(
+        self,
+        count: int,
+        options: pb.SearchOptions,
+        query_bytes: int,
+        ask: Callable[[Any, int, int], Found],
+    ) -> Found:
+        """The answers to a batch, in as many calls as the server wants them.
+
+        A sub-index is always as of now, so a batch of it is one call, or refused.
+        """
+        if self._target.subindex:
+            return ask(self, 0, count)
+        way = self._link.transport
+        batch = Asked(count, options.k, query_bytes, options.ByteSize(), ask)
+        return in_parts(self, batch, way.message_bytes, way.rows_max)
+
+    @contextmanager
+    def at_one_time(self) -> Iterator[RemoteRows]:
+        """The same rows, which do not change meanwhile; not for those of a sub-index."""
+        if self._target.WhichOneof("time") is not None:
+            yield self
+            return
+        base = pb.Target()
+        base.CopyFrom(self._target)
+        for name in ("partitions", "and_partitions"):
+            base.ClearField(name)
+        taken = self._link.change("TakeSnapshot", pb.TakeSnapshotRequest(target=base))
+        with ExitStack() as held:
+            snapshot = RemoteSnapshot(self._link, taken)
+            held.callback(snapshot.let_go)
+            if taken.HasField("means"):
+                snapshot = RemoteSnapshot(self._link, taken.means)
+                held.callback(snapshot.let_go)
+            target = pb.Target()
+            target.CopyFrom(snapshot.target)
+            target.partitions.extend(self._target.partitions)
+            target.and_partitions.extend(self._target.and_partitions)
+            yield RemoteRows(self._link, target, self._info, taken.seq)
 
     def nearest_one(
         self, query: Vectors, k: int, distance_max: float, ef: int, exact: bool
@@ -210,11 +258,21 @@ class RemoteRows:
         filter: RemoteFilter | None = None,
         ef: int = 0,
         exact: bool = False,
-    ) -> tuple[KeyArray, Vectors, list[int]]:
+    ) -> Found:
         """Around stored keys."""
         options = options_of(k, distance_max, filter, ef, exact)
         around = self._keys(keys)
-        request = pb.SearchRequest(target=self._target, keys=around, options=options)
+
+        def ask(rows: RemoteRows, begin: int, end: int) -> Found:
+            some = message_slice(around, self._key_type, begin, end)
+            return rows._searched(pb.SearchRequest(target=rows.target, keys=some, options=options))
+
+        longest = numbers(around.lengths, "<u2", "lengths").max(initial=0)
+        size = 8 if self._key_type == "int" else 2 + int(longest)
+        return self._in_parts(len(keys), options, size, ask)
+
+    def _searched(self, request: Any) -> Found:
+        """The answer to a SearchRequest, or to one packed."""
         return self._neighbors(self._link.read("Search", request))
 
     def recommend(
@@ -237,7 +295,7 @@ class RemoteRows:
         keys, distances, _ = self._neighbors(self._link.read("Recommend", request))
         return keys, distances
 
-    def _neighbors(self, answer: pb.SearchResponse) -> tuple[KeyArray, Vectors, list[int]]:
+    def _neighbors(self, answer: pb.SearchResponse) -> Found:
         keys = key_array(answer.keys, self._key_type)
         distances = numbers(answer.distances, "<f4", "distances").astype(np.float32)
         return keys, distances, begins_of(answer.counts)
@@ -329,6 +387,11 @@ class RemoteSnapshot:
         if not self.closed:
             self.closed = True
             self._link.read("CloseSnapshot", pb.CloseSnapshotRequest(target=self._target))
+
+    def let_go(self) -> None:
+        """The same, where nobody minds if the server is gone: it lets go by itself, later."""
+        with suppress(EhubError):
+            self.close()
 
 
 def one_key(key: Any, key_type: KeyType, space: str) -> Keys:

@@ -22,9 +22,10 @@ from typing import Any, TypeVar
 import grpc
 
 from ehub.client.lines import Line, LineBroken, Lines
+from ehub.client.probing import OTHER, Found, found_at
 from ehub.client.sync_line import Clock, SyncLine
 from ehub.client.tracing import trace_context
-from ehub.errors import ClosedError, InvalidArgumentError, UnavailableError
+from ehub.errors import ClosedError, DeadlineError, InvalidArgumentError, UnavailableError
 from ehub.wire import ehub_pb2 as pb
 from ehub.wire.failures import DETAIL, exception_of
 from ehub.wire.methods import ACCESS, SERVICE, SMALL, methods_of
@@ -41,6 +42,14 @@ PORT_MAX = 65_535
 MESSAGE_BYTES = 1 << 30  # what a client takes; the server's limit is what counts
 
 METHODS = {**methods_of(SERVICE), **methods_of(ACCESS)}
+
+# How gRPC tells of an answer that is none of its own.
+FOREIGN = "Received http2 header with status"
+UNAVAILABLE, UNIMPLEMENTED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED
+
+
+class NoHubError(UnavailableError):
+    """There is no hub at an address, and no waiting brings one: it is not tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +177,20 @@ class Transport(ABC):
         self.closed = False
         # What the server takes in one message, once it has said so.
         self.message_bytes = MESSAGE_BYTES
+        # How many rows, or neighbors, it takes or gives in one call; None: it has not said so.
+        self.rows_max: int | None = None
+        # What it gives a call whose caller says nothing, once it has said so.
+        self.deadline_seconds: float | None = None
+        # Whether it has ever answered.
+        self._met = False
         # Streams of small calls; None: the server has none, or nobody has asked it yet.
         self.lines: Lines | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long a call may take that is answered in one message; None: without end."""
+        own = self.options.timeout_seconds
+        return self.deadline_seconds if own is None else own
 
     # --- how a call is made ---
 
@@ -191,7 +212,7 @@ class Transport(ABC):
     def _timing(self, connects_within: float | None, within: float | None) -> dict[str, Any]:
         """The deadline of a call as grpcio takes it; `within`: what is left of its time."""
         if connects_within is None:
-            return {"timeout": self.options.timeout_seconds if within is None else within}
+            return {"timeout": self.seconds if within is None else within}
         return {"timeout": connects_within, "wait_for_ready": True}
 
     @abstractmethod
@@ -214,6 +235,10 @@ class Transport(ABC):
     def sleep(self, seconds: float) -> None:
         """Wait."""
 
+    def aside(self, ask: Callable[[], Answer]) -> Answer:
+        """The result of a function that waits for something else than calls."""
+        return ask()
+
     def event(self) -> Event:
         """What one caller waits for, and another sets."""
         return threading.Event()
@@ -235,13 +260,50 @@ class Transport(ABC):
         try:
             if self.lines is not None and name in SMALL:
                 return self._small(self.lines, name, request)
-            return self._unary(name, request)
+            answer = self._unary(name, request)
         except grpc.RpcError as error:
-            raise self.exception(error) from None
+            raise self._end_of(error) from None
+        self._met = True
+        return answer
+
+    def _end_of(self, error: Any) -> Exception:
+        """What the end of a call means that is answered in one message."""
+        if self.closed:
+            return ClosedError("the hub is closed")
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and self.seconds is not None:
+            return self._late()
+        met = self._met or has_detail(error)
+        found = None if met else self._found(error.code(), error.details() or "")
+        if found is None:
+            return self.exception(error)
+        kind = NoHubError if found.certain else UnavailableError
+        return kind(f"there is no way to the hub at {self.options.address!r}: {found.text}")
+
+    def _late(self) -> DeadlineError:
+        own, limit = self.options.timeout_seconds, self.deadline_seconds
+        if own is None:
+            return DeadlineError(
+                f"there was no answer within {limit:g} seconds, the server's limit "
+                "(deadline_seconds): connect with a larger timeout_seconds, or have it raised"
+            )
+        told = "" if limit is None else f", which is {limit:g} seconds"
+        return DeadlineError(
+            f"there was no answer within {own:g} seconds, the timeout_seconds of this connection: "
+            f"connect with more, or with None for the server's limit{told}"
+        )
+
+    def _found(self, code: grpc.StatusCode, details: str) -> Found | None:
+        """What is wrong at the address of a server that has not answered yet, as far as is seen."""
+        if code is UNIMPLEMENTED or (FOREIGN in details and code is not UNAVAILABLE):
+            return Found(OTHER.format(f"gRPC says {code.name}: {details}"))
+        # Its own look for a name would take as long again; and who sends a status is reached.
+        if code is not UNAVAILABLE or re.search(f"DNS|resolving|{FOREIGN}", details):
+            return None
+        return self.aside(lambda: found_at(self.options.address, self.options.tls))
 
     def _small(self, lines: Lines, name: str, request: Any) -> Any:
         """A call on a line; alone where there is none, in what is left of its time."""
-        seconds, began = self.options.timeout_seconds, time.monotonic()
+        seconds, began = self.seconds, time.monotonic()
         with suppress(LineBroken):
             return lines.call(name, request, seconds)
         self.require_open()  # which may be why
@@ -289,6 +351,8 @@ class Transport(ABC):
         while True:
             try:
                 return attempt()
+            except NoHubError:
+                raise
             except UnavailableError:
                 # Spread, so that clients of a server that comes back do not come all at once.
                 wait = pause * random.uniform(0.5, 1.5)

@@ -54,6 +54,9 @@ class Calling:
                 yield from by_grpcio(requests, caller, stream)
             else:
                 yield from by_line(line, caller, stream, visit)
+                # So clients end it, who just close the connection: no call of theirs was cut.
+                if line.left_nothing:
+                    context.set_code(grpc.StatusCode.OK)
 
 
 def by_grpcio(

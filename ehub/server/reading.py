@@ -28,6 +28,7 @@ from ehub.wire import ehub_pb2 as pb
 from ehub.wire.packing import (
     floats_of,
     key_count,
+    message_slice,
     native_keys,
     numbers,
     pack_array,
@@ -290,16 +291,6 @@ def rows_of(rows: _store.View, keys: pb.Keys, key_type: KeyType, allow_missing: 
         return pb.Rows(vectors=vectors_message(rows.multiget(packed)))
     vectors, found = rows.multiget_found(packed)
     return pb.Rows(vectors=vectors_message(vectors), found=found.tobytes())
-
-
-def message_slice(keys: pb.Keys, key_type: KeyType, begin: int, end: int) -> pb.Keys:
-    """Some keys of a message whose keys are sound."""
-    if key_type == "int":
-        return pb.Keys(integers=keys.integers[8 * begin : 8 * end])
-    lengths = keys.lengths[2 * begin : 2 * end]
-    first = int(numbers(keys.lengths[: 2 * begin], "<u2", "lengths").sum(dtype=np.int64))
-    size = int(numbers(lengths, "<u2", "lengths").sum(dtype=np.int64))
-    return pb.Keys(utf8=keys.utf8[first : first + size], lengths=lengths)
 
 
 def keys_slice(keys: pb.Keys, key_type: KeyType, row: int) -> _store.Keys:

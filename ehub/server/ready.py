@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ehub.access.settings import read_settings
+from ehub.backup.place import require_extra
 from ehub.errors import InvalidArgumentError, UnavailableError
 from ehub.server.config import ServerConfig
 from ehub.server.page.assets import plotly_script
@@ -30,7 +31,7 @@ def require_ready(directory: Path, config: ServerConfig, *, authenticated: bool)
 
     Raises:
         InvalidArgumentError: The config has what cannot be.
-        UnavailableError: It cannot listen, or plotly is not installed.
+        UnavailableError: It cannot listen, or packages are missing for its page or its backups.
     """
     if "auth" in config.extra:
         read_settings(config.extra["auth"], config.directory)
@@ -40,6 +41,8 @@ def require_ready(directory: Path, config: ServerConfig, *, authenticated: bool)
         config.require_guarded(authenticated=authenticated or "auth" in config.extra)
     if config.ui_port is not None:
         plotly_script()
+    if config.backup_to:
+        require_extra()
     with ExitStack() as held:
         told: dict[tuple[str, int], str] = {}
         for option, host, port in places(config):

@@ -46,9 +46,13 @@ class ServerLine:
         call: The call of the core.
         state: What grpcio knows of it.
         refused: Called when the first message was refused.
+
+    Attributes:
+        left_nothing: Whether the stream has ended while no message was under way, and no answer.
     """
 
     def __init__(self, call: Any, state: Any, refused: Callable[[], None]) -> None:
+        self.left_nothing = False
         self._call, self._state = call, state
         self._refused = refused
         # Held while nothing has come.
@@ -66,6 +70,7 @@ class ServerLine:
         state = self._state
         with state.condition:
             if not core._is_rpc_state_active(state):
+                self.left_nothing = answer is None
                 return None
             # What fails with an answer may be to send it, to who has left.
             told = self._arrived if answer is not None else hearing(self._arrived, self._refused)
@@ -96,6 +101,9 @@ class ServerLine:
                     state.client = core._CLOSED
                 return core._possibly_finish_call(state, EXCHANGE)
         finally:
+            # To receive nothing succeeds unless something came that was refused; an answer that
+            # nobody takes fails.
+            self.left_nothing = data is None and event.success
             self._data = data
             self._came.release()
 

@@ -37,7 +37,7 @@ from ehub.errors import (
 from ehub.promotion import Check, PromotionBlocked
 from ehub.wire import ehub_pb2 as pb
 
-__all__ = ["DETAIL", "Ended", "code_of", "detail_of", "exception_of", "found_in"]
+__all__ = ["DETAIL", "TOO_LARGE", "Ended", "code_of", "detail_of", "exception_of", "found_in"]
 
 # The name of the metadata that has an ErrorDetail.
 DETAIL = "ehub-error-bin"

@@ -23,6 +23,7 @@ __all__ = [
     "key_array",
     "key_count",
     "keys_message",
+    "message_slice",
     "native_keys",
     "numbers",
     "pack_array",
@@ -165,6 +166,16 @@ def joined_rows(parts: list[Vectors], dims: int) -> Vectors:
 # Protobuf copies bytes when they are put into a message, when that is put into another one, and
 # when it is packed. So of large messages the small parts are packed by protobuf, and arrays are put
 # between them.
+
+
+def message_slice(keys: pb.Keys, key_type: KeyType, begin: int, end: int) -> pb.Keys:
+    """Some keys of a message whose keys are sound."""
+    if key_type == "int":
+        return pb.Keys(integers=keys.integers[8 * begin : 8 * end])
+    lengths = keys.lengths[2 * begin : 2 * end]
+    first = int(numbers(keys.lengths[: 2 * begin], "<u2", "lengths").sum(dtype=np.int64))
+    size = int(numbers(lengths, "<u2", "lengths").sum(dtype=np.int64))
+    return pb.Keys(utf8=keys.utf8[first : first + size], lengths=lengths)
 
 
 def vectors_pieces(vectors: Vectors) -> list[Any]:

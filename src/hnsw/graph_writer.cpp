@@ -92,6 +92,11 @@ Status write_file(FileSystem& fs, const std::string& path, const GraphStamp& sta
   return GraphWriter(*file.value()).write(stamp, graph);
 }
 
+// A directory has the name of a graph, which no file could take from it: gives it another one. Whether there was one.
+bool move_foreign(FileSystem& fs, const std::string& path) {
+  return fs.open_directory(path).ok() && fs.rename(path, path + ".foreign").ok();
+}
+
 }  // namespace
 
 std::string graph_path(const std::string& directory, uint64_t segment, GraphSubset subset) {
@@ -125,7 +130,11 @@ Status write_graph(FileSystem& fs, const std::string& directory, const GraphStam
   const std::string path = graph_path(directory, stamp.segment, stamp.subset);
   const std::string unfinished = unfinished_graph_path(directory, stamp.segment, stamp.subset);
   Status status = write_file(fs, unfinished, stamp, graph);
-  if (status.ok()) status = fs.rename(unfinished, path);
+  if (!status.ok() && move_foreign(fs, unfinished)) status = write_file(fs, unfinished, stamp, graph);
+  if (status.ok()) {
+    status = fs.rename(unfinished, path);
+    if (!status.ok() && move_foreign(fs, path)) status = fs.rename(unfinished, path);
+  }
   if (!status.ok()) (void)fs.remove(unfinished);
   return status;
 }

@@ -143,8 +143,8 @@ Status Store::Impl::refuse_snapshots(const std::vector<Erasure>& parts) const {
     const size_t count = part.table->pins().lease_count();
     if (count == 0) continue;
     return {Code::kConflict, "version '" + part.table->version + "' of space '" + part.table->space + "' has " +
-                                 std::to_string(count) +
-                                 " open snapshots, which would go on showing what is to be erased; close them first"};
+                                 std::to_string(count) + (count == 1 ? " open snapshot" : " open snapshots") +
+                                 ", which would go on showing what is to be erased; close first what is open"};
   }
   return {};
 }

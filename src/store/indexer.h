@@ -87,6 +87,8 @@ class Indexer {
   uint64_t rebuilds() const { return rebuilds_.load(std::memory_order_relaxed); }
   // Rows a second of the last build; 0 if there was none.
   double build_rate() const { return build_rate_.load(std::memory_order_relaxed); }
+  // A segment of the table with fewer rows has no graph.
+  Row graph_rows_min(const Table& table) const;
 
  private:
   // What is to be done for one table next.
@@ -134,8 +136,6 @@ class Indexer {
   std::function<Seq()> visible_seq() const;
   Tables tables_to_index() const;
   bool given_up(SegmentId id) const;
-  // A segment of the table with fewer rows has no graph.
-  Row graph_rows_min(const Table& table) const;
   CompactionLimits limits_for(const Table& table) const;
   // For work in the caller's thread.
   unsigned threads_of_caller() const;

@@ -386,7 +386,9 @@ IndexStats Store::index_stats(const Table& table) const {
     const auto* sealed = dynamic_cast<const SealedSegment*>(ref.segment.get());
     const auto graph = sealed == nullptr ? nullptr : sealed->graph().load();
     if (graph == nullptr) {
-      if (!ref.is_history()) stats.rows_scanned += ref.segment->row_count();
+      const Row rows = ref.is_history() ? 0 : ref.segment->row_count();
+      stats.rows_scanned += rows;
+      if (rows >= impl_->indexer.graph_rows_min(table)) stats.rows_waiting += rows;
       continue;
     }
     for (const auto& subset : sealed->subset_graphs()) {

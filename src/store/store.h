@@ -119,13 +119,14 @@ struct IndexStats {
   uint64_t rows = 0;           // visible ones
   uint64_t rows_indexed = 0;   // of the segments with a graph, dead ones included
   uint64_t rows_scanned = 0;   // of those without, but not of history, which a search of what lives passes by
+  uint64_t rows_waiting = 0;   // of those scanned, in segments that have enough rows to get a graph
   uint64_t segments = 0;       // with a graph
   uint64_t subsets = 0;        // graphs over the rows of a partition or a sub-index in a segment
   uint64_t bytes = 0;          // of the graph files
   uint64_t unreachable = 0;    // rows that no walk can come to
   uint64_t rebuilds = 0;       // graphs of the hub built again because they were damaged
   uint64_t rows_building = 0;  // of the graph that is being built for the hub now, so far
-  double rows_per_second = 0;  // of the last build
+  double rows_per_second = 0;  // of the hub's last build, whichever table it was for
   uint32_t ef = 0;             // the largest default of the graphs
   uint32_t code_bits = 0;      // the widest of the graphs
 };

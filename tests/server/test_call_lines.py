@@ -279,7 +279,7 @@ class Breaking:
 @pytest.mark.parametrize("kind", [SyncTransport, AioTransport])
 def test_a_call_whose_line_broke_has_what_is_left_of_its_time(kind):
     given = []
-    way = SimpleNamespace(options=Options("h:1", timeout_seconds=1.0), require_open=lambda: None)
+    way = SimpleNamespace(options=Options("h:1"), seconds=1.0, require_open=lambda: None)
     way._unary = lambda *asked, **told: given.append(told["within"])
     way._in_time = lambda *asked: kind._in_time(way, *asked)
     kind._small(way, Breaking(), "Count", COUNT)

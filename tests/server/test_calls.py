@@ -493,6 +493,47 @@ def test_messages_are_counted_under_their_methods(tmp_path):
         assert served.value("ehub_calls_total", **missed) == 1
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_client_that_is_closed_counts_as_no_error(tmp_path, kind):
+    stream = {"service": "ehub.v1.Embeddinghub", "method": "Calls"}
+    with metered(tmp_path, durability="off") as served:
+        items = served.hub.create_space("items", dims=2)
+        items.multiset(["a"], [[1, 1]])
+        for _ in range(10):
+            with client_of(served, kind) as hub:
+                assert len(hub.get_space("items")) == 1
+        ended = lambda **code: served.value("ehub_calls_total", **stream, **code)  # noqa: E731
+        assert until(lambda: ended(code="OK") == 10)
+        assert not ended(code="CANCELLED")
+
+
+def test_a_stream_that_is_cut_within_a_call_counts_as_cancelled(tmp_path, monkeypatch):
+    begun, done = threading.Event(), threading.Event()
+
+    def count(self, request, context):
+        begun.set()
+        done.wait(10)
+        return pb.CountResponse(count=1)
+
+    monkeypatch.setattr(reading.Reading, "Count", count)
+    stream = {"service": "ehub.v1.Embeddinghub", "method": "Calls"}
+    with metered(tmp_path, durability="off") as served:
+        served.hub.create_space("items", dims=2)
+        hub = served.connect()
+        asking = threading.Thread(target=ends_closed, args=(hub.get_space("items"),))
+        asking.start()
+        assert begun.wait(10)
+        hub.close()
+        asking.join()
+        done.set()
+        assert until(lambda: served.value("ehub_calls_total", **stream, code="CANCELLED") == 1)
+
+
+def ends_closed(items):
+    with pytest.raises(ehub.ClosedError):
+        len(items)
+
+
 def test_who_leaves_while_a_callback_is_added_is_told_of():
     called = []
     context = MessageContext("peer", (), stream=None, timeout_seconds=0)

@@ -86,7 +86,7 @@ def test_an_erasure_that_is_refused_leaves_its_number_free(path):
     with serving(path) as server:
         with (
             server.hub.get_space("people").snapshot(),
-            pytest.raises(grpc.RpcError, match="open snapshots"),
+            pytest.raises(grpc.RpcError, match="1 open snapshot"),
         ):
             send(server, 1)
         assert not send(server, 1).repeated
@@ -160,7 +160,7 @@ def test_snapshots_of_clients_are_counted_in_the_refusal(path):
         ehub.connect(server.address) as hub,
     ):
         people, held = hub.get_space("people"), other.get_space("people").at("then")
-        assert "open snapshots" in people.erasure_plan([SECRET]).blockers[0]
+        assert "1 open snapshot" in people.erasure_plan([SECRET]).blockers[0]
         with pytest.raises(
             ehub.ConflictError, match=r"hold 1 of this space; each goes when .* 900"
         ):

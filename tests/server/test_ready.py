@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,15 @@ def test_settings_that_cannot_be_are_told_and_no_hub_is_made(refused, tmp_path):
     refused(ehub.InvalidArgumentError, "the certificate for TLS cannot be read", tls=tls)
     extra = {"auth": {"anyone": []}}
     refused(ehub.InvalidArgumentError, "anyone", extra=extra)
+
+
+@pytest.mark.parametrize("missing", ["obstore", "lz4"])
+def test_places_for_backups_without_the_extra_are_told_and_no_hub_is_made(
+    refused, tmp_path, monkeypatch, missing
+):
+    monkeypatch.setitem(sys.modules, missing, None)
+    said = rf"pip install 'ehub\[backup\]' .*{missing}"
+    refused(ehub.UnavailableError, said, backup_to=(str(tmp_path / "backups"),))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "unix:{}/socket"])

@@ -173,10 +173,10 @@ def test_tls_and_mutual_tls(tmp_path, kind, mutual):
     with serving(tmp_path / "hub", tls=tls) as server:
         with client_of(server, kind, tls=trust) as hub:
             assert hub.spaces() == []
-        wrong = {r"does the server want TLS": None}
+        wrong = {r"wants TLS: connect with tls=": None}
         if mutual:
             bare = replace(trust, certificate=None, key=None)
-            wrong[r"does the server want a certificate of yours"] = bare
+            wrong[r"does it want a certificate of yours"] = bare
         for said, given in wrong.items():
             with (
                 pytest.raises(ehub.UnavailableError, match=said),
@@ -255,7 +255,7 @@ def test_what_is_beyond_a_limit_is_refused_by_name(tmp_path):
         with pytest.raises(ehub.InvalidArgumentError, match="its limit `k`"):
             items.nearest_neighbors(51, vector=vectors[0])
         with pytest.raises(ehub.InvalidArgumentError, match="its limit `rows`"):
-            items.multi_nearest_neighbors(50, vectors=vectors)
+            items.multiget(range_keys(101), default=None)
         with pytest.raises(ehub.InvalidArgumentError, match="larger than max"):
             items.multidelete(range_keys(200_000))
         with pytest.raises(ehub.InvalidArgumentError, match="the server's limit `batch_bytes`"):

@@ -41,8 +41,8 @@ OF_VERSIONS: tuple[tuple[str, str, str], ...] = (
     ("indexed_rows", "Rows in segments that have a graph, dead ones among them.", "rows_indexed"),
     (
         "unindexed_rows",
-        "How far the index is behind: rows that searches scan, for want of a graph or being few.",
-        "rows_scanned",
+        "How far the index is behind: rows that are to get a graph, and are scanned until then.",
+        "rows_waiting",
     ),
     ("unreachable_rows", "Rows that no walk over a graph can come to.", "unreachable"),
     ("index_bytes", "Bytes of the graphs' files.", "bytes"),
@@ -144,7 +144,9 @@ def of_indexer(all_figures: Iterable[Figures]) -> Iterator[Metric]:
         figures["rows_building"],
     )
     yield gauge(
-        "ehub_index_rows_per_second", "Rows a second of the last build.", figures["rows_per_second"]
+        "ehub_index_rows_per_second",
+        "Rows a second of the hub's last build.",
+        figures["rows_per_second"],
     )
 
 

@@ -1,0 +1,120 @@
+"""Batches of searches that are more than a server takes in one call: cut, and put together again.
+
+A call has a bound for its message and one for the neighbors in its answer. The parts are asked for
+of a snapshot that the server holds meanwhile, so that all answers are of one time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from ehub.errors import InvalidArgumentError, NotFoundError
+from ehub.types import KeyArray, Vectors
+from ehub.wire.failures import TOO_LARGE
+
+__all__ = ["Asked", "Found", "Rows", "in_parts"]
+
+# Of a message, for what goes with queries and filter.
+HEAD_BYTES = 64 << 10
+# Of a neighbor in an answer, if its key is short.
+NEIGHBOR_BYTES = 12
+# What is said of the first of several missing keys.
+POSITION = re.compile(r"\(key (\d+) of \d+\)$")
+
+# Of all queries together: keys, distances, where each query's begin.
+Found = tuple[KeyArray, Vectors, list[int]]
+
+
+class Rows(Protocol):
+    """What is searched."""
+
+    def row_count(self) -> int:
+        """How many rows there are."""
+
+    def at_one_time(self) -> AbstractContextManager[Any]:
+        """The same rows, which do not change."""
+
+
+class Asked(NamedTuple):
+    """A batch of searches.
+
+    Args:
+        queries: How many.
+        k: The neighbors of each.
+        query_bytes: The bytes of a query in a message; of the largest.
+        filter_bytes: Of the filter, which goes with each part.
+        ask: Given rows, the first query and the end of a part: its answer.
+    """
+
+    queries: int
+    k: int
+    query_bytes: int
+    filter_bytes: int
+    ask: Callable[[Any, int, int], Found]
+
+
+def in_parts(rows: Rows, batch: Asked, message_bytes: int, rows_max: int | None) -> Found:
+    """The answers to a batch, by as few calls as can be.
+
+    Args:
+        rows: What is searched.
+        batch: The searches.
+        message_bytes: What fits in one message, of the server's too.
+        rows_max: The neighbors with which it answers one call; None: nobody knows.
+    """
+    room = max(1, message_bytes - HEAD_BYTES - batch.filter_bytes)
+    fits = max(1, room // batch.query_bytes)
+    few = rows_max is None or batch.queries * batch.k <= rows_max
+    if batch.queries < 2 or (batch.queries <= fits and few):
+        try:
+            return batch.ask(rows, 0, batch.queries)
+        except InvalidArgumentError as error:
+            if not is_too_large(error) or batch.queries < 2:
+                raise
+            fits = batch.queries // 2
+    with rows.at_one_time() as held:
+        found = max(1, min(batch.k, held.row_count()))
+        most = room // NEIGHBOR_BYTES if rows_max is None else min(rows_max, room // NEIGHBOR_BYTES)
+        fits = min(fits, max(1, most // found))
+        begins = range(0, batch.queries, fits)
+        return together([part(batch, held, i, min(i + fits, batch.queries)) for i in begins])
+
+
+def part(batch: Asked, rows: Any, begin: int, end: int) -> Found:
+    """The answer to some of the queries, by halves if their keys are too long for a message.
+
+    A key that is missing is named by its place among all.
+    """
+    try:
+        return batch.ask(rows, begin, end)
+    except InvalidArgumentError as error:
+        if not is_too_large(error) or end - begin < 2:
+            raise
+    except NotFoundError as error:
+        place = POSITION.search(str(error))
+        if place is None:
+            raise
+        said = f"(key {begin + int(place[1])} of {batch.queries})"
+        raise NotFoundError(POSITION.sub(said, str(error))) from None
+    middle = (begin + end) // 2
+    return together([part(batch, rows, begin, middle), part(batch, rows, middle, end)])
+
+
+def is_too_large(error: InvalidArgumentError) -> bool:
+    """Whether gRPC says that a message was too large, which may be the answer."""
+    return TOO_LARGE in str(error)
+
+
+def together(parts: list[Found]) -> Found:
+    """Answers one behind the other."""
+    begins = [0]
+    for _, _, own in parts:
+        first = begins[-1]
+        begins += [first + begin for begin in own[1:]]
+    keys: Any = np.concatenate([keys for keys, _, _ in parts])
+    return keys, np.concatenate([distances for _, distances, _ in parts]), begins

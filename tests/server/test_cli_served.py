@@ -1,0 +1,52 @@
+"""`ehub erase` and `ehub backup` of a hub that is served, through its server."""
+
+from __future__ import annotations
+
+import pytest
+from guarded import guarded
+from served import serving
+
+import ehub
+
+
+def filled(hub):
+    people = hub.create_space("people", dims=2)
+    people.multiset(["ann", "bob"], [[1, 2], [2, 1]])
+    return people
+
+
+def test_keys_are_erased_through_the_server(cli, tmp_path):
+    with serving(tmp_path) as server:
+        people = filled(server.hub)
+        plan = cli("erase", server.address, "people", "ann", "--dry-run", "--json").json
+        assert (plan["keys"], plan["blockers"]) == (1, [])
+        assert "ann" in people
+        receipt = cli("erase", server.address, "people", "ann", "--yes", "--json").json
+        assert receipt["space"] == "people"
+        assert list(people) == ["bob"]
+        missing = cli("erase", server.address, "nobody", "ann", "--yes")
+        assert (missing.code, "no space 'nobody'" in missing.err) == (1, True)
+
+
+def test_a_backup_is_made_by_the_server_where_it_may(cli, tmp_path):
+    places = tmp_path / "backups"
+    with serving(tmp_path / "hub", backup_to=(str(places),)) as server:
+        filled(server.hub)
+        made = cli("backup", server.address, places / "mine", "--json").json
+        assert made["number"] == 1
+        other = cli("backup", server.address, tmp_path / "other")
+        assert (other.code, "expected a place below" in other.err) == (1, True)
+    ehub.restore(places / "mine", tmp_path / "restored")
+    with ehub.open(tmp_path / "restored") as restored:
+        assert sorted(restored.get_space("people")) == ["ann", "bob"]
+
+
+@pytest.mark.parametrize("command", ["erase", "backup"])
+def test_a_guarded_server_wants_the_token(cli, tmp_path, command):
+    told = {"erase": ["people", "ann", "--yes"], "backup": [tmp_path / "backups" / "mine"]}
+    with guarded(tmp_path / "hub", backup_to=(str(tmp_path / "backups"),)) as served:
+        filled(served.hub)
+        asked = [command, served.server.address, *told[command]]
+        refused = cli(*asked)
+        assert (refused.code, "token" in refused.err) == (1, True)
+        assert cli(*asked, "--token", served.tokens["root"]).code == 0

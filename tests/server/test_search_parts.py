@@ -1,0 +1,150 @@
+"""Batches of searches beyond a server's limits: clients cut them, and nobody sees that they did."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from served import CLIENTS, client_of, serving
+
+import ehub
+from ehub.client.remote_rows import RemoteRows
+from ehub.server.config import Limits
+
+DIMS = 8
+ROWS = 200
+KEYS = [f"k{i:0>{1 + i % 9}}" for i in range(ROWS)]
+LIMITS = Limits(rows=100)
+
+
+def vectors_of(seed, rows, dims=DIMS):
+    return np.random.default_rng(seed).standard_normal((rows, dims), np.float32)
+
+
+def shown(answers):
+    return [(one.keys.tolist(), one.distances.tolist()) for one in answers]
+
+
+@contextmanager
+def both(path, kind, limits=LIMITS):
+    """A space as a client sees it and as the server does, and how many searches were calls."""
+    with serving(path, limits=limits) as server, client_of(server, kind) as hub:
+        items = server.hub.create_space("items", dims=DIMS, metric="l2")
+        labels = ["even" if i % 2 == 0 else "odd" for i in range(ROWS)]
+        items.multiset(KEYS, vectors_of(1, ROWS), partition=labels)
+        yield hub.get_space("items"), items
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The searches that were calls."""
+    made, searched = [], RemoteRows._searched
+
+    def noted(rows, request):
+        made.append(rows.target)
+        return searched(rows, request)
+
+    monkeypatch.setattr(RemoteRows, "_searched", noted)
+    return made
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_answers_of_many_neighbors_are_those_of_one_call(tmp_path, kind, asked):
+    queries = vectors_of(2, 35)
+    options = {"partition": "odd"}, {"filter": KEYS[:50]}, {"max_distance": 9.0}, {}
+    with both(tmp_path, kind) as (remote, own):
+        for more in options:
+            wanted = shown(own.multi_nearest_neighbors(10, vectors=queries, exact=True, **more))
+            found = remote.multi_nearest_neighbors(10, vectors=queries, exact=True, **more)
+            assert shown(found) == wanted
+        assert len(asked) == 4 * 4
+        wanted = shown(own.multi_nearest_neighbors(7, keys=KEYS, exact=True))
+        assert shown(remote.multi_nearest_neighbors(7, keys=KEYS, exact=True)) == wanted
+        # As many as there are rows, which is fewer than k.
+        wanted = shown(own.multi_nearest_neighbors(1_000, vectors=queries[:3], exact=True))
+        assert (
+            shown(remote.multi_nearest_neighbors(1_000, vectors=queries[:1], exact=True))
+            == (wanted[:1])
+        )
+        assert own._table.store.write_stats()["snapshots"] == 0, "one was not let go"
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_tags_and_averages_are_cut_alike(tmp_path, kind):
+    queries = vectors_of(3, 30)
+    with both(tmp_path, kind) as (remote, own):
+        own.tag("then")
+        groups = {f"g{i}": KEYS[i : i + 9] for i in range(50)}
+        own.create_average("profile", groups=groups)
+        own.multidelete(KEYS[::3])
+        pairs = (
+            (remote.at("then"), own.at("then")),
+            (
+                remote.averages("profile"),
+                own.averages("profile"),
+            ),
+        )
+        for far, near in pairs:
+            wanted = shown(near.multi_nearest_neighbors(9, vectors=queries, exact=True))
+            assert shown(far.multi_nearest_neighbors(9, vectors=queries, exact=True)) == wanted
+
+
+def test_all_parts_are_of_one_time(tmp_path, monkeypatch):
+    queries = vectors_of(4, 60)
+    with both(tmp_path, "grpc") as (remote, own):
+        wanted = shown(own.multi_nearest_neighbors(10, vectors=queries, exact=True))
+        searched = RemoteRows._searched
+
+        def writing(rows, request):
+            own.multidelete(list(own.keys()[:20]))
+            return searched(rows, request)
+
+        monkeypatch.setattr(RemoteRows, "_searched", writing)
+        found = remote.multi_nearest_neighbors(10, vectors=queries, exact=True)
+        assert len(own) < ROWS - 20
+        assert shown(found) == wanted
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_more_queries_than_fit_in_a_message_are_cut(tmp_path, kind, asked):
+    queries = vectors_of(5, 40_000)
+    with both(tmp_path, kind, Limits(message_bytes=1 << 20)) as (remote, own):
+        wanted = shown(own.multi_nearest_neighbors(1, vectors=queries))
+        assert shown(remote.multi_nearest_neighbors(1, vectors=queries)) == wanted
+        assert len(asked) == 2
+        many = [KEYS[i % ROWS] for i in range(200_000)]
+        found = remote.multi_nearest_neighbors(1, keys=many)
+        assert shown(found[:ROWS]) == shown(own.multi_nearest_neighbors(1, keys=KEYS))
+        assert shown(found[-ROWS:]) == shown(found[:ROWS])
+        assert len(asked) > 3
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_answers_of_keys_that_are_too_long_for_a_message_are_cut(tmp_path, kind):
+    keys = [f"{i:0>1000}" for i in range(ROWS)]
+    with both(tmp_path, kind, Limits(message_bytes=1 << 20)) as (remote, own):
+        own.delete_all()
+        own.multiset(keys, vectors_of(1, ROWS))
+        queries = vectors_of(7, 50)
+        wanted = shown(own.multi_nearest_neighbors(60, vectors=queries, exact=True))
+        assert shown(remote.multi_nearest_neighbors(60, vectors=queries, exact=True)) == wanted
+
+
+def test_a_key_that_is_missing_is_named_by_its_place_among_all(tmp_path):
+    with both(tmp_path, "grpc") as (remote, own):
+        keys = [*KEYS[:93], "none", *KEYS[93:]]
+        with pytest.raises(ehub.NotFoundError) as near:
+            own.multi_nearest_neighbors(10, keys=keys)
+        with pytest.raises(ehub.NotFoundError) as far:
+            remote.multi_nearest_neighbors(10, keys=keys)
+        assert str(far.value) == str(near.value)
+        assert "(key 93 of 201)" in str(far.value)
+        assert own._table.store.write_stats()["snapshots"] == 0
+
+
+def test_a_sub_index_which_is_always_as_of_now_is_not_cut(tmp_path):
+    with both(tmp_path, "grpc") as (remote, own):
+        own.create_subindex("some", keys=KEYS[:50])
+        with pytest.raises(ehub.InvalidArgumentError, match="its limit `rows`: ask in parts"):
+            remote.subindex("some").multi_nearest_neighbors(10, vectors=vectors_of(6, 30))
