@@ -295,9 +295,8 @@ class Targets:
         missing = 0
         for kind, keys in self.keys.items():
             tables = [table for table in self.tables if table.key_type == kind]
-            for key in keys:
-                packed = _arrays.as_keys([key], kind, self.tables[0].space)
-                missing += not any(_store.stored_rows(table, packed)[0] for table in tables)
+            packed = _arrays.as_keys(keys, kind, self.tables[0].space)
+            missing += _store.missing_keys(self.hub._store, tables, packed)
         return missing
 
 

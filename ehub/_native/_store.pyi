@@ -84,10 +84,12 @@ class Store:
     def seq(self) -> int: ...
 
 # Rows that are stored of keys, dead ones included: (rows, live ones, tags that show some, leases of
-# the version, numbers of segments). And every key of which a row is stored.
+# the version, numbers of segments). How many of some different keys none of the versions has a row
+# of. And every key of which a row is stored.
 _Stored = tuple[int, int, list[str], int, list[int]]
 
 def stored_rows(table: Table, keys: Keys) -> _Stored: ...
+def missing_keys(store: Store, tables: list[Table], keys: Keys) -> int: ...
 def stored_keys(table: Table) -> list[Any]: ...
 
 # The names of manifests that reader processes hold.
