@@ -161,6 +161,9 @@ cdef class Table:
     def multidelete(self, Keys keys not None, notes=None, *, bint derived=False):
         cdef WriteBatch batch
         self.require_fit(keys)
+        self.store.require_open()
+        if len(keys) == 0 and not notes:
+            return 0
         batch.notes = changes_of(notes)
         batch.is_derived = derived
         batch.kind = WriteKind.kDelete
@@ -179,6 +182,9 @@ cdef class Table:
     def multidelete_within(self, Keys keys not None, tuple partitions not None, notes=None):
         cdef WriteBatch batch
         self.require_fit(keys)
+        self.numbers_of(partitions)  # says so if there is none of that name, or the hub is closed
+        if len(keys) == 0 and not notes:
+            return 0
         batch.notes = changes_of(notes)
         batch.kind = WriteKind.kDelete
         batch.keys.swap(keys.views)
