@@ -295,10 +295,11 @@ cdef class Table:
             status = self.store.engine.get().drop_version(deref(self.table), changes)
         check(status)
 
-    def snapshot(self):
+    def snapshot(self, str place=None):
         cdef Snapshot snapshot = Snapshot.__new__(Snapshot)
         check(take_snapshot(self.store.engine.get().snapshot(deref(self.table)), &snapshot.snapshot))
         snapshot.table = self
+        snapshot.place = self.place if place is None else place
         return snapshot
 
     def at(self, tag):
@@ -310,6 +311,7 @@ cdef class Table:
             )
         )
         snapshot.table = self
+        snapshot.place = f"tag {tag!r} of {self.place}"
         return snapshot
 
     def tags(self):
@@ -366,11 +368,11 @@ cdef class Table:
             raise ValueError("expected a snapshot of this version of this hub")
         return snapshot.snapshot
 
-    def view(self):
+    def view(self, str place=None):
         cdef View view = View.__new__(View)
         check(take_view(self.store.engine.get().view(deref(self.table)), &view.view))
         view.table = self
-        view.place = self.place
+        view.place = self.place if place is None else place
         return view
 
     def subindex(self, Table keys not None):
@@ -472,7 +474,7 @@ cdef class Snapshot:
         self.table.store.require_open()
         view.view = self.held().view()
         view.table = self.table
-        view.place = self.table.place
+        view.place = self.place
         return view
 
     def close(self):
