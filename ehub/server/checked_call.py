@@ -11,6 +11,7 @@ import grpc
 import numpy as np
 
 from ehub.access import Access, Decision, NotAuthenticated, Principal, Resource, Rights
+from ehub.access.grants import HUB
 from ehub.access.principals import NOBODY
 from ehub.errors import NotFoundError, PermissionDeniedError
 from ehub.server import scope
@@ -214,9 +215,13 @@ class CheckedCall:
         scope.may_see.set(self._may_see)
         scope.partitions.set(self._partitions)
         scope.may_write.set(self._may_write)
+        scope.may_on_hub.set(self._may_on_hub)
 
     def _may_see(self, space: str) -> bool:
         return self._rights.may_see(space)
+
+    def _may_on_hub(self, verb: str) -> bool:
+        return self._rights.decide(verb, HUB).allowed
 
     def _partitions(self, table: _store.Table, named: tuple[str, ...]) -> tuple[str, ...]:
         """The partitions to look into, as scope.partitions has it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import grpc
@@ -284,6 +285,47 @@ def test_an_admin_of_the_space_erases_and_nobody_less(tmp_path):
         with served.connect("root") as hub:
             assert hub.finish_erasures() == []
         assert list(people) == ["a"]
+
+
+def test_where_backups_are_and_what_readers_hold_is_told_to_admins_of_the_hub_alone(tmp_path):
+    path = tmp_path / "hub"
+    with guarded(path, [*GRANTS, ("hubs", "admin on hub")]) as served:
+        people = served.hub.create_space("people", dims=DIMS)
+        people.multiset([SECRET, "a"], [VECTOR, VECTOR + 1])
+        with served.connect("admin") as hub:
+            plan = hub.get_space("people").erasure_plan([SECRET])
+            assert (plan.readers, plan.backups, plan.hidden) == ((), (), ())
+        served.hub.backup(tmp_path / "place")
+        for name in ("admin", "hubs"):
+            with ehub.open(path, read_only=True), served.connect(name) as hub:
+                people = hub.get_space("people")
+                told = [people.erasure_plan([SECRET]), people.erase([SECRET])]
+            plan, receipt = told
+            assert not receipt.complete
+            named = {"manifest-", str(tmp_path / "place")}
+            if name == "hubs":
+                assert all(all(text in str(one) for text in named) for one in told)
+                assert plan.hidden == receipt.hidden == ()
+                continue
+            assert not any(text in json.dumps(plan.to_dict()) for text in named)
+            assert (receipt.held, receipt.backups) == ((), ())
+            assert str(tmp_path) not in json.dumps(receipt.to_dict())
+            assert (plan.hidden, receipt.hidden) == (("backups", "readers"), ("backups", "held"))
+            assert "there are backups, which are not erased from: admins of" in str(receipt)
+            assert all("reader processes hold" in str(one) for one in told)
+
+
+def test_a_receipt_that_is_asked_for_again_tells_each_what_it_may_see(tmp_path):
+    request = pb.EraseRequest(
+        request=pb.RequestId(client=CLIENT, slot=0, number=1), space="people", keys=texts(SECRET)
+    )
+    with guarded(tmp_path / "hub", GRANTS) as served:
+        served.hub.create_space("people", dims=DIMS).set(SECRET, VECTOR)
+        served.hub.backup(tmp_path / "place")
+        for name, places in ("admin", []), ("root", [str(tmp_path / "place")]), ("admin", []):
+            answer = served.call("Erase", request, served.tokens[name])
+            assert answer.receipt.backups == places
+            assert answer.receipt.hidden == ([] if places else ["backups"])
 
 
 def test_an_erasure_is_in_the_audit_log_without_its_keys(tmp_path):
