@@ -92,7 +92,12 @@ class Erasing:
             return 1
 
         try:
-            done = self._requests.once(request, apply)
+            done = self._requests.once(
+                request,
+                apply,
+                # How long to wait may be another, the second time.
+                lambda: [request.space.encode(), request.keys.SerializeToString()],
+            )
         except ConflictError as error:
             self._tell_of_snapshots(request.space, error)
             raise

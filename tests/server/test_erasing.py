@@ -48,12 +48,12 @@ def texts(*names):
     return pb.TypedKeys(texts=pack_array(array))
 
 
-def send(server, number):
+def send(server, number, **options):
     """One attempt of an erasure, as it is on the wire."""
     request = pb.RequestId(client=CLIENT, slot=0, number=number)
     with grpc.insecure_channel(server.address) as channel:
         call = METHODS["Erase"].call(channel)
-        return call(pb.EraseRequest(request=request, space="people", keys=texts(SECRET)))
+        return call(pb.EraseRequest(request=request, space="people", keys=texts(SECRET), **options))
 
 
 # --- applied once ---
@@ -83,6 +83,19 @@ def test_it_is_not_applied_again_over_a_restart_and_the_receipt_is_not_kept_on_d
         assert SECRET in server.hub.get_space("people")
 
 
+def test_an_erasure_of_other_keys_under_a_number_that_was_used_is_refused(path):
+    with serving(path) as server, grpc.insecure_channel(server.address) as channel:
+        receipt = send(server, 1).receipt
+        other = pb.EraseRequest(
+            request=pb.RequestId(client=CLIENT, slot=0, number=1), space="people", keys=texts("a")
+        )
+        with pytest.raises(grpc.RpcError, match="asked for something else") as error:
+            METHODS["Erase"].call(channel)(other)
+        assert error.value.code() is grpc.StatusCode.ABORTED
+        assert "a" in server.hub.get_space("people")
+        assert send(server, 1, wait_seconds=0.01).receipt == receipt
+
+
 def test_an_erasure_that_is_refused_leaves_its_number_free(path):
     with serving(path) as server:
         with (
@@ -106,8 +119,8 @@ def test_a_lost_answer_is_asked_for_again_and_is_the_same_receipt(path, monkeypa
 
     once = Requests.once
 
-    def losing_once(self, asked, apply):
-        answer = once(self, asked, apply)
+    def losing_once(self, asked, *told):
+        answer = once(self, asked, *told)
         if len(lost) == 1 and not answer.repeated:
             raise ehub.UnavailableError("the answer is lost")
         return answer
