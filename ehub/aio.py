@@ -14,6 +14,11 @@ What is iterated there is an asynchronous iterator here, and `multiset()` takes 
 that the server is asked for (`current`, `model`, `lineage`, `created`, `frozen`, `read_only`) are
 awaited. In place of what cannot be awaited: `await items.count()` for `len(items)`, `await
 items.contains(key)` for `key in items`, `get`, `set` and `delete` for brackets.
+`to_arrow_batches()` gives the record batches themselves. `compare()`, `drift()` and `align()` here
+are those of `ehub` for what is on a server; while they compute, the event loop waits.
+
+`download_snapshot()` is a `LocalCopy`: a hub of this process, which is read and written as embedded
+ones are, without awaiting.
 
 All of it belongs to the event loop that it was made on. A cancelled task cancels its call; searches
 of several tasks may share one, and go on without it.
@@ -21,13 +26,16 @@ of several tasks may share one, and go on without it.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ehub import comparison as _comparison
 from ehub import hub as _hub
+from ehub import local_copy as _local_copy
 from ehub import migration as _migration
 from ehub import named_average as _named_average
 from ehub import partition as _partition
@@ -36,8 +44,11 @@ from ehub import space as _space
 from ehub import subindex as _subindex
 from ehub import version as _version
 from ehub.errors import UnavailableError
+from ehub.view import BATCH_ROWS
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from ehub.client.transport import ClientTls
 
 try:
@@ -52,22 +63,25 @@ except ImportError as error:
 __all__ = [
     "Averages",
     "Hub",
+    "LocalCopy",
     "Migration",
     "Partition",
     "Snapshot",
     "Space",
     "SubIndex",
     "Version",
+    "align",
+    "compare",
     "connect",
+    "drift",
 ]
 
 # Properties for which the server is asked.
 ASKED = frozenset({"created", "current", "frozen", "lineage", "model", "read_only"})
 # Methods whose answer is iterated.
 ITERATED = frozenset({"iterator", "missing", "scan"})
-# What has no counterpart: a copy is a hub of embedded use, whose refresh would block the loop; a
-# dataset reads files; and Arrow's readers pull.
-LEFT_OUT = frozenset({"download_snapshot", "to_arrow_batches", "to_torch_dataset"})
+# Methods that are written here, because what they return is something else.
+OWN = frozenset({"download_snapshot", "get_space", "to_arrow_batches"})
 
 
 async def connect(
@@ -121,6 +135,71 @@ class View(Mirror):
     def __aiter__(self) -> AsyncIterator[Any]:
         return iterate(lambda: iter(self._waits))
 
+    async def download_snapshot(self) -> LocalCopy:
+        """The rows as they are now in a hub of this process: `ehub.View.download_snapshot()`."""
+        return await run(_local_copy.copy_of, self._waits, LocalCopy)
+
+    def to_arrow_batches(
+        self, batch_rows: int = BATCH_ROWS, *, progress: bool = False
+    ) -> AsyncIterator[pa.RecordBatch]:
+        """All rows as Arrow record batches; a reader of Arrow's own could not await them."""
+        return iterate(lambda: self._waits._record_batches(batch_rows, progress)[1])
+
+
+class LocalCopy(_local_copy.LocalCopy):
+    """`ehub.LocalCopy` of what is on a server.
+
+    What reaches the server is awaited: `refresh()`, `write_to_space()` and `overwrite_space()`. All
+    else is done at once, in this process, as with an embedded space; also `close()`.
+    """
+
+    __slots__ = ("_turn",)
+
+    def __init__(self, *made: Any) -> None:
+        super().__init__(*made)
+        self._turn = asyncio.Lock()  # one refresh at a time
+
+    @property
+    def source(self) -> Any:
+        """What it is a copy of, awaited."""
+        return wrapped(self._source)
+
+    async def refresh(self, wait: bool = True) -> asyncio.Future[None]:  # type: ignore[override]
+        """Make it what its source is now, all rows; what was written to it goes.
+
+        Who reads meanwhile sees the rows from before, and then all new ones.
+
+        Args:
+            wait: Return when it is done; else at once, and what is returned is awaited for its end.
+        """
+        done = asyncio.ensure_future(self._refreshed())
+        if wait:
+            await done
+        return done
+
+    async def _refreshed(self) -> None:
+        async with self._turn:
+            await run(self._fetch)
+
+    async def write_to_space(  # type: ignore[override]
+        self, name: str, create: bool = False
+    ) -> int:
+        """Write every row to a space of the server: `ehub.LocalCopy.write_to_space()`."""
+        return await run(super().write_to_space, name, create)
+
+    async def overwrite_space(self, name: str) -> int:  # type: ignore[override]
+        """Make the rows of a space of the server what they are here; returns how many.
+
+        All rows go there, in batches, and then the deletes of those that are not here.
+        """
+        return await run(super().overwrite_space, name)
+
+    async def __aenter__(self) -> LocalCopy:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self.close()
+
 
 class Closing(Mirror):
     """What is closed at the end of an `async with` block."""
@@ -147,6 +226,14 @@ class Hub(Closing):
     async def contains(self, name: object) -> bool:
         """Whether there is a space of that name."""
         return await run(lambda: name in self._waits)
+
+    async def get_space(self, name: str, download_snapshot: bool = False) -> Space | LocalCopy:
+        """The space of that name; a NotFoundError if there is none.
+
+        With `download_snapshot`, a local copy of it: `Space.download_snapshot()`.
+        """
+        space: Space = wrapped(await run(self._waits.get_space, name))
+        return await space.download_snapshot() if download_snapshot else space
 
 
 class Version(View):
@@ -208,6 +295,8 @@ def wrapped(value: Any) -> Any:
     """What a method returned, awaited from now on."""
     if isinstance(value, tuple) and type(value) is tuple:
         return tuple(map(wrapped, value))
+    if isinstance(value, _local_copy.LocalCopy):
+        return value
     for kind, mirror in MIRRORS:
         if isinstance(value, kind):
             return mirror(value)
@@ -218,6 +307,8 @@ def unwrapped(value: Any) -> Any:
     """What a method was given, as embedded use has it."""
     if isinstance(value, Mirror):
         return value._waits
+    if type(value) in (list, tuple) and any(isinstance(one, Mirror) for one in value):
+        return type(value)(map(unwrapped, value))
     if isinstance(value, AsyncIterable):
         return iterated(value)
     return value
@@ -226,6 +317,22 @@ def unwrapped(value: Any) -> Any:
 def given(args: tuple[Any, ...], options: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """All that a method was given."""
     return list(map(unwrapped, args)), {name: unwrapped(one) for name, one in options.items()}
+
+
+def of_views(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of views as a coroutine."""
+
+    @functools.wraps(call)
+    async def awaiting(*args: Any, **options: Any) -> Any:
+        plain, named = given(args, options)
+        return await run(call, *plain, **named)
+
+    return awaiting
+
+
+align = of_views(_comparison.align)
+compare = of_views(_comparison.compare)
+drift = of_views(_comparison.drift)
 
 
 def awaited(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -267,7 +374,7 @@ def known(name: str, documentation: str | None) -> property:
 def fill(mirror: type[Mirror], kind: type[Any]) -> None:
     """Give a mirror the public methods and properties of a class."""
     for name, member in inspect.getmembers(kind):
-        if name.startswith("_") or name in LEFT_OUT:
+        if name.startswith("_") or name in OWN:
             continue
         if isinstance(member, property):
             make = asked if name in ASKED else known

@@ -87,6 +87,8 @@ class ErasurePlan:
             processes refresh, close or end.
         blockers: Why `Space.erase()` would be refused now; none if it would not.
         backups: Where the hub was backed up to, as far as it knows; an erasure does not reach them.
+        hidden: Of a server: which of "readers" and "backups" have something that only admins of the
+            hub are told, and that is left out here.
     """
 
     space: str
@@ -97,6 +99,7 @@ class ErasurePlan:
     readers: tuple[str, ...]
     blockers: tuple[str, ...]
     backups: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON."""
@@ -113,6 +116,7 @@ class ErasurePlan:
                 *(f"a reader process holds {path}" for path in self.readers),
                 *(f"refused: {blocker}" for blocker in self.blockers),
                 *(f"backups in {place} are not erased from" for place in self.backups),
+                *hidden_lines(self.hidden),
             ]
         )
 
@@ -150,6 +154,8 @@ class ErasureReceipt:
             refresh, close or end: `Hub.finish_erasures()` tells when.
         backups: Where the hub was backed up to, as far as it knows: a backup that was made before
             `time` still has the keys.
+        hidden: Of a server: which of "held" and "backups" have something that only admins of the
+            hub are told, and that is left out here.
         complete: Whether nothing is held. Backups do not count.
     """
 
@@ -163,11 +169,12 @@ class ErasureReceipt:
     removed: tuple[FileRecord, ...]
     held: tuple[str, ...]
     backups: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether no file of the hub from before is left."""
-        return not self.held
+        return not self.held and "held" not in self.hidden
 
     @property
     def logs_removed(self) -> int:
@@ -198,8 +205,21 @@ class ErasureReceipt:
                     f"prune-backups {place} --made-before {self.time}"
                     for place in self.backups
                 ),
+                *hidden_lines(self.hidden),
             ]
         )
+
+
+HIDDEN_LINES = {
+    "readers": "reader processes hold manifests",
+    "held": "reader processes hold files of before",
+    "backups": "there are backups, which are not erased from",
+}
+
+
+def hidden_lines(fields: tuple[str, ...]) -> list[str]:
+    """That there is something which is not told, for people."""
+    return [f"{HIDDEN_LINES[name]}: admins of the hub are told which" for name in fields]
 
 
 def version_line(version: VersionErasure) -> str:
@@ -295,9 +315,8 @@ class Targets:
         missing = 0
         for kind, keys in self.keys.items():
             tables = [table for table in self.tables if table.key_type == kind]
-            for key in keys:
-                packed = _arrays.as_keys([key], kind, self.tables[0].space)
-                missing += not any(_store.stored_rows(table, packed)[0] for table in tables)
+            packed = _arrays.as_keys(keys, kind, self.tables[0].space)
+            missing += _store.missing_keys(self.hub._store, tables, packed)
         return missing
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ehub import _arrays
 from ehub._native import _hnsw
+from ehub.awaited import require_not_awaited
 from ehub.errors import EhubError, InvalidArgumentError, InvalidKeyError, StorageError
 from ehub.model import DIMS_MAX
 from ehub.types import Key, KeyArray, KeyType, Metric, Vectors
@@ -73,6 +74,7 @@ def load(
         ef: As in `Hub.create_space()`; hnswlib does not save its own.
         target_recall: As in `Hub.create_space()`.
     """
+    require_not_awaited(hub, "give a hub of ehub.connect()")
     width = _arrays.as_integer(dims, "dims", 1, DIMS_MAX)
     labels, vectors, begins, targets, links, ef_construction = _hnsw.read_hnswlib(
         os.fsencode(path), width
@@ -123,6 +125,7 @@ def save(
         labels: For each key a number from 0 to 2^64 - 1, all different: hnswlib knows rows by
             numbers. Not needed where keys are int and not negative, which are labels as they are.
     """
+    require_not_awaited(space, "give what its download_snapshot() returns")
     table = space._table
     room = table.M if M is None else _arrays.as_integer(M, "M", M_MIN, M_MAX)
     effort = (

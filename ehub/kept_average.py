@@ -102,12 +102,15 @@ class KeptAverage:
 
     # --- reading ---
 
-    def view(self) -> _store.View:
-        """The means, up to date; in a process that only reads, as they were last written."""
+    def view(self, place: str) -> _store.View:
+        """The means, up to date; in a process that only reads, as they were last written.
+
+        `place` is what errors call them.
+        """
         with self.lock:
             if not self.base.store.read_only:
                 self.refresh()
-            return self.means.view()
+            return self.means.view(place)
 
     def members(self) -> Memberships:
         """Who is in which group, as stored. Requires: the lock is held."""
@@ -123,8 +126,8 @@ class KeptAverage:
         assert self._members is not None
         return self._members
 
-    def snapshots(self) -> tuple[_store.Snapshot, _store.Snapshot]:
-        """The means and the base, held at one time of the base."""
+    def snapshots(self, place: str) -> tuple[_store.Snapshot, _store.Snapshot]:
+        """The means, called `place` by errors, and the base, held at one time of the base."""
         with self.lock:
             base, again = self.base.snapshot(), self.base.snapshot()
             while base.view().seq != again.view().seq:
@@ -136,7 +139,7 @@ class KeptAverage:
                     f"the stored means of {behind} groups are older than the version, and a hub "
                     "opened with read_only=True cannot renew them: the writer's refresh() does"
                 )
-            return self.means.snapshot(), base
+            return self.means.snapshot(place), base
 
     # --- changing ---
 

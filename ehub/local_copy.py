@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import finalize
 
 import numpy as np
@@ -153,6 +153,9 @@ class LocalCopy(Closing, Space):
         return opened, (self._root, self.name)
 
 
+Copy = TypeVar("Copy", bound=LocalCopy)
+
+
 @dataclass(frozen=True, slots=True)
 class Made:
     """What a copy's version was made of, so that the next one can be made of what differs."""
@@ -168,8 +171,8 @@ class Made:
             self.source.close()
 
 
-def copy_of(source: View) -> LocalCopy:
-    """A copy of what a space, a version or a snapshot shows now."""
+def copy_of(source: View, kind: type[Copy]) -> Copy:
+    """A copy of what a space, a version or a snapshot shows now, as a kind of `LocalCopy`."""
     from ehub.hub import open as open_hub  # it offers what is here
 
     root = tempfile.mkdtemp(prefix="ehub-copy-")
@@ -184,7 +187,7 @@ def copy_of(source: View) -> LocalCopy:
             model=model_of(settled_source._table),
         )
         made = filled(space.current, settled_source)
-        copy = LocalCopy(hub, source.space, root, source, made)
+        copy = kind(hub, source.space, root, source, made)
     except BaseException:
         shutil.rmtree(root, ignore_errors=True)
         raise

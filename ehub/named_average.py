@@ -56,7 +56,12 @@ class Averages(View):
         self._table = kept.means
 
     def _now(self) -> _store.View:
-        return self._kept.view()
+        return self._kept.view(self._place)
+
+    @property
+    def _place(self) -> str:
+        """What errors call it."""
+        return f"average {self._name!r} of {self._version._table.place}"
 
     @property
     def name(self) -> str:
@@ -201,7 +206,7 @@ class Averages(View):
 
         Both are held until they are closed.
         """
-        means, base = self._kept.snapshots()
+        means, base = self._kept.snapshots(self._place)
         version = self._version
         return Snapshot(version._of(self._table), means, None), Snapshot(version, base, None)
 

@@ -80,7 +80,7 @@ class Partition(View):
         """Delete the row of `key`; a NotFoundError if there is none in this partition."""
         if self.multidelete([key]) == 0:
             raise NotFoundError(
-                f"partition {self.name!r} of space {self._table.space!r} has no key {key!r}"
+                f"partition {self.name!r} of {self._table.place} has no key {key!r}"
             )
 
     __delitem__ = delete

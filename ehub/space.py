@@ -32,7 +32,7 @@ def resolved(method: Method) -> Method:
 
     @wraps(method)
     def call(space: Space, *arguments: Any, **options: Any) -> Any:
-        return method(space.current, *arguments, **options)
+        return method(space._as_version(), *arguments, **options)
 
     return cast("Method", call)
 
@@ -61,7 +61,7 @@ class Space(Aliases, Version):
         table = (
             store.get_space(self._name)
             if version is None
-            else store.get_version(self._name, version)
+            else store.get_version(self._name, version, as_space=True)
         )
         # One value, so that threads that ask at once cannot mix their answers.
         self._resolved = (seen, table)
@@ -80,10 +80,12 @@ class Space(Aliases, Version):
     @property
     def current(self) -> Version:
         """The version that the space reads and writes now."""
-        return Version(self._hub, self._table)
+        version = self._table.version
+        return Version(self._hub, self._hub._store.get_version(self._name, version))
 
     def _as_version(self) -> Version:
-        return self.current
+        """The same; its errors name the space, which is what was asked."""
+        return Version(self._hub, self._table)
 
     # --- versions ---
 
@@ -216,7 +218,8 @@ class Space(Aliases, Version):
                 mapping.
         """
         if not isinstance(vectors, Mapping):
-            return self.current.multiset(keys, vectors, partition=partition, model=model, **options)
+            version = self._as_version()
+            return version.multiset(keys, vectors, partition=partition, model=model, **options)
         if model is not None or options:
             unknown = ["model"] if model is not None else sorted(options)
             raise InvalidArgumentError(

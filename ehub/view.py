@@ -277,11 +277,15 @@ class View(ABC):
     ) -> pa.RecordBatchReader:
         """All rows as a stream of Arrow record batches, which other libraries read as it is."""
         pyarrow = _arrow.import_pyarrow()
+        return pyarrow.RecordBatchReader.from_batches(*self._record_batches(batch_rows, progress))
+
+    def _record_batches(
+        self, batch_rows: int, progress: bool
+    ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """The columns of all rows, and the rows."""
         columns = _arrow.schema(self.dims, self.key_type)
         batches = self._scan_with_bar(as_batch_rows(batch_rows), progress)
-        return pyarrow.RecordBatchReader.from_batches(
-            columns, _arrow.record_batches(batches, columns)
-        )
+        return columns, _arrow.record_batches(batches, columns)
 
     def _scan_with_bar(self, batch_rows: int, progress: bool) -> Iterator[tuple[KeyArray, Vectors]]:
         view = self._now()
@@ -293,9 +297,9 @@ class View(ABC):
         It is in a temporary directory (`TMPDIR`) and shares nothing with this hub: making it copies
         every row, and takes their room once more. To read alone, `snapshot()` costs nothing.
         """
-        from ehub.local_copy import copy_of  # it is made of all that is here
+        from ehub.local_copy import LocalCopy, copy_of  # it is made of all that is here
 
-        return copy_of(self)
+        return copy_of(self, LocalCopy)
 
     def to_torch_dataset(self) -> RowDataset:
         """The rows as they are now, as a map-style dataset of (key, tensor); needs torch.

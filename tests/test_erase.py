@@ -218,6 +218,30 @@ def test_keys_that_are_not_there_are_counted(hub):
     assert receipt.keys_missing == 1
 
 
+def test_keys_that_are_stored_anywhere_are_not_missing(hub, monkeypatch):
+    """In the log, in segments, dead, in a tag, in another version; and it is asked once for all."""
+    space = hub.create_space("some", DIMS, metric="l2")
+    space.multiset({f"old{i}": vector(i) for i in range(30)})
+    hub.checkpoint()
+    space.tag("t")
+    space.multidelete(["old1", "old2"])
+    space.multiset({"new": vector(1)})
+    space.create_version("other").multiset({"elsewhere": vector(2)})
+    space.create_version("numbers", key_type="int").multiset([7, -7], [vector(3), vector(4)])
+    asked = []
+    monkeypatch.setattr(
+        "ehub._native._store.missing_keys",
+        lambda *told, call=_store.missing_keys: asked.append(told) or call(*told),
+    )
+    there = ["old0", "old1", "new", "elsewhere", 7, -7]
+    gone = [f"nobody{i}" for i in range(20)] + list(range(8, 20))
+    plan = space.erasure_plan([*there, *gone])
+    assert (plan.keys, plan.keys_missing) == (len(there) + len(gone), len(gone))
+    assert len(asked) == 2  # of each type
+    assert space.erase([*there, *gone]).keys_missing == len(gone)
+    assert space.erasure_plan([*there, *gone]).keys_missing == len(there) + len(gone)
+
+
 def test_the_receipt_says_what_was_done_and_not_to_whom(hub, path):
     space = filled(hub)
     plan = space.erasure_plan([SECRET])

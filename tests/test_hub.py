@@ -375,6 +375,30 @@ def test_a_reader_writes_nothing(tmp_path):
         assert items.keys().tolist() == ["a"]
 
 
+def test_a_write_of_nothing_is_no_error_where_nothing_may_be_written(tmp_path):
+    with ehub.open(tmp_path) as hub:
+        items = hub.create_space("items", dims=2)
+        items.set("a", [1, 2], partition="us")
+        items.create_subindex("few", keys=["a"])
+        items.create_average("mean", groups={"g": ["a"]})
+    with ehub.open(tmp_path, read_only=True) as reader:
+        items = reader.get_space("items")
+        few = items.subindex("few")
+        writes = [
+            lambda: items.multiset({}),
+            lambda: items.multiset([], np.empty((0, 2))),
+            lambda: items.multidelete([]),
+            lambda: items.partition("us").multidelete([]),
+            lambda: items.averages("mean").multidelete([]),
+            lambda: few.add([]),
+            lambda: few.remove([]),
+        ]
+        assert [write() for write in writes] == [0] * len(writes)
+    for write in writes:
+        with pytest.raises(ehub.ClosedError):
+            write()
+
+
 def test_a_reader_needs_a_hub_that_exists(tmp_path):
     with pytest.raises(ehub.NotFoundError, match="nowhere"):
         ehub.open(tmp_path / "nowhere", read_only=True)

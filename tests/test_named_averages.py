@@ -57,6 +57,19 @@ def test_a_mean_is_bit_for_bit_that_of_multi_average(items):
     assert np.array_equal(average.multiget(groups), items.multi_average(groups, weights))
 
 
+def test_a_group_that_is_missing_is_an_error_that_names_the_average(items, profile):
+    items.create_version("other").set("a", [1, 2, 3, 4])
+    other = items.version("other").create_average("profile", {"u1": ["a"]})
+    means, base = profile.snapshot()
+    with means, base:
+        for view, of in (profile, ""), (means, ""), (other, "version 'other' of "):
+            said = f"^average 'profile' of {of}space 'items' has no key 'u9' .key"
+            with pytest.raises(ehub.NotFoundError, match=said):
+                view.multiget(["u1", "u9"])
+            with pytest.raises(ehub.NotFoundError, match=said):
+                view.nearest_neighbors(1, key="u9")
+
+
 def test_a_missing_member_counts_from_when_it_is_written(items, profile):
     assert np.array_equal(profile.get("u2"), items["c"])
     items["new"] = vectors(1)[0]

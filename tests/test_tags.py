@@ -43,6 +43,30 @@ def test_a_tag_says_who_made_it_when_and_why(items):
         assert then.seq == tag.seq
 
 
+def said(call) -> str:
+    with pytest.raises(ehub.NotFoundError) as error:
+        call()
+    return str(error.value)
+
+
+def test_a_key_that_a_tag_lacks_is_an_error_that_names_the_tag(items):
+    items.tag("v1")
+    items.set("later", [1, 1], partition="us")
+    fork = items.fork("other")
+    fork.tag("v2")
+    with items.at("v1") as then, fork.at("v2") as there:
+        at = "tag 'v1' of space 'items'"
+        assert said(lambda: then.get("later")) == f"{at} has no key 'later'"
+        missing = f"{at} has no key 'later' (key 1 of 2)"
+        assert said(lambda: then.multiget(["a", "later"])) == missing
+        assert said(lambda: then.nearest_neighbors(1, key="later")).startswith(at)
+        assert said(lambda: then.average(["later"])).startswith(at)
+        at = "tag 'v2' of version 'other' of space 'items'"
+        assert said(lambda: there.get("x")) == f"{at} has no key 'x'"
+        among = said(lambda: there.nearest_neighbors(1, key="a", partition="us"))
+        assert among == f"partition 'us' of {at} has no key 'a' (key 0 of 1)"
+
+
 def test_any_text_is_a_name_and_is_kept_apart(tmp_path):
     with ehub.open(tmp_path) as hub:
         items = hub.create_space("items", 2, metric="l2")

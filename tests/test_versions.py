@@ -43,6 +43,36 @@ def test_versions_differ_in_dims_metric_and_keys(tmp_path):
         assert items.get("a").tolist() == [1, 2]
 
 
+def test_a_key_that_is_missing_is_an_error_that_names_what_was_asked(items):
+    other = items.create_version("other")
+    other.set("c", [1, 1], partition="us")
+    items.alias("prod", "other")
+    asked = {
+        "space 'items'": items,
+        "version 'initial' of space 'items'": items.version("initial"),
+        "version 'other' of space 'items'": other,
+        "partition 'us' of version 'other' of space 'items'": other.partition("us"),
+    }
+    for alias in (items.version("prod"), items.current):
+        name = f"version {alias.name!r} of space 'items'"
+        with pytest.raises(ehub.NotFoundError, match=f"^{name} has no key 'x'$"):
+            alias.get("x")
+    for place, view in asked.items():
+        for call, told in {
+            lambda view: view.get("x"): "",
+            lambda view: view.delete("x"): "",
+            lambda view: view["x"]: "",
+            lambda view: view.multiget(["x"]): r" \(key 0 of 1\)",
+            lambda view: view.nearest_neighbors(1, key="x"): r" \(key 0 of 1\)",
+            lambda view: view.average(["x"]): r" \(key 0 of 1\)",
+        }.items():
+            with pytest.raises(ehub.NotFoundError, match=f"^{place} has no key 'x'{told}$"):
+                call(view)
+    items.promote("other")
+    with pytest.raises(ehub.NotFoundError, match=r"^space 'items' has no key 'a'$"):
+        items.get("a")
+
+
 def test_a_version_takes_its_shape_from_the_model(items):
     version = items.create_version("mini", model=MINI)
     assert (version.dims, version.metric, version.model) == (3, "ip", MINI)

@@ -407,6 +407,9 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
             const CSnapshot& snapshot, const string& version, const NoteChanges& notes
         )
         Result[CStoredRows] stored_rows(const CTable& table, const vector[string_view]& keys)
+        Result[uint64_t] missing_keys(
+            const vector[shared_ptr[CTable]]& tables, const vector[string_view]& keys
+        )
         Result[vector[string]] stored_keys(const CTable& table)
         Result[vector[string]] held_manifests()
         Result[CErasureReport] erase(const vector[CErasure]& parts, const NoteChanges& notes)

@@ -12,6 +12,24 @@ def stored_rows(Table table not None, Keys keys not None):
     return stored_tuple(stored)
 
 
+def missing_keys(Store store not None, list tables not None, Keys keys not None):
+    cdef vector[shared_ptr[CTable]] handles
+    cdef uint64_t missing = 0
+    cdef Status status
+    cdef Table table
+    store.require_open()
+    keys.view_all()
+    for table in tables:
+        if table.store is not store:
+            raise ValueError("expected versions of this hub")
+        table.require_fit(keys)
+        handles.push_back(table.table)
+    with nogil:
+        status = take(store.engine.get().missing_keys(handles, keys.views), &missing)
+    check(status)
+    return missing
+
+
 def stored_keys(Table table not None):
     cdef vector[string] keys
     cdef Status status

@@ -33,7 +33,7 @@ cdef class Store:
     cdef unique_ptr[CStore] engine
     cdef readonly str path
 
-    cdef Table table_of(self, shared_ptr[CTable] handle)
+    cdef Table table_of(self, shared_ptr[CTable] handle, bint as_space=*)
     cdef int require_open(self) except -1
 
 
@@ -49,8 +49,8 @@ cdef class Table:
     cdef readonly unsigned int M
     cdef readonly unsigned int ef_construction
     cdef shared_ptr[CTable] table
+    cdef readonly str place  # for messages
     cdef cbool integer
-    cdef str place  # for messages
 
     cdef int one_key(self, object key, int64_t* storage, string_view* out) except -1
     cdef uint64_t write(self, WriteBatch& batch) except? 0xFFFFFFFFFFFFFFFF
@@ -71,6 +71,7 @@ cdef class SubIndex:
 # A point in time that is held.
 cdef class Snapshot:
     cdef Table table
+    cdef str place  # for messages
     cdef shared_ptr[const CSnapshot] snapshot
 
     cdef const CSnapshot* held(self) except NULL

@@ -212,15 +212,18 @@ cdef class Store:
         with nogil:
             self.engine.reset()
 
-    cdef Table table_of(self, shared_ptr[CTable] handle):
+    # `as_space`: whose errors name the space alone, for whoever asked for that.
+    cdef Table table_of(self, shared_ptr[CTable] handle, bint as_space=False):
         cdef Table table = Table.__new__(Table)
         cdef const Schema* schema = &table_schema(deref(handle))
         table.store = self
         table.table = handle
         table.id = table_id(deref(handle))
         table.space = text_of(table_space(deref(handle)))
-        table.place = f"space {table.space!r}"
         table.version = text_of(table_version(deref(handle)))
+        table.place = f"space {table.space!r}"
+        if not as_space:
+            table.place = f"version {table.version!r} of {table.place}"
         table.dims = schema.dims
         table.metric = name_of(<int>schema.metric, _METRICS)
         table.key_type = name_of(<int>schema.key_type, _KEY_TYPES)
@@ -272,19 +275,19 @@ cdef class Store:
         cdef shared_ptr[CTable] handle
         self.require_open()
         check(take(self.engine.get().space(encoded_name), &handle))
-        return self.table_of(handle)
+        return self.table_of(handle, as_space=True)
 
     def spaces(self):
         self.require_open()
         return [text_of(name) for name in self.engine.get().spaces()]
 
-    def get_version(self, space, version):
+    def get_version(self, space, version, *, bint as_space=False):
         cdef string encoded_space = encoded(space)
         cdef string encoded_version = encoded(version)
         cdef shared_ptr[CTable] handle
         self.require_open()
         check(take(self.engine.get().version(encoded_space, encoded_version), &handle))
-        return self.table_of(handle)
+        return self.table_of(handle, as_space)
 
     def versions(self, space):
         cdef string encoded_space = encoded(space)

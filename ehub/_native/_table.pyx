@@ -161,6 +161,9 @@ cdef class Table:
     def multidelete(self, Keys keys not None, notes=None, *, bint derived=False):
         cdef WriteBatch batch
         self.require_fit(keys)
+        self.store.require_open()
+        if len(keys) == 0 and not notes:
+            return 0
         batch.notes = changes_of(notes)
         batch.is_derived = derived
         batch.kind = WriteKind.kDelete
@@ -179,6 +182,9 @@ cdef class Table:
     def multidelete_within(self, Keys keys not None, tuple partitions not None, notes=None):
         cdef WriteBatch batch
         self.require_fit(keys)
+        self.numbers_of(partitions)  # says so if there is none of that name, or the hub is closed
+        if len(keys) == 0 and not notes:
+            return 0
         batch.notes = changes_of(notes)
         batch.kind = WriteKind.kDelete
         batch.keys.swap(keys.views)
@@ -290,10 +296,11 @@ cdef class Table:
             status = self.store.engine.get().drop_version(deref(self.table), changes)
         check(status)
 
-    def snapshot(self):
+    def snapshot(self, str place=None):
         cdef Snapshot snapshot = Snapshot.__new__(Snapshot)
         check(take_snapshot(self.store.engine.get().snapshot(deref(self.table)), &snapshot.snapshot))
         snapshot.table = self
+        snapshot.place = self.place if place is None else place
         return snapshot
 
     def at(self, tag):
@@ -305,6 +312,7 @@ cdef class Table:
             )
         )
         snapshot.table = self
+        snapshot.place = f"tag {tag!r} of {self.place}"
         return snapshot
 
     def tags(self):
@@ -361,11 +369,11 @@ cdef class Table:
             raise ValueError("expected a snapshot of this version of this hub")
         return snapshot.snapshot
 
-    def view(self):
+    def view(self, str place=None):
         cdef View view = View.__new__(View)
         check(take_view(self.store.engine.get().view(deref(self.table)), &view.view))
         view.table = self
-        view.place = self.place
+        view.place = self.place if place is None else place
         return view
 
     def subindex(self, Table keys not None):
@@ -467,7 +475,7 @@ cdef class Snapshot:
         self.table.store.require_open()
         view.view = self.held().view()
         view.table = self.table
-        view.place = self.table.place
+        view.place = self.place
         return view
 
     def close(self):

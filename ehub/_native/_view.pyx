@@ -327,7 +327,7 @@ cdef class View:
         cdef vector[uint32_t] numbers = self.table.numbers_of(partitions)
         view.table = self.table
         names = ", ".join(repr(name.decode()) for name in partitions[:_NAMES_SHOWN])
-        view.place = f"partition {names} of space {self.table.space!r}"
+        view.place = f"partition {names} of {self.place}"
         with nogil:
             view.view = view_within(deref(self.view), numbers)
         return view

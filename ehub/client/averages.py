@@ -39,8 +39,8 @@ class RemoteKept:
         """Whether means are scaled to unit length."""
         return self.means.info.normalize
 
-    def view(self) -> RemoteRows:
-        """The means as of now."""
+    def view(self, place: str) -> RemoteRows:
+        """The means as of now, which the server has a `place` for."""
         return self.means.view()
 
     def put(self, added: Pairs, shares: NDArray[np.float64], removed: Pairs) -> None:

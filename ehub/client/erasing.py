@@ -36,6 +36,7 @@ def plan(link: Link, space: str, keys: Any) -> ErasurePlan:
         tuple(answer.readers),
         tuple(answer.blockers),
         tuple(answer.backups),
+        tuple(answer.hidden),
     )
 
 
@@ -88,6 +89,7 @@ def receipt_of(receipt: pb.ErasureReceipt, keys: Typed) -> ErasureReceipt:
         files_of(receipt.removed),
         tuple(receipt.held),
         tuple(receipt.backups),
+        tuple(receipt.hidden),
     )
 
 

@@ -9,7 +9,7 @@ from ehub._native._store import Keys
 from ehub.client.link import Link
 from ehub.client.remote_table import RemoteTable
 from ehub.client.transport import Duplex
-from ehub.errors import UnavailableError
+from ehub.errors import ConflictError, UnavailableError
 from ehub.types import Vectors
 from ehub.wire import ehub_pb2 as pb
 
@@ -60,7 +60,8 @@ class IngestStream:
         """Wait for the oldest."""
         try:
             self._link.transport.repeated(self._receive)
-        except (ConnectionError, TimeoutError):  # what became of them is not known
+        # What became of them is not known, or of their numbers.
+        except (ConnectionError, TimeoutError, ConflictError):
             self._sent.clear()
             raise
         except Exception:

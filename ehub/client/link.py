@@ -7,6 +7,7 @@ from typing import Any
 
 from ehub.client.slots import Slots
 from ehub.client.transport import Transport
+from ehub.errors import ConflictError
 from ehub.wire import ehub_pb2 as pb
 from ehub.wire.searches import Searches
 
@@ -77,7 +78,8 @@ class Link:
         request = self.slots.take()
         try:
             answer = send(request)
-        except (ConnectionError, TimeoutError):  # it may have been applied
+        # It may have been applied, or another write under its number.
+        except (ConnectionError, TimeoutError, ConflictError):
             raise
         except Exception:
             self.slots.settle(request, applied=False)

@@ -49,6 +49,12 @@ class RemoteTable:
         return self.info.version
 
     @property
+    def place(self) -> str:
+        """What errors call it: the version, or the space alone where the server is to settle it."""
+        named = self.target.version
+        return f"version {named!r} of space {self.space!r}" if named else f"space {self.space!r}"
+
+    @property
     def dims(self) -> int:
         """How many numbers a vector has."""
         return self.info.dims
@@ -176,7 +182,7 @@ class RemoteTable:
     def delete(self, key: Any, /) -> None:
         """Delete one row; a NotFoundError if there is none."""
         if not self.multidelete(one_key(key, self.key_type, self.space)):
-            raise NotFoundError(f"space {self.space!r} has no key {key!r}")
+            raise NotFoundError(f"{self.place} has no key {key!r}")
 
     def multidelete(self, keys: Keys) -> int:
         """Delete rows; how many there were."""

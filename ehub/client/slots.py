@@ -40,7 +40,8 @@ class Slots:
     def settle(self, request: pb.RequestId, *, applied: bool) -> None:
         """The server has answered: it was applied, or refused and its number is free again.
 
-        Not to be called for a write whose outcome is not known: its slot is used no more.
+        Not to be called for a write whose outcome is not known, or that met another one under its
+        number: its slot is used no more.
         """
         with self._lock:
             if request.client != self._client:

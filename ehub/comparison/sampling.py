@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ehub import _arrays
 from ehub.alignment import ViewInfo
+from ehub.awaited import require_not_awaited
 from ehub.errors import InvalidArgumentError
 from ehub.types import KeyArray, KeyType, Vectors
 
@@ -129,6 +130,7 @@ def one_side(
 def require_views(a: Any, b: Any) -> None:
     """Refuse what is no view."""
     for view in (a, b):
+        require_not_awaited(view, "await that of ehub.aio: compare(), drift() or align()")
         if not (hasattr(view, "multi_nearest_neighbors") and hasattr(view, "key_type")):
             raise TypeError(f"{view!r:.100} cannot be compared; expected a space or another view")
 

@@ -11,6 +11,7 @@ import grpc
 import numpy as np
 
 from ehub.access import Access, Decision, NotAuthenticated, Principal, Resource, Rights
+from ehub.access.grants import HUB
 from ehub.access.principals import NOBODY
 from ehub.errors import NotFoundError, PermissionDeniedError
 from ehub.server import scope
@@ -74,7 +75,7 @@ class CheckedCall:
             answer = self._context().run(behaviour, given, context)
         except BaseException:
             if streams and self._needs:  # what came before the failure may be done
-                self._note(None)
+                self._note(None, failed=True)
             raise
         self._note(answer)
         return answer
@@ -111,7 +112,7 @@ class CheckedCall:
             if hasattr(answers, "close"):
                 own.run(answers.close)
             if last is not None and not streams:
-                self._note(last if done else None)
+                self._note(last, failed=not done)
 
     # --- checks ---
 
@@ -191,11 +192,13 @@ class CheckedCall:
         needs = () if need is None else (need,)
         self._notebook.denial(self._method, self._who, self._peer, needs, error)
 
-    def _note(self, answer: Any) -> None:
-        """A line for what was changed; no answer: by a call that failed."""
+    def _note(self, answer: Any, *, failed: bool = False) -> None:
+        """A line for what was changed, or for a call that failed after this answer, if any."""
         mutates = self._rule.mutates
         if mutates is True or any(need.verb == mutates for need in self._needs):
-            self._notebook.mutation(self._method, self._who, self._peer, self._needs, answer)
+            self._notebook.mutation(
+                self._method, self._who, self._peer, self._needs, answer, failed=failed
+            )
             self._needs = {}
 
     # --- what the services ask ---
@@ -212,9 +215,13 @@ class CheckedCall:
         scope.may_see.set(self._may_see)
         scope.partitions.set(self._partitions)
         scope.may_write.set(self._may_write)
+        scope.may_on_hub.set(self._may_on_hub)
 
     def _may_see(self, space: str) -> bool:
         return self._rights.may_see(space)
+
+    def _may_on_hub(self, verb: str) -> bool:
+        return self._rights.decide(verb, HUB).allowed
 
     def _partitions(self, table: _store.Table, named: tuple[str, ...]) -> tuple[str, ...]:
         """The partitions to look into, as scope.partitions has it."""

@@ -70,9 +70,11 @@ class Limits:
             come back later.
         calls: Calls in progress at once, those of streams among them; more are refused
             (UNAVAILABLE), so that they come back later. Of this and the next one caller, who shows
-            one token or comes from one address, has three quarters at most. Streams of small calls,
-            which clients keep open, are beside them: half as many as `streams` leaves room for, and
-            of these, too, one caller has three quarters at most.
+            one token or else comes from one address, has three quarters at most. A socket of this
+            machine is one address: all who show no token there are one caller. A hub that is not
+            guarded goes by no token. Streams of small calls, which clients keep open, are beside
+            them: half as many as `streams` leaves room for, and of these, too, one caller has three
+            quarters at most.
         streams: Long calls at once: scans, ingests, snapshots' differences. Less than `calls`, so
             that slow readers of streams leave room for others.
         idle_seconds: How long a call may wait for its caller: for its request, for the next message

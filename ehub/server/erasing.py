@@ -6,12 +6,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from ehub import erasure
 from ehub.erasure import ErasureReceipt
 from ehub.errors import ConflictError, add_note
 from ehub.hub import Hub
+from ehub.server import scope
 from ehub.server.config import Limits
 from ehub.server.leases import Leases
 from ehub.server.requests import Requests, Ticket
@@ -24,6 +25,11 @@ __all__ = ["Erasing", "Receipts"]
 RECEIPTS_MAX = 256
 # What is left of a call's time for its answer when a wait within it ends.
 ANSWER_SECONDS = 0.5
+
+# What a plan or a receipt has of the hub as a whole.
+OF_THE_HUB = ("backups", "held", "readers")
+
+Told = TypeVar("Told", pb.ErasurePlan, pb.ErasureReceipt)
 
 # A client, a slot, a number.
 Asked = tuple[bytes, int, int]
@@ -63,7 +69,7 @@ class Erasing:
 
     def PlanErasure(self, request: pb.PlanErasureRequest, context: Any) -> pb.ErasurePlan:
         plan = erasure.plan_erasure(self._hub, request.space, listed(request.keys))
-        return pb.ErasurePlan(**asdict(plan))
+        return shown(pb.ErasurePlan(**asdict(plan)))
 
     def Erase(self, request: pb.EraseRequest, context: Any) -> pb.EraseResponse:
         keys = listed(request.keys)
@@ -82,15 +88,24 @@ class Erasing:
             answer.rows = sum(version.rows for version in receipt.versions)
             if ticket is not None:
                 answer.request.CopyFrom(request.request)
-                self._receipts.keep(request.request, answer)
+                self._receipts.keep(request.request, copy_of(answer))
             return 1
 
         try:
-            done = self._requests.once(request, apply)
+            done = self._requests.once(
+                request,
+                apply,
+                # How long to wait may be another, the second time.
+                lambda: [request.space.encode(), request.keys.SerializeToString()],
+            )
         except ConflictError as error:
             self._tell_of_snapshots(request.space, error)
             raise
-        return self._repeated(request.request) if done.repeated else answer
+        if done.repeated:
+            answer = self._repeated(request.request)
+        if answer.HasField("receipt"):
+            shown(answer.receipt)
+        return answer
 
     def _repeated(self, request: pb.RequestId) -> pb.EraseResponse:
         """The answer to a request that was applied before."""
@@ -115,6 +130,28 @@ class Erasing:
                 f"clients of the server hold {count} of this space; each goes when it is closed, "
                 f"or was not used for {idle:g} seconds",
             )
+
+
+def copy_of(answer: pb.EraseResponse) -> pb.EraseResponse:
+    """The same answer, to be kept whole: what is shown of it depends on who asks."""
+    copied = pb.EraseResponse()
+    copied.CopyFrom(answer)
+    return copied
+
+
+def shown(told: Told) -> Told:
+    """A plan or a receipt without what is the hub's: where it is backed up to, and who reads it.
+
+    Whoever may back up the hub sees all of it; who may erase in one space, that there is something.
+    """
+    may = scope.may_on_hub.get()
+    if may is None or may("backup"):
+        return told
+    for name in OF_THE_HUB:
+        if getattr(told, name, None):
+            told.ClearField(name)
+            told.hidden.append(name)
+    return told
 
 
 def asked_by(request: pb.RequestId) -> Asked:

@@ -53,16 +53,32 @@ class Notebook:
         self._append("denial", method, who, peer, needs, {"status": status, "why": str(error)})
 
     def mutation(
-        self, method: str, who: Principal, peer: str, needs: Iterable[Need], answer: Any
+        self,
+        method: str,
+        who: Principal,
+        peer: str,
+        needs: Iterable[Need],
+        answer: Any,
+        *,
+        failed: bool,
     ) -> None:
-        """A call has changed something; without an answer it failed, and may have before that."""
-        rows = getattr(answer, "rows", getattr(answer, "count", None))
+        """A call has changed something, or failed, and may have before that.
+
+        Args:
+            method: Its path.
+            who: Who calls.
+            peer: From where.
+            needs: What it needed.
+            answer: The last one that it gave; of a call that failed None, if it gave none.
+            failed: Whether it failed after this answer.
+        """
+        rows = None if failed else getattr(answer, "rows", getattr(answer, "count", None))
         more = {
             "rows": rows if isinstance(rows, int) else None,
             "place": getattr(answer, "place", None),
         }
-        failed = {"ended": "failed"} if answer is None else {}
-        self._append("mutation", method, who, peer, needs, more | failed)
+        ended = {"ended": "failed"} if failed else {}
+        self._append("mutation", method, who, peer, needs, more | ended)
 
     def change(self, method: str, who: Principal, peer: str, what: dict[str, Any]) -> None:
         """A key or a grant was made or taken back."""

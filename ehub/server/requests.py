@@ -8,15 +8,22 @@ is never applied a second time, however often it is sent and over how many resta
 server remembers the client; once it does not, the write is refused. It remembers the clients that
 wrote last, `Limits.clients` of them. The number of rows that a delete is answered with after a
 restart is that of the moment before it.
+
+A write that comes under the number of the last one and asks for something else was never applied,
+so it is refused. What tells is a digest, kept in memory alone, with a key of this process's own: no
+file may tell who was erased. So after a restart the last write of each slot is answered by its
+number.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -31,6 +38,7 @@ __all__ = ["CLIENT_BYTES", "SLOTS", "Requests", "Ticket"]
 PREFIX = "request/"
 SLOTS = 64
 CLIENT_BYTES = 16
+DIGEST_BYTES = 16
 
 
 @dataclass(slots=True)
@@ -39,6 +47,7 @@ class Slot:
 
     number: int = 0
     rows: int = 0
+    digest: bytes | None = None  # of what it asked for; None: it was before this process
     running: threading.Event | None = None  # set when the write in flight has ended
 
 
@@ -56,6 +65,7 @@ class Ticket:
     client: str
     slot: int
     number: int
+    digest: bytes
     forgotten: dict[str, Client]
     noted: bool = False  # whether there were any
 
@@ -82,6 +92,7 @@ class Requests:
         self._clients_max = clients_max
         # Last used last.
         self._clients: OrderedDict[str, Client] = OrderedDict()
+        self._digest_key = secrets.token_bytes(DIGEST_BYTES)
         self._load(hub)
 
     def _load(self, hub: Hub) -> None:
@@ -95,32 +106,48 @@ class Requests:
     def __len__(self) -> int:
         return len(self._clients)
 
-    def begin(self, request: pb.RequestId) -> Ticket | int:
+    def begin(self, request: pb.RequestId, content: Iterable[bytes]) -> Ticket | int:
         """A ticket to apply a write with; or, if it was applied before, what it was answered.
 
         Waits for a write of the same slot that is in flight: the client has given it up.
         """
-        name = checked(request)
+        name, digest = checked(request), self._digest_of(content)
         while True:
             with self._lock:
                 slot = self._slot(name, request)
                 running = slot.running
                 if running is None:
                     if request.number == slot.number:
+                        require_same(request, slot, digest)
                         return slot.rows
-                    return self._start(name, slot, request)
+                    return self._start(name, slot, request, digest)
             running.wait()
 
-    def once(self, asked: Any, apply: Callable[[Ticket | None], int]) -> pb.WriteResponse:
+    def _digest_of(self, content: Iterable[bytes]) -> bytes:
+        digest = hashlib.blake2b(key=self._digest_key, digest_size=DIGEST_BYTES)
+        for part in content:
+            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(part)
+        return digest.digest()
+
+    def once(
+        self,
+        asked: Any,
+        apply: Callable[[Ticket | None], int],
+        content: Callable[[], Iterable[bytes]] | None = None,
+    ) -> pb.WriteResponse:
         """Apply what a message asks for, unless that was done; how many rows it is about.
 
         Args:
             asked: The message; if it has no `request`, it is applied whenever it comes.
             apply: Does it, and notes in the same atomic step what the ticket says.
+            content: What it asks for, by which another write of the same number is told; by
+                default, the message.
         """
         if not asked.HasField("request"):
             return pb.WriteResponse(rows=apply(None))
-        begun = self.begin(asked.request)
+        told = [asked.SerializeToString()] if content is None else content()
+        begun = self.begin(asked.request, told)
         if isinstance(begun, int):
             return pb.WriteResponse(rows=begun, request=asked.request, repeated=True)
         rows = None
@@ -149,7 +176,7 @@ class Requests:
             )
         return slot
 
-    def _start(self, name: str, slot: Slot, request: pb.RequestId) -> Ticket:
+    def _start(self, name: str, slot: Slot, request: pb.RequestId, digest: bytes) -> Ticket:
         slot.running = threading.Event()
         forgotten: dict[str, Client] = {}
         while len(self._clients) > self._clients_max:
@@ -157,7 +184,7 @@ class Requests:
             if oldest == name:  # all others are writing
                 break
             forgotten[oldest] = self._clients.pop(oldest)
-        return Ticket(name, request.slot, request.number, forgotten)
+        return Ticket(name, request.slot, request.number, digest, forgotten)
 
     def end(self, ticket: Ticket, rows: int | None) -> None:
         """The write was applied with this answer; or not, if there is none."""
@@ -166,7 +193,7 @@ class Requests:
             slot = client.slots[ticket.slot]
             running, slot.running = slot.running, None
             if rows is not None:
-                slot.number, slot.rows = ticket.number, rows
+                slot.number, slot.rows, slot.digest = ticket.number, rows, ticket.digest
             else:
                 self._take_back(ticket, client)
         if running is not None:
@@ -180,6 +207,16 @@ class Requests:
             if name not in self._clients:
                 self._clients[name] = ticket.forgotten[name]
                 self._clients.move_to_end(name, last=False)
+
+
+def require_same(request: pb.RequestId, slot: Slot, digest: bytes) -> None:
+    """Refuse a write that asks for something else than the one that was applied."""
+    if slot.digest is not None and slot.digest != digest:
+        raise ConflictError(
+            f"write {request.number} of slot {request.slot} was applied before, and asked for "
+            "something else; this one was not applied: a write that is sent again is the same one, "
+            "and another one has the next number"
+        )
 
 
 def note_of(client: str, slot: int) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ehub._native import _store
     from ehub.server.admission import Visit
 
-__all__ = ["may_see", "may_write", "partitions", "principal", "visit"]
+__all__ = ["may_on_hub", "may_see", "may_write", "partitions", "principal", "visit"]
 
 # Who calls, for the log.
 principal: ContextVar[str] = ContextVar("principal", default="")
@@ -31,6 +31,9 @@ partitions: ContextVar[PartitionsOf | None] = ContextVar("partitions", default=N
 
 # Whether the caller may know of a space: lists leave out the others.
 may_see: ContextVar[Callable[[str], bool] | None] = ContextVar("may_see", default=None)
+
+# Whether the caller may do what a verb says to the hub as a whole.
+may_on_hub: ContextVar[Callable[[str], bool] | None] = ContextVar("may_on_hub", default=None)
 
 # Given a version, the partitions that a write names (none: it names none, so rows of any may
 # change) and the keys that are set (None: it deletes, in these partitions only), raises a

@@ -63,7 +63,7 @@ class Targets:
         version = found.get((name, of))
         if version is None:
             space = self._hub.get_space(name)
-            version = found[name, of] = space.version(of) if of else space.current
+            version = found[name, of] = space.version(of) if of else space._as_version()
         return version
 
     def forget(self) -> None:

@@ -67,7 +67,9 @@ class Writing:
     ) -> pb.WriteResponse:
         """Apply one batch, unless it was."""
         return self._requests.once(
-            chunks[0].request, lambda ticket: self._apply(chunks, versions, ticket)
+            chunks[0].request,
+            lambda ticket: self._apply(chunks, versions, ticket),
+            lambda: content_of(chunks),
         )
 
     def _apply(
@@ -185,6 +187,32 @@ def taken(part: pb.Part) -> Vectors | None:
     vectors = array_of(part.set.vectors)
     part.set.vectors.ClearField("values")
     return vectors
+
+
+def content_of(chunks: list[Chunk]) -> Iterator[bytes]:
+    """What tells a batch from another, however it is cut into messages.
+
+    Of vectors that is their size, the first one and the last one: to go through all of them would
+    cost as much as to receive them.
+    """
+    pieces = [piece for chunk in chunks for piece in chunk.pieces]
+    for part in [pieces] if len(chunks) > 1 else [[piece] for piece in pieces]:
+        told = [one for one, _ in part]
+        first, what = told[0], told[0].WhichOneof("what")
+        yield first.target.SerializeToString(deterministic=True)
+        yield str(what).encode()
+        if what == "delete":
+            yield first.delete.SerializeToString()
+        if what != "set":
+            continue
+        yield "\0".join(first.set.partitions).encode()
+        for name in ("utf8", "lengths", "integers"):
+            yield b"".join(getattr(one.set.keys, name) for one in told)
+        yield b"".join(one.set.row_partitions for one in told)
+        vectors = [rows for _, rows in part if rows is not None and len(rows)]
+        yield str([sum(map(len, vectors)), *(rows.shape[1:] for rows in vectors[:1])]).encode()
+        if vectors:
+            yield vectors[0][0].tobytes() + vectors[-1][-1].tobytes()
 
 
 def set_rows(parts: list[Part], notes: dict[str, str | None] | None) -> None:

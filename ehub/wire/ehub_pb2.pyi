@@ -1122,7 +1122,7 @@ class VersionErasure(_message.Message):
     def __init__(self, version: _Optional[str] = ..., rows: _Optional[int] = ..., rows_live: _Optional[int] = ..., tags: _Optional[_Iterable[str]] = ..., snapshots: _Optional[int] = ...) -> None: ...
 
 class ErasurePlan(_message.Message):
-    __slots__ = ("space", "keys", "keys_missing", "versions", "files", "readers", "blockers", "backups")
+    __slots__ = ("space", "keys", "keys_missing", "versions", "files", "readers", "blockers", "backups", "hidden")
     SPACE_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
     KEYS_MISSING_FIELD_NUMBER: _ClassVar[int]
@@ -1131,6 +1131,7 @@ class ErasurePlan(_message.Message):
     READERS_FIELD_NUMBER: _ClassVar[int]
     BLOCKERS_FIELD_NUMBER: _ClassVar[int]
     BACKUPS_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_FIELD_NUMBER: _ClassVar[int]
     space: str
     keys: int
     keys_missing: int
@@ -1139,7 +1140,8 @@ class ErasurePlan(_message.Message):
     readers: _containers.RepeatedScalarFieldContainer[str]
     blockers: _containers.RepeatedScalarFieldContainer[str]
     backups: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, space: _Optional[str] = ..., keys: _Optional[int] = ..., keys_missing: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[VersionErasure, _Mapping]]] = ..., files: _Optional[_Iterable[str]] = ..., readers: _Optional[_Iterable[str]] = ..., blockers: _Optional[_Iterable[str]] = ..., backups: _Optional[_Iterable[str]] = ...) -> None: ...
+    hidden: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, space: _Optional[str] = ..., keys: _Optional[int] = ..., keys_missing: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[VersionErasure, _Mapping]]] = ..., files: _Optional[_Iterable[str]] = ..., readers: _Optional[_Iterable[str]] = ..., blockers: _Optional[_Iterable[str]] = ..., backups: _Optional[_Iterable[str]] = ..., hidden: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class EraseRequest(_message.Message):
     __slots__ = ("request", "space", "keys", "wait_seconds")
@@ -1164,7 +1166,7 @@ class FileRecord(_message.Message):
     def __init__(self, path: _Optional[str] = ..., bytes: _Optional[int] = ..., crc32c: _Optional[int] = ...) -> None: ...
 
 class ErasureReceipt(_message.Message):
-    __slots__ = ("space", "time", "salt", "keys_missing", "versions", "written", "removed", "held", "backups")
+    __slots__ = ("space", "time", "salt", "keys_missing", "versions", "written", "removed", "held", "backups", "hidden")
     SPACE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     SALT_FIELD_NUMBER: _ClassVar[int]
@@ -1174,6 +1176,7 @@ class ErasureReceipt(_message.Message):
     REMOVED_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     BACKUPS_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_FIELD_NUMBER: _ClassVar[int]
     space: str
     time: str
     salt: str
@@ -1183,7 +1186,8 @@ class ErasureReceipt(_message.Message):
     removed: _containers.RepeatedCompositeFieldContainer[FileRecord]
     held: _containers.RepeatedScalarFieldContainer[str]
     backups: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, space: _Optional[str] = ..., time: _Optional[str] = ..., salt: _Optional[str] = ..., keys_missing: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[VersionErasure, _Mapping]]] = ..., written: _Optional[_Iterable[_Union[FileRecord, _Mapping]]] = ..., removed: _Optional[_Iterable[_Union[FileRecord, _Mapping]]] = ..., held: _Optional[_Iterable[str]] = ..., backups: _Optional[_Iterable[str]] = ...) -> None: ...
+    hidden: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, space: _Optional[str] = ..., time: _Optional[str] = ..., salt: _Optional[str] = ..., keys_missing: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[VersionErasure, _Mapping]]] = ..., written: _Optional[_Iterable[_Union[FileRecord, _Mapping]]] = ..., removed: _Optional[_Iterable[_Union[FileRecord, _Mapping]]] = ..., held: _Optional[_Iterable[str]] = ..., backups: _Optional[_Iterable[str]] = ..., hidden: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class EraseResponse(_message.Message):
     __slots__ = ("rows", "request", "repeated", "receipt")

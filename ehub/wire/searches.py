@@ -11,6 +11,7 @@ or tasks of its event loop: that is one call instead of many.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -225,8 +226,9 @@ class Searches:
         try:
             search(wanted.rows(), batch, options, stop)
         except (ConnectionError, TimeoutError) as error:  # of no query: nobody would get more
-            for one in batch:
-                one.error = error
+            mine.error = error
+            for one in behind:
+                one.error = copied(error)
         except Exception as error:
             self._one_by_one(wanted.rows, batch, options, stop, error)
         finally:
@@ -268,6 +270,15 @@ class Searches:
                 search(rows(), [one], options, stop)
             except Exception as own:
                 one.error = own
+
+
+def copied(error: Exception) -> Exception:
+    """The same error as an object of its own: who raises one changes its traceback and notes."""
+    own = copy.copy(error).with_traceback(error.__traceback__)
+    own.__cause__, own.__suppress_context__ = error.__cause__, error.__suppress_context__
+    if hasattr(error, "__notes__"):
+        own.__notes__ = list(error.__notes__)
+    return own
 
 
 def search(

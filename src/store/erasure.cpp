@@ -82,6 +82,20 @@ Result<StoredRows> look_up(const Table& table, const std::vector<Key>& keys,
   return stored;
 }
 
+// Takes those keys out of `keys` of which the table has a row.
+Status keep_missing(const Table& table, std::vector<Key>& keys) {
+  Status status;
+  for (const SegmentRef& ref : table.state()->segments) {
+    std::erase_if(keys, [&](const Key& key) {
+      if (!status.ok()) return false;
+      const Result<Row> row = ref.segment->find(key);
+      if (!row.ok()) status = row.status();
+      return row.ok() && row.value() != kNoRow;
+    });
+  }
+  return status;
+}
+
 // Adds the segments that have rows which nothing needs: what is written in their place is without those.
 void add_needless(TableWork& work) {
   const auto add = [&](const SegmentRef& ref) {
@@ -296,6 +310,19 @@ Result<StoredRows> Store::stored_rows(const Table& table, const std::vector<std:
   if (table.dropped()) return not_found("space '" + table.space + "' was deleted");
   impl_->forget_subindices();
   return look_up(table, hashed(keys, impl_->hash_seed), nullptr);
+}
+
+Result<uint64_t> Store::missing_keys(const std::vector<std::shared_ptr<Table>>& tables,
+                                     const std::vector<std::string_view>& keys) const {
+  EHUB_RETURN_IF_ERROR(impl_->check_usable());
+  std::shared_lock<std::shared_mutex> lock;
+  if (impl_->options.read_only) lock = std::shared_lock(impl_->refresh_mutex);
+  std::vector<Key> left = hashed(keys, impl_->hash_seed);
+  for (const std::shared_ptr<Table>& table : tables) {
+    if (table->dropped()) return not_found("space '" + table->space + "' was deleted");
+    EHUB_RETURN_IF_ERROR(keep_missing(*table, left));
+  }
+  return left.size();
 }
 
 Result<std::vector<std::string>> Store::stored_keys(const Table& table) const {

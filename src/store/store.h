@@ -220,6 +220,9 @@ class Store {
 
   // What the table has of these keys. Changes nothing; what its sub-indices hold, they let go until they are read.
   Result<StoredRows> stored_rows(const Table& table, const std::vector<std::string_view>& keys) const;
+  // How many of these keys, which differ, none of the tables has a row of.
+  Result<uint64_t> missing_keys(const std::vector<std::shared_ptr<Table>>& tables,
+                                const std::vector<std::string_view>& keys) const;
   // Every key of which a row is stored, dead ones included, once.
   Result<std::vector<std::string>> stored_keys(const Table& table) const;
   // Manifests that reader processes hold, which keeps the files that these name.

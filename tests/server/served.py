@@ -58,8 +58,8 @@ def losing_an_answer(monkeypatch: Any) -> list[Any]:
     """Have the next numbered request be applied and its answer lost; it is then in the list."""
     once, lost = Requests.once, []
 
-    def losing(self: Requests, asked: Any, apply: Any) -> Any:
-        answer = once(self, asked, apply)
+    def losing(self: Requests, asked: Any, apply: Any, *content: Any) -> Any:
+        answer = once(self, asked, apply, *content)
         if not lost:
             lost.append(asked)
             raise ehub.UnavailableError("the answer is lost")

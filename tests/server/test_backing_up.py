@@ -401,7 +401,7 @@ def test_admins_of_the_hub_alone_back_it_up_and_each_backup_has_one_line_in_the_
         if one["action"] == "mutation"
     ] == [
         ("key:root", "Backup", "backup", str(places), None),
-        ("key:root", "Backup", "backup", None, "failed"),
+        ("key:root", "Backup", "backup", str(places), "failed"),
     ]
     assert [one["principal"] for one in log if one["action"] == "denial"] == [
         "key:editor",

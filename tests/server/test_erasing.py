@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import grpc
@@ -47,12 +48,12 @@ def texts(*names):
     return pb.TypedKeys(texts=pack_array(array))
 
 
-def send(server, number):
+def send(server, number, **options):
     """One attempt of an erasure, as it is on the wire."""
     request = pb.RequestId(client=CLIENT, slot=0, number=number)
     with grpc.insecure_channel(server.address) as channel:
         call = METHODS["Erase"].call(channel)
-        return call(pb.EraseRequest(request=request, space="people", keys=texts(SECRET)))
+        return call(pb.EraseRequest(request=request, space="people", keys=texts(SECRET), **options))
 
 
 # --- applied once ---
@@ -82,6 +83,19 @@ def test_it_is_not_applied_again_over_a_restart_and_the_receipt_is_not_kept_on_d
         assert SECRET in server.hub.get_space("people")
 
 
+def test_an_erasure_of_other_keys_under_a_number_that_was_used_is_refused(path):
+    with serving(path) as server, grpc.insecure_channel(server.address) as channel:
+        receipt = send(server, 1).receipt
+        other = pb.EraseRequest(
+            request=pb.RequestId(client=CLIENT, slot=0, number=1), space="people", keys=texts("a")
+        )
+        with pytest.raises(grpc.RpcError, match="asked for something else") as error:
+            METHODS["Erase"].call(channel)(other)
+        assert error.value.code() is grpc.StatusCode.ABORTED
+        assert "a" in server.hub.get_space("people")
+        assert send(server, 1, wait_seconds=0.01).receipt == receipt
+
+
 def test_an_erasure_that_is_refused_leaves_its_number_free(path):
     with serving(path) as server:
         with (
@@ -105,8 +119,8 @@ def test_a_lost_answer_is_asked_for_again_and_is_the_same_receipt(path, monkeypa
 
     once = Requests.once
 
-    def losing_once(self, asked, apply):
-        answer = once(self, asked, apply)
+    def losing_once(self, asked, *told):
+        answer = once(self, asked, *told)
         if len(lost) == 1 and not answer.repeated:
             raise ehub.UnavailableError("the answer is lost")
         return answer
@@ -284,6 +298,47 @@ def test_an_admin_of_the_space_erases_and_nobody_less(tmp_path):
         with served.connect("root") as hub:
             assert hub.finish_erasures() == []
         assert list(people) == ["a"]
+
+
+def test_where_backups_are_and_what_readers_hold_is_told_to_admins_of_the_hub_alone(tmp_path):
+    path = tmp_path / "hub"
+    with guarded(path, [*GRANTS, ("hubs", "admin on hub")]) as served:
+        people = served.hub.create_space("people", dims=DIMS)
+        people.multiset([SECRET, "a"], [VECTOR, VECTOR + 1])
+        with served.connect("admin") as hub:
+            plan = hub.get_space("people").erasure_plan([SECRET])
+            assert (plan.readers, plan.backups, plan.hidden) == ((), (), ())
+        served.hub.backup(tmp_path / "place")
+        for name in ("admin", "hubs"):
+            with ehub.open(path, read_only=True), served.connect(name) as hub:
+                people = hub.get_space("people")
+                told = [people.erasure_plan([SECRET]), people.erase([SECRET])]
+            plan, receipt = told
+            assert not receipt.complete
+            named = {"manifest-", str(tmp_path / "place")}
+            if name == "hubs":
+                assert all(all(text in str(one) for text in named) for one in told)
+                assert plan.hidden == receipt.hidden == ()
+                continue
+            assert not any(text in json.dumps(plan.to_dict()) for text in named)
+            assert (receipt.held, receipt.backups) == ((), ())
+            assert str(tmp_path) not in json.dumps(receipt.to_dict())
+            assert (plan.hidden, receipt.hidden) == (("backups", "readers"), ("backups", "held"))
+            assert "there are backups, which are not erased from: admins of" in str(receipt)
+            assert all("reader processes hold" in str(one) for one in told)
+
+
+def test_a_receipt_that_is_asked_for_again_tells_each_what_it_may_see(tmp_path):
+    request = pb.EraseRequest(
+        request=pb.RequestId(client=CLIENT, slot=0, number=1), space="people", keys=texts(SECRET)
+    )
+    with guarded(tmp_path / "hub", GRANTS) as served:
+        served.hub.create_space("people", dims=DIMS).set(SECRET, VECTOR)
+        served.hub.backup(tmp_path / "place")
+        for name, places in ("admin", []), ("root", [str(tmp_path / "place")]), ("admin", []):
+            answer = served.call("Erase", request, served.tokens[name])
+            assert answer.receipt.backups == places
+            assert answer.receipt.hidden == ([] if places else ["backups"])
 
 
 def test_an_erasure_is_in_the_audit_log_without_its_keys(tmp_path):

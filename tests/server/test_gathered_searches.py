@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -204,9 +205,20 @@ def ends_of(rows, waiting):
 
 @pytest.mark.parametrize("error", [ehub.UnavailableError("gone"), ehub.DeadlineError("late")])
 def test_a_server_that_is_gone_is_asked_once_for_all_who_wait(error):
+    error.__notes__ = ["a note"]
     rows = Held(Searches(), 3, error)
-    assert ends_of(rows, 3) == [None, error, error, error]
+    first, *ends = ends_of(rows, 3)
+    assert first is None
+    assert [repr(one) for one in ends] == [repr(error)] * 3
     assert rows.sizes == [1, 3]
+    # And whoever raises one, or notes something on it, changes nobody else's.
+    assert len({id(one) for one in ends}) == len({id(one.__notes__) for one in ends}) == 3
+    assert len({frames(one) for one in ends}) <= 2  # of the one that searched, and of the others
+
+
+def frames(error):
+    """How many frames an error was raised through."""
+    return len(list(traceback.walk_tb(error.__traceback__)))
 
 
 @pytest.mark.parametrize("failing", [(), (ehub.InvalidVectorError("bad"),)])
@@ -304,6 +316,25 @@ def test_tasks_that_search_at_once_share_calls_and_get_each_its_own(tmp_path):
         return sizes
 
     assert on_loop(tmp_path, ask) == [1, 15]
+
+
+def test_tasks_whose_shared_call_fails_get_each_an_error_of_its_own(tmp_path):
+    async def ask(items, vectors):
+        async def fail(call):
+            if call >= 2:
+                raise ehub.UnavailableError("gone")
+
+        counted(items, fail)
+        found = await asyncio.gather(
+            *(items.nearest_neighbors(1, vector=vectors[row]) for row in range(16)),
+            return_exceptions=True,
+        )
+        errors = found[1:]
+        assert {repr(one) for one in errors} == {"UnavailableError('gone')"}
+        assert len({id(one) for one in errors}) == 15
+        assert max(map(frames, errors)) < 2 * min(map(frames, errors))
+
+    on_loop(tmp_path, ask)
 
 
 @pytest.mark.parametrize("cancelled", [0, 1, 2, 15])

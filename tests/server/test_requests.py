@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+
 import grpc
 import numpy as np
 import pytest
 from served import serving
 
 import ehub
+from ehub.client import batches
 from ehub.client.slots import Slots
 from ehub.client.transport import METHODS
 from ehub.server.config import Limits
+from ehub.server.requests import Requests
 from ehub.wire import ehub_pb2 as pb
 from ehub.wire.packing import pack_array, vectors_message
 
@@ -63,6 +68,93 @@ def test_a_write_that_is_sent_again_is_answered_and_not_applied(path):
         assert server.hub.get_space("items").get("a").tolist() == [2, 2]
 
 
+def part_of(keys, rows, partitions=(), of=(), space="items"):
+    what = pb.Set(keys=keys_of(*keys), vectors=vectors_message(np.array(rows, np.float32)))
+    what.partitions.extend(partitions)
+    what.row_partitions = np.array(of, "<u4").tobytes()
+    return pb.Part(target=pb.Target(space=space), set=what)
+
+
+ROWS = [[1, 2], [3, 4], [5, 6]]
+OTHERS = {
+    "keys": part_of("abx", ROWS),
+    "fewer": part_of("ab", ROWS[:2]),
+    "cut elsewhere": part_of(["ab", "c", "d"], ROWS),
+    "vectors": part_of("abc", [[9, 2], [3, 4], [5, 6]]),
+    "partition": part_of("abc", ROWS, ["us"]),
+    "partitions": part_of("abc", ROWS, ["us", "eu"], [0, 1, 0]),
+    "space": part_of("abc", ROWS, space="others"),
+    "delete": delete_of("a", "b", "c"),
+    "all": pb.Part(target=pb.Target(space="items"), delete_all=True),
+}
+
+
+@pytest.mark.parametrize(
+    "first", [part_of("abc", ROWS), delete_of("old", "older")], ids=["set", "delete"]
+)
+@pytest.mark.parametrize("other", OTHERS)
+def test_another_write_under_a_number_that_was_used_is_refused(path, first, other):
+    with serving(path) as server:
+        server.hub.create_space("others", dims=2, metric="l2")
+        items = server.hub.get_space("items")
+        items.multiset(["old", "older"], np.zeros((2, 2)))
+        rows = send(server, first, 1).rows
+        before = sorted(items)
+        assert code_of(send, server, OTHERS[other], 1) is grpc.StatusCode.ABORTED
+        assert (sorted(items), server.hub.get_space("others").keys().tolist()) == (before, [])
+        again = send(server, first, 1)
+        assert (again.rows, again.repeated) == (rows, True)
+        assert not send(server, part_of("xyz", ROWS), 2).repeated
+        with pytest.raises(grpc.RpcError, match="asked for something else; this one was not"):
+            send(server, first, 2)
+    with serving(path) as server:  # no file may have what tells them apart
+        assert send(server, first, 2).repeated
+        [said] = server.hub._store.notes("request/").values()
+        assert len(json.loads(said)) == 3
+
+
+def test_a_batch_that_is_cut_into_other_messages_is_the_same(path):
+    request = pb.RequestId(client=CLIENT, slot=0, number=1)
+    vectors = np.random.default_rng(1).standard_normal((6, 2)).astype(np.float32)
+
+    def messages(*cuts):
+        for begin, end in itertools.pairwise((0, *cuts, 6)):
+            part = part_of("abcdef"[begin:end], vectors[begin:end], ["us", "eu"], [0, 1] * 3)
+            part.set.row_partitions = np.array([0, 1] * 3, "<u4")[begin:end].tobytes()
+            yield pb.WriteRequest(request=request, parts=[part], more=end < 6)
+
+    with serving(path) as server, grpc.insecure_channel(server.address) as channel:
+        ingest = METHODS["Ingest"].call(channel)
+        for number, cuts in enumerate([(), (2,), (1, 5)]):
+            [answer] = ingest(messages(*cuts))
+            assert (answer.rows, answer.repeated) == (6, number > 0)
+        [whole] = messages()
+        assert METHODS["Write"].call(channel)(whole).repeated
+
+
+def test_a_client_whose_array_changed_before_it_was_sent_again_is_told_and_goes_on(
+    path, monkeypatch
+):
+    once, vectors = Requests.once, np.ones((100, 2), np.float32)
+
+    def losing(self, asked, *told):
+        once(self, asked, *told)
+        monkeypatch.setattr(Requests, "once", once)
+        vectors[:] = 7
+        raise ehub.UnavailableError("the answer is lost")
+
+    monkeypatch.setattr(batches, "CHUNK_BYTES", 200)
+    monkeypatch.setattr(Requests, "once", losing)
+    with serving(path) as server, ehub.connect(server.address) as hub:
+        items = hub.get_space("items")
+        with pytest.raises(ehub.ConflictError, match="asked for something else"):
+            items.multiset([f"k{i}" for i in range(100)], vectors)
+        for value in (2, 3):
+            items.set("k5", [value, value])
+            assert items.get("k5").tolist() == [value, value]
+        assert items.get("k6").tolist() == [1, 1]
+
+
 def test_a_restart_remembers_what_was_applied(path):
     with serving(path) as server:
         send(server, set_of(1, "a", "b", "c"), 1)
@@ -100,7 +192,7 @@ def test_writes_that_are_refused_make_no_client_forgotten(path):
             refused = code_of(send, server, set_of(np.nan, "a"), 1, client=bytes([stranger] * 16))
             assert refused is grpc.StatusCode.INVALID_ARGUMENT
         for client in known:
-            assert send(server, set_of(1, "a", "b"), 1, client=client).repeated
+            assert send(server, set_of(1, "a"), 1, client=client).repeated
             assert not send(server, set_of(2, "a"), 2, client=client).repeated
         for client in (3, 4, 5):
             send(server, set_of(client, "a"), 1, client=bytes([client] * 16))
