@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ehub import names
+from ehub._progress import bar
 from ehub.errors import ConflictError, InvalidArgumentError, NotFoundError
 from ehub.names import DEFAULT
 from ehub.promotion import Check, PromotionBlocked, as_queries, as_required, measure
@@ -167,6 +168,7 @@ class Aliases:
         sample: int = 2_000,
         seed: int = 0,
         why: str = "",
+        progress: bool = False,
     ) -> tuple[Check, ...]:
         """Move an alias to another version, if that is good enough; returns what was measured.
 
@@ -181,6 +183,7 @@ class Aliases:
             sample: How many keys the comparison looks at.
             seed: Which ones.
             why: For the history.
+            progress: Show a bar if standard error is a terminal.
 
         Raises:
             PromotionBlocked: A check failed: it says which, with figures. Nothing was moved.
@@ -190,7 +193,8 @@ class Aliases:
         current = self.version(self._find_alias(alias).version)
         wanted = as_required(require)
         rows = None if queries is None else as_queries(queries, target)
-        checks = measure(current, target, wanted, rows, sample, seed)
+        with bar(progress, len(wanted), "check", f"promote {target.space}") as shown:
+            checks = measure(current, target, wanted, rows, sample, seed, shown)
         if any(not check.passed for check in checks):
             raise PromotionBlocked(alias, target.name, checks)
         with self._hub._names_lock:

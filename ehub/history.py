@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ehub import _arrays, names
 from ehub._native import _store
-from ehub.comparison import Drift, Moment, drift
+from ehub._progress import bar
+from ehub.comparison import STEPS, Drift, Moment, Plan, drifted
 from ehub.diff import Diff, diff_of
 from ehub.errors import InvalidArgumentError, NotFoundError
 from ehub.model import Lineage, as_labels
@@ -222,6 +223,7 @@ class History(View):
         sample: int = 2_000,
         seed: int = 0,
         exact: bool = False,
+        progress: bool = False,
     ) -> Drift:
         """How the version has moved since a tag: the figures of `compare()`, time by time.
 
@@ -234,18 +236,23 @@ class History(View):
             sample: How many keys to look at, at most 20,000.
             seed: Which of them.
             exact: Scan all rows, so that neighbours which the index misses count for nothing.
+            progress: Show a bar if standard error is a terminal.
         """
         if isinstance(over, (str, Tag, Snapshot)):
             raise TypeError(f"over is {over!r:.100}; expected a list of tags")
         version = self._as_version()
-        with version._opened(baseline) as start:
+        plan = Plan(k, sample, seed, exact)
+        times = (*over, None)
+        total = STEPS * len(times)
+        with (
+            version._opened(baseline) as start,
+            bar(progress, total, "step", f"drift {version.space}") as shown,
+        ):
             moments = []
-            for at in (*over, None):
+            for at in times:
                 with version._opened(at) as then:
                     names = (start.time_name, "now" if at is None else then.time_name)
-                    found = drift(
-                        start, then, k=k, sample=sample, seed=seed, exact=exact, names=names
-                    )
+                    found = drifted(start, then, plan, names, shown)
                     created = "" if then.tag is None else then.tag.created
                     moments.append(Moment(then.seq, created, found))
         return Drift(tuple(moments))

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ehub import _arrays
 from ehub._native import _hnsw
+from ehub._progress import watched
 from ehub.awaited import require_not_awaited
 from ehub.errors import EhubError, InvalidArgumentError, InvalidKeyError, StorageError
 from ehub.model import DIMS_MAX
@@ -50,6 +51,7 @@ def load(
     key_type: KeyType = "int",
     ef: int | None = None,
     target_recall: float = 0.95,
+    progress: bool = False,
 ) -> Space:
     """Make a space of an index that hnswlib saved (`save_index`, any release from 0.3.4 to 0.8.0).
 
@@ -73,12 +75,15 @@ def load(
             InvalidKeyError. "str": keys are the decimal digits of the labels, whatever they are.
         ef: As in `Hub.create_space()`; hnswlib does not save its own.
         target_recall: As in `Hub.create_space()`.
+        progress: Show a bar if standard error is a terminal: the time, for reading the file and for
+            storing it.
     """
     require_not_awaited(hub, "give a hub of ehub.connect()")
     width = _arrays.as_integer(dims, "dims", 1, DIMS_MAX)
-    labels, vectors, begins, targets, links, ef_construction = _hnsw.read_hnswlib(
-        os.fsencode(path), width
-    )
+    with watched(progress, "load: reading"):
+        labels, vectors, begins, targets, links, ef_construction = _hnsw.read_hnswlib(
+            os.fsencode(path), width
+        )
     made = hub.create_space(
         space,
         width,
@@ -90,8 +95,9 @@ def load(
         target_recall=target_recall,
     )
     try:
-        keys = _arrays.as_keys(keys_of(labels, key_type), key_type, space)
-        made._table.multiset_linked(keys, vectors, begins, targets)
+        with watched(progress, f"load: storing {space}"):
+            keys = _arrays.as_keys(keys_of(labels, key_type), key_type, space)
+            made._table.multiset_linked(keys, vectors, begins, targets)
     except BaseException:
         with suppress(EhubError):
             hub.delete_space(space)
@@ -106,6 +112,7 @@ def save(
     M: int | None = None,
     ef_construction: int | None = None,
     labels: Mapping[Any, int] | None = None,
+    progress: bool = False,
 ) -> None:
     """Write a space to a file that hnswlib loads (`load_index`) and answers from.
 
@@ -124,6 +131,8 @@ def save(
         ef_construction: What hnswlib inserts further rows with; the space's own by default.
         labels: For each key a number from 0 to 2^64 - 1, all different: hnswlib knows rows by
             numbers. Not needed where keys are int and not negative, which are labels as they are.
+        progress: Show a bar if standard error is a terminal: of `Space.optimize()`, and of the time
+            that the rest takes.
     """
     require_not_awaited(space, "give what its download_snapshot() returns")
     table = space._table
@@ -137,14 +146,15 @@ def save(
     )
     target = os.path.abspath(path)  # noqa: PTH100 - without resolving links
     require_directory(os.path.dirname(target))  # noqa: PTH120
-    keys, vectors, links = rows_and_links(space, links_wanted=room == table.M)
+    keys, vectors, links = rows_and_links(space, room == table.M, progress)
     numbers = labels_of(keys, space, labels)
     threads = len(os.sched_getaffinity(0))
-    if links is None:
-        links = built_links(vectors, space.metric, room, effort, threads)
-    _hnsw.write_hnswlib(
-        os.fsencode(target), numbers, vectors, links, space.metric, room, effort, threads
-    )
+    with watched(progress, f"save {space.name}"):
+        if links is None:
+            links = built_links(vectors, space.metric, room, effort, threads)
+        _hnsw.write_hnswlib(
+            os.fsencode(target), numbers, vectors, links, space.metric, room, effort, threads
+        )
 
 
 def require_directory(directory: str | bytes) -> None:
@@ -204,7 +214,7 @@ def label_of(key: Key, label: Any) -> int:
 
 
 def rows_and_links(
-    space: Space, links_wanted: bool
+    space: Space, links_wanted: bool, progress: bool
 ) -> tuple[KeyArray, Vectors, NDArray[np.uint32] | None]:
     """All rows, where they lie if they lie together, and the links of the one graph over them.
 
@@ -213,7 +223,7 @@ def rows_and_links(
     view = space._now()
     links = view.graph() if links_wanted else None
     if links_wanted and links is None and not space.hub.read_only:
-        space.optimize()
+        space.optimize(progress=progress)
         view = space._now()
         links = view.graph()
     batches = list(view.scan(BATCH_ROWS_MAX))

@@ -15,7 +15,8 @@ from weakref import WeakSet
 
 from ehub import names
 from ehub._native import _store
-from ehub._progress import Bar, bar
+from ehub._progress import Bar, bar, grown, watched
+from ehub._watching import rewriting
 from ehub.backup.making import make_backup
 from ehub.backup.place import Where
 from ehub.backup.record import Backup
@@ -68,13 +69,19 @@ def open(
     return Hub(store)
 
 
-def repair(path: str | os.PathLike[str]) -> RepairReport:
+def repair(path: str | os.PathLike[str], *, progress: bool = False) -> RepairReport:
     """Rebuild the damaged hub in `path` from all that is provably undamaged. It must be closed.
 
     The old files are moved to `lost+found` in the hub, as they were. A NotFoundError if there is no
     hub, a CorruptionError if no manifest is readable.
+
+    Args:
+        path: Of the hub's directory.
+        progress: Show a bar if standard error is a terminal: the time alone.
     """
-    rows_kept, rows_dropped, batches_dropped, dropped = _store.repair(as_root(path))
+    root = as_root(path)
+    with watched(progress, "repair"):
+        rows_kept, rows_dropped, batches_dropped, dropped = _store.repair(root)
     findings = tuple(Finding(*one) for one in dropped)
     return RepairReport(rows_kept, rows_dropped, batches_dropped, findings)
 
@@ -210,9 +217,14 @@ class Hub:
         """Make everything durable that was acknowledged; with durability "full" it is already."""
         self._store.sync()
 
-    def checkpoint(self) -> None:
-        """Fold the log into segments now; it happens by itself as the log grows."""
-        stoppable(self._store.checkpoint)
+    def checkpoint(self, *, progress: bool = False) -> None:
+        """Fold the log into segments now; it happens by itself as the log grows.
+
+        Args:
+            progress: Show a bar if standard error is a terminal: rows written to new segments.
+        """
+        with rewriting(progress, self._store, "checkpoint"):
+            stoppable(self._store.checkpoint)
 
     def refresh(self) -> None:
         """For a hub opened with `read_only=True`: see what the writer has acknowledged since."""
@@ -222,12 +234,14 @@ class Hub:
         """Read every file and check it against its checksums and all others.
 
         And make all named averages from their members, and compare.
+
+        Args:
+            progress: Show a bar if standard error is a terminal: bytes of segments.
         """
-        total = disk_bytes(self.path) if progress else 0
-        with bar(progress, total, "B", "verify") as shown:
-            report = self._verified(partial(stoppable, self._store.verify))
-            shown.update(total)
-        return report
+        total = disk_bytes(str(Path(self.path, "segments"))) if progress else 0
+        checked = grown(lambda: self._store.work_stats()["bytes_checked"], total)
+        with watched(progress, "verify", checked, "B"):
+            return self._verified(partial(stoppable, self._store.verify))
 
     def _verified(self, read: Callable[[], Any]) -> VerifyReport:
         """What `read()`, the store's own verification, and then the averages show."""
@@ -251,7 +265,7 @@ class Hub:
                 obstore. Each hub has a place of its own.
             index: Copy graphs as well, which are two fifths of the size of the vectors or so; else
                 a restored hub scans until it has built them again.
-            progress: Show a bar, on a terminal.
+            progress: Show a bar if standard error is a terminal.
 
         Raises:
             ConflictError: Backups are being pruned there, or are of another hub.

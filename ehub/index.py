@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ehub import _arrays
+from ehub._progress import bar
 
 if TYPE_CHECKING:
     from ehub.view import View
@@ -42,6 +43,8 @@ class IndexStats:
     rows_building: int  # of the graph that is being built for the hub now, so far
     rows_per_second: float  # of the hub's last build, whichever space it was for
     ef: int  # what a search for 10 keeps by default: the largest of the graphs
+    rows_built: int  # of the graphs built for it since the hub was opened; grows while one is
+    rows_due: int  # of graphs that are still to be built for it, as far as is known
     code_bits: int  # of a dimension: 4, 8, 16, or 32 for float32; the widest of the graphs
 
 
@@ -66,6 +69,7 @@ def measure_recall(
     k: int,
     sample: int,
     ef: int | None,
+    progress: bool = False,
     before_step: Callable[[], object] = lambda: None,
 ) -> RecallReport:
     """Search around some of the stored rows, with the index and without.
@@ -81,16 +85,18 @@ def measure_recall(
     found, exact = 0, 0
     walked: list[float] = []
     scanned: list[float] = []
-    for key in keys[chosen].tolist():
-        before_step()
-        began = time.perf_counter()
-        answer = view.nearest_neighbors(k, key=key, ef=ef)
-        between = time.perf_counter()
-        truth = view.nearest_neighbors(k, key=key, exact=True)
-        walked.append(between - began)
-        scanned.append(time.perf_counter() - between)
-        found += as_near(answer.distances, truth.distances)
-        exact += len(truth)
+    with bar(progress, len(chosen), "query", f"measure_recall {view.name}") as shown:
+        for key in keys[chosen].tolist():
+            before_step()
+            began = time.perf_counter()
+            answer = view.nearest_neighbors(k, key=key, ef=ef)
+            between = time.perf_counter()
+            truth = view.nearest_neighbors(k, key=key, exact=True)
+            walked.append(between - began)
+            scanned.append(time.perf_counter() - between)
+            found += as_near(answer.distances, truth.distances)
+            exact += len(truth)
+            shown.update(1)
     p50, p95, p99 = (float(value) * 1e3 for value in np.percentile(walked, [50, 95, 99]))
     slow = float(np.median(scanned)) * 1e3
     return RecallReport(k, len(chosen), found / max(1, exact), p50, p95, p99, slow)

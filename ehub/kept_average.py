@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from ehub import _arrays
 from ehub._native import _store
+from ehub._progress import bar
 from ehub.errors import ReadOnlyError
 from ehub.memberships import Memberships, as_pieces, from_pieces, pair_of, row_keys
 from ehub.types import KeyType, Vectors
@@ -198,13 +199,13 @@ class KeptAverage:
 
     # --- up to date ---
 
-    def refresh(self) -> None:
+    def refresh(self, progress: bool = False) -> None:
         """Make the means those of the base as it is now."""
         with self.lock:
             store = self.base.store
             if self._held is not None and not self._dirty and self._held_seq == store.seq:
                 return
-            self._refresh_to(self.base.snapshot())
+            self._refresh_to(self.base.snapshot(), progress)
 
     def stale(self) -> int:
         """How many groups have stored means that are not those of their members now."""
@@ -226,7 +227,7 @@ class KeptAverage:
                 wrong += self._differing(view, found, same)
             return wrong
 
-    def _refresh_to(self, now: _store.Snapshot) -> None:
+    def _refresh_to(self, now: _store.Snapshot, progress: bool = False) -> None:
         known = self.members()
         if self._held is None or self._held.closed:
             self._dirty |= self._compare(now.view())
@@ -235,9 +236,11 @@ class KeptAverage:
             touched = known.members.find(chain(gone.tolist(), come.tolist()))
             if len(touched):
                 self._dirty.update(known.groups_with(touched).tolist())
-        for groups in self._chunks(np.array(sorted(self._dirty), np.int64)):
-            self._write(self._compute(now.view(), groups))
-            self._dirty.difference_update(groups.tolist())
+        with bar(progress, len(self._dirty), "group", f"refresh {self.base.space}") as shown:
+            for groups in self._chunks(np.array(sorted(self._dirty), np.int64)):
+                self._write(self._compute(now.view(), groups))
+                self._dirty.difference_update(groups.tolist())
+                shown.update(len(groups))
         if self._held is not None:
             self._held.close()
         self._held, self._held_seq = now, now.view().seq

@@ -62,7 +62,7 @@ def kmeans(
     if sample is not None and _arrays.as_integer(sample, "sample", 1, 2**62) < k:
         raise InvalidArgumentError(f"sample is {sample}, fewer than the {k} clusters")
     if not isinstance(view, _store.View):  # on a server, which does all of it
-        return view.clusters(k, seed, iterations, sample)
+        return view.clusters(k, seed, iterations, sample, progress)
     done = 0
     changed = 1
     with bar(progress, iterations, "iteration", "kmeans") as shown:

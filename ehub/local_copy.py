@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import finalize
 
@@ -66,7 +67,7 @@ class LocalCopy(Closing, Space):
         """What it is a copy of; None for a handle in another process."""
         return self._source
 
-    def refresh(self, wait: bool = True) -> Future[None]:
+    def refresh(self, wait: bool = True, *, progress: bool = False) -> Future[None]:
         """Make it what its source is now; what was written to it goes.
 
         Readers see the rows from before, and then all new ones: nothing in between. Of a space, a
@@ -76,16 +77,17 @@ class LocalCopy(Closing, Space):
 
         Args:
             wait: Return when it is done; else at once, and the future that is returned says when.
+            progress: Show a bar if standard error is a terminal.
         """
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="ehub-refresh")
-        task = self._hub.refresh if self._source is None else self._fetch
+        task = self._hub.refresh if self._source is None else partial(self._fetch, progress)
         done = self._pool.submit(task)
         if wait:
             done.result()
         return done
 
-    def write_to_space(self, name: str, create: bool = False) -> int:
+    def write_to_space(self, name: str, create: bool = False, *, progress: bool = False) -> int:
         """Write every row to a space of the source's hub, over what is there under its keys.
 
         Returns how many rows. They go in batches of 16 MiB: each is atomic.
@@ -93,19 +95,25 @@ class LocalCopy(Closing, Space):
         Args:
             name: Of the space.
             create: Make it, with the same dims, metric and kind of keys, if there is none.
+            progress: Show a bar if standard error is a terminal.
         """
-        return copy_rows(self._now(), self._target(name, create))
+        target = self._target(name, create)
+        return copy_rows(self._now(), target, progress, f"write_to_space {name}")
 
-    def overwrite_space(self, name: str) -> int:
+    def overwrite_space(self, name: str, *, progress: bool = False) -> int:
         """Make the rows of a space of the source's hub what they are here; returns how many.
 
         What differs is written, and what is not here is deleted, in one atomic batch. (On a server:
         all rows, in batches, and then the deletes.) Tag the space before, and `restore()` leads
         back.
+
+        Args:
+            name: Of the space.
+            progress: Show a bar if standard error is a terminal.
         """
         target = self._target(name, create=False)
         with self.snapshot() as rows:
-            make_equal(target, rows._now(), self._root)
+            make_equal(target, rows._now(), self._root, progress, f"overwrite_space {name}")
             return len(rows)
 
     def close(self) -> None:
@@ -115,10 +123,10 @@ class LocalCopy(Closing, Space):
         self._forget()
         self._ends()
 
-    def _fetch(self) -> None:
+    def _fetch(self, progress: bool = False) -> None:
         """Fill a new version, and make it the one that is read."""
         assert self._source is not None
-        made = made_of(self, settled(self._source), self._made)
+        made = made_of(self, settled(self._source), self._made, progress)
         old = self.current.name
         self.alias(DEFAULT, made.version)
         if self._made is not None:
@@ -171,7 +179,7 @@ class Made:
             self.source.close()
 
 
-def copy_of(source: View, kind: type[Copy]) -> Copy:
+def copy_of(source: View, kind: type[Copy], progress: bool = False) -> Copy:
     """A copy of what a space, a version or a snapshot shows now, as a kind of `LocalCopy`."""
     from ehub.hub import open as open_hub  # it offers what is here
 
@@ -186,7 +194,7 @@ def copy_of(source: View, kind: type[Copy]) -> Copy:
             key_type=settled_source.key_type,
             model=model_of(settled_source._table),
         )
-        made = filled(space.current, settled_source)
+        made = filled(space.current, settled_source, progress, "download_snapshot")
         copy = kind(hub, source.space, root, source, made)
     except BaseException:
         shutil.rmtree(root, ignore_errors=True)
@@ -196,14 +204,14 @@ def copy_of(source: View, kind: type[Copy]) -> Copy:
     return copy
 
 
-def filled(version: Version, source: View) -> Made:
+def filled(version: Version, source: View, progress: bool, what: str) -> Made:
     """Copy all rows of the source to a new version."""
     then = time_of(source)
-    copy_rows(rows_at(source, then), version)
+    copy_rows(rows_at(source, then), version, progress, f"{what} {source.space}")
     return Made(version.name, version.snapshot(), then)
 
 
-def made_of(copy: LocalCopy, source: View, before: Made | None) -> Made:
+def made_of(copy: LocalCopy, source: View, before: Made | None, progress: bool) -> Made:
     """A new version of a copy with the rows of the source: of the last one, if little differs."""
     number = 1 + max((int(one) for one in copy.versions() if one.isdecimal()), default=0)
     if before is not None and before.source is not None and not before.source.closed:
@@ -214,7 +222,7 @@ def made_of(copy: LocalCopy, source: View, before: Made | None) -> Made:
             rows = rows_at(source, then)
             if 2 * len(keys) <= rows.row_count():
                 new = copy.version(before.version).fork(str(number), at=before.rows)
-                bring_keys(rows, keys, new)
+                bring_keys(rows, keys, new, progress, f"refresh {source.space}")
                 return Made(new.name, new.snapshot(), then)
     new = copy.create_version(
         str(number),
@@ -223,7 +231,7 @@ def made_of(copy: LocalCopy, source: View, before: Made | None) -> Made:
         key_type=source.key_type,
         model=model_of(source._table),
     )
-    return filled(new, source)
+    return filled(new, source, progress, "refresh")
 
 
 def time_of(source: View) -> Snapshot | None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ehub import _arrays, average, names
 from ehub._native import _store
+from ehub._watching import building, waiting
 from ehub.errors import ExistsError, InvalidArgumentError, InvalidKeyError, NotFoundError
 from ehub.hidden import AVERAGE_PARTS, drop_unnamed, name_of_part, next_number
 from ehub.kept_average import KeptAverage, Pairs
@@ -121,6 +122,8 @@ class Averages(View):
         add: Mapping[Any, Iterable[Key]] | None = None,
         remove: Mapping[Any, Iterable[Key]] | None = None,
         weights: Any = None,
+        *,
+        progress: bool = False,
     ) -> None:
         """Change the members of many groups in one atomic batch; durable when it returns.
 
@@ -131,9 +134,16 @@ class Averages(View):
                 with its last member.
             weights: One number for each key of `add`, finite; by group, or all in one sequence.
                 Without them, 1.
+            progress: Show a bar if standard error is a terminal: the time alone.
         """
-        added, shares = self._pairs(add or {}, weights)
-        removed, _ = self._pairs(remove or {}, None)
+        with waiting(progress, self._table, f"multi_update {self._name}"):
+            self._change(add or {}, remove or {}, weights)
+
+    def _change(
+        self, add: Mapping[Any, Iterable[Key]], remove: Mapping[Any, Iterable[Key]], weights: Any
+    ) -> None:
+        added, shares = self._pairs(add, weights)
+        removed, _ = self._pairs(remove, None)
         both = set(zip(removed.groups, removed.members, strict=True)).intersection(
             zip(added.groups, added.members, strict=True)
         )
@@ -193,13 +203,22 @@ class Averages(View):
 
     # --- upkeep ---
 
-    def refresh(self) -> None:
-        """Make the means anew now, instead of in the next read."""
-        self._kept.refresh()
+    def refresh(self, *, progress: bool = False) -> None:
+        """Make the means anew now, instead of in the next read.
 
-    def stale(self) -> int:
-        """How many groups have stored means that the next refresh makes anew."""
-        return self._kept.stale()
+        Args:
+            progress: Show a bar if standard error is a terminal: groups made anew.
+        """
+        self._kept.refresh(progress)
+
+    def stale(self, *, progress: bool = False) -> int:
+        """How many groups have stored means that the next refresh makes anew.
+
+        Args:
+            progress: Show a bar if standard error is a terminal: the time alone.
+        """
+        with waiting(progress, self._table, f"stale {self._name}"):
+            return self._kept.stale()
 
     def snapshot(self) -> tuple[Snapshot, Snapshot]:
         """The means and the version, both at one time of the version: each mean is of its rows.
@@ -210,10 +229,16 @@ class Averages(View):
         version = self._version
         return Snapshot(version._of(self._table), means, None), Snapshot(version, base, None)
 
-    def optimize(self) -> None:
-        """Bring the means up to date and give them their index now."""
-        self.refresh()
-        self._table.optimize()
+    def optimize(self, *, progress: bool = False) -> None:
+        """Bring the means up to date and give them their index now.
+
+        Args:
+            progress: Show a bar if standard error is a terminal: groups made anew, and then rows of
+                the graphs built.
+        """
+        self.refresh(progress=progress)
+        with building(progress, self._table, f"optimize {self._name} of"):
+            self._table.optimize()
 
     def __repr__(self) -> str:
         base = self._kept.base
@@ -245,6 +270,7 @@ class NamedAverages(View):
         *,
         key_type: KeyType | None = None,
         normalize: bool = False,
+        progress: bool = False,
     ) -> Averages:
         """Keep the means of groups of keys up to date, under a name of this version.
 
@@ -257,6 +283,7 @@ class NamedAverages(View):
             weights: As of `Averages.multi_update()`.
             key_type: What groups are, "str" or "int"; by default what those of `groups` are.
             normalize: Scale each mean to unit length.
+            progress: Show a bar if standard error is a terminal: the time alone.
         """
         version = self._as_version()
         store = version._table.store
@@ -277,7 +304,7 @@ class NamedAverages(View):
             made = Averages(version, name, kept)
             try:
                 if wanted or weights is not None:
-                    made.multi_update(wanted, weights=weights)
+                    made.multi_update(wanted, weights=weights, progress=progress)
                 about = {
                     "created": names.now(),
                     "created_by": names.user(),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ehub import _arrays
+from ehub._progress import Bar
 from ehub.comparison import Comparison, compare
 from ehub.errors import ConflictError, InvalidArgumentError
 from ehub.index import as_near
@@ -70,6 +71,7 @@ def measure(
     queries: Vectors | None,
     sample: int,
     seed: int,
+    shown: Bar,
 ) -> tuple[Check, ...]:
     """Every requirement against what the two versions show."""
     wanted = [(name, *parsed(name), least) for name, least in require.items()]
@@ -82,12 +84,15 @@ def measure(
                 comparisons[k] = compare(old, new, k=k, sample=sample, seed=seed, names=named)
         return comparisons[k]
 
-    return tuple(
-        check_recall(target, name, k, least, queries)
-        if figure == "recall"
-        else check_figure(compared, name, figure, k, least)
-        for name, figure, k, least in wanted
-    )
+    checks = []
+    for name, figure, k, least in wanted:
+        checks.append(
+            check_recall(target, name, k, least, queries)
+            if figure == "recall"
+            else check_figure(compared, name, figure, k, least)
+        )
+        shown.update(1)
+    return tuple(checks)
 
 
 def check_figure(

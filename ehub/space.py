@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ehub import _arrays, names
 from ehub._native import _store
+from ehub._watching import rewriting
 from ehub.aliases import Aliases
 from ehub.alignment import Alignment
 from ehub.comparison import Comparison, align, compare
@@ -264,7 +265,7 @@ class Space(Aliases, Version):
         """
         return plan_erasure(self._hub, self._name, keys)
 
-    def erase(self, keys: Any, *, wait: float = 0.0) -> ErasureReceipt:
+    def erase(self, keys: Any, *, wait: float = 0.0, progress: bool = False) -> ErasureReceipt:
         """Remove keys as if they had never been: the right to be forgotten.
 
         They and their vectors leave every version (frozen ones, too), tag, fork and named average
@@ -280,13 +281,15 @@ class Space(Aliases, Version):
         Args:
             keys: A list or an array; keys that are not there are counted in the receipt.
             wait: For how many seconds to wait for reader processes to let go.
+            progress: Show a bar if standard error is a terminal: rows written to new segments.
 
         Raises:
             ConflictError: A version has open snapshots in this process, or the hub has the
                 lost+found of a repair: `erasure_plan()` lists them.
             StorageError: There is no room; nothing has changed.
         """
-        return erase_keys(self._hub, self._name, keys, wait)
+        with rewriting(progress, self._hub._store, f"erase {self._name}"):
+            return erase_keys(self._hub, self._name, keys, wait)
 
     # --- versions compared ---
 
@@ -299,10 +302,12 @@ class Space(Aliases, Version):
         sample: int = 2_000,
         seed: int = 0,
         exact: bool = False,
+        progress: bool = False,
     ) -> Comparison:
         """How two versions differ: `ehub.compare()` of them as they are now."""
+        options: dict[str, Any] = {"k": k, "sample": sample, "seed": seed, "exact": exact}
         with self.version(a).snapshot() as first, self.version(b).snapshot() as second:
-            return compare(first, second, k=k, sample=sample, seed=seed, exact=exact, names=(a, b))
+            return compare(first, second, names=(a, b), progress=progress, **options)
 
     def align(
         self,
@@ -313,12 +318,12 @@ class Space(Aliases, Version):
         sample: int = 10_000,
         seed: int = 0,
         exact: bool = False,
+        progress: bool = False,
     ) -> Alignment:
         """A map by which queries of version `source` search version `target`: `ehub.align()`."""
+        options: dict[str, Any] = {"k": k, "sample": sample, "seed": seed, "exact": exact}
         with self.version(source).snapshot() as new, self.version(target).snapshot() as old:
-            return align(
-                new, old, k=k, sample=sample, seed=seed, exact=exact, names=(source, target)
-            )
+            return align(new, old, names=(source, target), progress=progress, **options)
 
     def __repr__(self) -> str:
         return (

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ehub import _arrays
 from ehub._arrays import NO_PARTITION
 from ehub._native import _store
+from ehub._progress import Bar, bar
 from ehub.types import KeyArray, Vectors
 from ehub.version import Version
 from ehub.view import BATCH_ROWS
@@ -21,46 +22,62 @@ __all__ = ["bring_keys", "copy_rows", "make_equal"]
 BATCH_BYTES = 16 << 20
 
 
-def copy_rows(source: _store.View, target: Version) -> int:
+def copy_rows(source: _store.View, target: Version, progress: bool, what: str) -> int:
     """Write every row that a view shows; returns how many."""
     count = 0
-    for keys, vectors, partition in labelled_rows(source, target.dims):
-        count += target.multiset(keys, vectors, partition=partition)
+    with bar(progress, source.row_count() if progress else None, "row", what) as shown:
+        for keys, vectors, partition in labelled_rows(source, target.dims):
+            count += target.multiset(keys, vectors, partition=partition)
+            shown.update(len(keys))
     return count
 
 
-def bring_keys(source: _store.View, keys: KeyArray, target: Version) -> None:
+def bring_keys(
+    source: _store.View, keys: KeyArray, target: Version, progress: bool, what: str
+) -> None:
     """Make the rows of some keys what the view shows; in batches."""
     rows = batch_rows(target.dims)
-    for begin in range(0, len(keys), rows):
-        some = keys[begin : begin + rows]
-        packed = target._pack(some)
-        there = np.zeros(len(some), np.bool_)
-        for name in [*source.partitions(), None]:
-            view = source if name is None else source.within((name.encode(),))
-            vectors, found = view.multiget_found(packed)
-            found &= ~there
-            there |= found
-            if found.any():
-                target.multiset(some[found], vectors[found], partition=name)
-        target.multidelete(some[~there])
+    with bar(progress, len(keys), "key", what) as shown:
+        for begin in range(0, len(keys), rows):
+            some = keys[begin : begin + rows]
+            bring_some(source, some, target)
+            shown.update(len(some))
 
 
-def make_equal(target: Version, source: _store.View, directory: str) -> None:
+def bring_some(source: _store.View, keys: KeyArray, target: Version) -> None:
+    """The same of a batch."""
+    packed = target._pack(keys)
+    there = np.zeros(len(keys), np.bool_)
+    for name in [*source.partitions(), None]:
+        view = source if name is None else source.within((name.encode(),))
+        vectors, found = view.multiget_found(packed)
+        found &= ~there
+        there |= found
+        if found.any():
+            target.multiset(keys[found], vectors[found], partition=name)
+    target.multidelete(keys[~there])
+
+
+def make_equal(
+    target: Version, source: _store.View, directory: str, progress: bool, what: str
+) -> None:
     """Make the rows of a version those of a view, in one atomic batch of what differs.
 
     Args:
         target: The version. On a server it is changed in batches, of all rows, the deletes last.
         source: The rows; where they are others, key by key, they take the place of the version's.
         directory: For a file that has the vectors of the batch until it is written.
+        progress: Show a bar, of the rows that are looked at or written.
+        what: What it says.
     """
     table = target._table
     if not isinstance(table, _store.Table):
-        copy_rows(source, target)
+        copy_rows(source, target, progress, what)
         target.multidelete(keys_not_in(target, source))
         return
     with tempfile.TemporaryFile(dir=directory) as file:
-        keys, partitions, labels = write_differing(target, source, file)
+        with bar(progress, source.row_count() if progress else None, "row", what) as shown:
+            keys, partitions, labels = write_differing(target, source, file, shown)
         vectors = np.empty((0, target.dims), np.float32)
         if keys:
             file.flush()
@@ -70,7 +87,7 @@ def make_equal(target: Version, source: _store.View, directory: str) -> None:
 
 
 def write_differing(
-    target: Version, source: _store.View, file: IO[bytes]
+    target: Version, source: _store.View, file: IO[bytes], shown: Bar
 ) -> tuple[list[Any], tuple[bytes, ...], NDArray[np.uint32] | None]:
     """Append the vectors of rows that differ to a file; their keys, and their partitions."""
     now = target._now()
@@ -90,6 +107,7 @@ def write_differing(
         if name is not None:
             number = numbers.setdefault(name.encode(), len(numbers))
         labels.append(np.full(int(differs.sum()), number, np.uint32))
+        shown.update(len(some))
     return keys, tuple(numbers), np.concatenate(labels) if numbers else None
 
 

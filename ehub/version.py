@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ehub import _arrays, _arrow, names
 from ehub._native import _store
 from ehub._progress import bar
+from ehub._watching import building, rewriting
 from ehub.errors import (
     DimensionError,
     InvalidArgumentError,
@@ -258,29 +259,52 @@ class Version(NamedAverages, SubIndices, History):
         rows, segments = self._table.stats()
         return SpaceStats(rows, tuple(SegmentStats(*segment) for segment in segments))
 
-    def compact(self) -> None:
-        """Rewrite segments without their dead rows, and small ones together."""
-        stoppable(self._table.compact)
+    def compact(self, *, progress: bool = False) -> None:
+        """Rewrite segments without their dead rows, and small ones together.
+
+        Args:
+            progress: Show a bar if standard error is a terminal: rows written to new segments.
+        """
+        with rewriting(progress, self._table.store, f"compact {self._table.space}"):
+            stoppable(self._table.compact)
 
     # --- the index ---
 
-    def wait_indexed(self) -> None:
-        """Return when the index covers all rows but the few in the log; it follows by itself."""
-        interruptible(self._table.wait_indexed)
+    def wait_indexed(self, *, progress: bool = False) -> None:
+        """Return when the index covers all rows but the few in the log; it follows by itself.
 
-    def optimize(self) -> None:
-        """Settle the space now, on all cores: as few segments as can be, each with its graph."""
-        interruptible(self._table.optimize)
+        Args:
+            progress: Show a bar if standard error is a terminal: rows of the graphs built.
+        """
+        with building(progress, self._table, "wait_indexed"):
+            interruptible(self._table.wait_indexed)
+
+    def optimize(self, *, progress: bool = False) -> None:
+        """Settle the space now, on all cores: as few segments as can be, each with its graph.
+
+        Args:
+            progress: Show a bar if standard error is a terminal: rows of the graphs built. What
+                else turns out to be due adds to their total.
+        """
+        with building(progress, self._table, "optimize"):
+            interruptible(self._table.optimize)
 
     def index_stats(self) -> IndexStats:
         """How far the index is, and how large."""
         return IndexStats(**self._table.index_stats())
 
     def measure_recall(
-        self, k: int = 10, sample: int = 200, *, ef: int | None = None
+        self, k: int = 10, sample: int = 200, *, ef: int | None = None, progress: bool = False
     ) -> RecallReport:
-        """Compare the live index with exact search, around `sample` of the stored rows."""
-        return measure_recall(self, k, sample, ef)
+        """Compare the live index with exact search, around `sample` of the stored rows.
+
+        Args:
+            k: How many neighbours count, at most 10,000.
+            sample: How many rows to search around, at most 100,000.
+            ef: How many candidates a walk keeps; without it, as many as searches do.
+            progress: Show a bar if standard error is a terminal.
+        """
+        return measure_recall(self, k, sample, ef, progress)
 
     @property
     def model(self) -> Model | None:

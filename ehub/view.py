@@ -291,15 +291,18 @@ class View(ABC):
         view = self._now()
         return scan_with_bar(view, batch_rows, progress, f"to_arrow {self.name}")
 
-    def download_snapshot(self) -> LocalCopy:
+    def download_snapshot(self, *, progress: bool = False) -> LocalCopy:
         """The rows as they are now in a hub of their own, to be read and changed like a space.
 
         It is in a temporary directory (`TMPDIR`) and shares nothing with this hub: making it copies
         every row, and takes their room once more. To read alone, `snapshot()` costs nothing.
+
+        Args:
+            progress: Show a bar if standard error is a terminal.
         """
         from ehub.local_copy import LocalCopy, copy_of  # it is made of all that is here
 
-        return copy_of(self, LocalCopy)
+        return copy_of(self, LocalCopy, progress)
 
     def to_torch_dataset(self) -> RowDataset:
         """The rows as they are now, as a map-style dataset of (key, tensor); needs torch.

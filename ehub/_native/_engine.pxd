@@ -300,8 +300,14 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
         uint64_t rebuilds
         uint64_t rows_building
         double rows_per_second
+        uint64_t rows_built
+        uint64_t rows_due
         uint32_t ef
         uint32_t code_bits
+
+    cppclass CWorkStats "ehub::WorkStats":
+        uint64_t rows_rewritten
+        uint64_t bytes_checked
 
     cppclass CWriteStats "ehub::WriteStats":
         uint64_t log_writes
@@ -433,6 +439,7 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
         Status optimize(const CTable& table) except +
         CIndexStats index_stats(const CTable& table) except +
         CWriteStats write_stats() except +
+        CWorkStats work_stats() except +
         void note_search(const CTable& table)
         Status refresh() except +
         Result[CVerifyReport] verify(const atomic[cbool]* stop)

@@ -56,6 +56,7 @@ from ehub._native._engine cimport (
     CTable,
     CVerifyReport,
     CView,
+    CWorkStats,
     CWriteStats,
     Durability,
     GivenLinks,
@@ -353,6 +354,11 @@ cdef class Store:
             status = take(self.engine.get().verify(wanted), &report)
         check(status)
         return report.files, report.bytes, report.rows, findings_of(report.findings)
+
+    def work_stats(self):
+        self.require_open()
+        cdef CWorkStats stats = self.engine.get().work_stats()
+        return {"rows_rewritten": stats.rows_rewritten, "bytes_checked": stats.bytes_checked}
 
     def write_stats(self):
         self.require_open()

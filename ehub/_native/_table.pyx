@@ -258,6 +258,8 @@ cdef class Table:
             "rebuilds": stats.rebuilds,
             "rows_building": stats.rows_building,
             "rows_per_second": stats.rows_per_second,
+            "rows_built": stats.rows_built,
+            "rows_due": stats.rows_due,
             "ef": stats.ef,
             "code_bits": stats.code_bits,
         }

@@ -61,7 +61,7 @@ def restore(
         path: The directory; it must be empty or missing, or have what a restore left that was cut
             short.
         number: Which backup; by default the last.
-        progress: Show a bar, on a terminal.
+        progress: Show a bar if standard error is a terminal.
 
     Raises:
         NotFoundError: There is no such backup.

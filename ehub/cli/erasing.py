@@ -70,7 +70,7 @@ def erase(
         typed = as_typed(store, space, texts)
         if not yes:
             confirm(f"Erase {len(typed):,} keys from {space!r} for good, from its tags as well?")
-        receipt = found.erase(typed, wait=wait)
+        receipt = found.erase(typed, wait=wait, progress=True)
     show(receipt, as_json)
     if not receipt.complete:
         output.note("reader processes hold files with the keys; erase again when they are closed")

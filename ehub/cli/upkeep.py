@@ -76,7 +76,7 @@ def repair(hub: Hub, yes: Yes = False, as_json: Json = False) -> None:
         raise Failure(f"no hub in {hub}")
     if not yes:
         confirm(f"Repair {hub}? Rows that are damaged will be gone from it; copy it first.")
-    report = ehub.repair(hub)
+    report = ehub.repair(hub, progress=True)
     if as_json:
         dropped = [{"path": str(found.path), "what": found.what} for found in report.dropped]
         output.print_json(
@@ -115,7 +115,7 @@ def compact(
         before = disk_bytes(str(hub))
         names = sorted(store.spaces()) if space is None else [find_space(store, space).name]
         for name in names:
-            store.get_space(name).compact()
+            store.get_space(name).compact(progress=True)
     after = disk_bytes(str(hub))
     if as_json:
         output.print_json(

@@ -226,6 +226,7 @@ def promote(
                 sample=sample,
                 seed=seed,
                 why=why,
+                progress=True,
             )
         except ehub.PromotionBlocked as error:
             checks, blocked = error.checks, error
@@ -324,7 +325,16 @@ def compare(
     """
     check_report(report)
     with open_to_read(hub) as store, held(store, space, a) as first, held(store, space, b) as other:
-        found = ehub.compare(first, other, k=k, sample=sample, seed=seed, exact=exact, names=(a, b))
+        found = ehub.compare(
+            first,
+            other,
+            k=k,
+            sample=sample,
+            seed=seed,
+            exact=exact,
+            names=(a, b),
+            progress=True,
+        )
     write_report(found, report)
     show_comparison(found, as_json)
 
@@ -379,7 +389,13 @@ def drift(
         for name in (baseline, *(over or [])):
             view_of(store, space, version, name)
         found = find_version(store, space, version).drift(
-            baseline, over=over or (), k=k, sample=sample, seed=seed, exact=exact
+            baseline,
+            over=over or (),
+            k=k,
+            sample=sample,
+            seed=seed,
+            exact=exact,
+            progress=True,
         )
     write_report(found, report)
     show_comparison(found, as_json)

@@ -9,9 +9,9 @@ from typing import Any
 
 import grpc
 
-from ehub.client.bridge import await_only
+from ehub.client.bridge import await_only, run
 from ehub.client.lines import Line, LineBroken, timed_out
-from ehub.client.transport import METHODS, Answer, Duplex, Options, Transport
+from ehub.client.transport import LOOK_SECONDS, METHODS, Answer, Duplex, Options, Transport
 from ehub.errors import UnavailableError
 
 __all__ = ["AioTransport"]
@@ -69,6 +69,10 @@ class AioTransport(Transport):
         """What one task waits for, and another sets."""
         return LoopEvent()
 
+    def beside(self) -> LoopBeside:
+        """What looks at a call from beside it: there is no thread for it."""
+        return LoopBeside()
+
     def close(self) -> None:
         """Close the channel."""
         if not self.closed:
@@ -91,6 +95,27 @@ class LoopEvent:
     def set(self) -> None:
         """Wake who waits."""
         self._event.set()
+
+
+class LoopBeside:
+    """Steps in a task of the event loop, between those of others; a step may wait."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, step: Callable[[], None]) -> None:
+        """Take `step` again and again."""
+        self._task = asyncio.get_running_loop().create_task(self._run(step))
+
+    async def _run(self, step: Callable[[], None]) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await run(step)
+
+    def end(self) -> None:
+        """Cancel the task."""
+        if self._task is not None:
+            self._task.cancel()
 
 
 class AioAnswers(Iterator[Any]):

@@ -58,9 +58,10 @@ class RemoteKept:
         request = pb.UpdateAverageRequest(target=self.means.target, delete=doomed)
         return int(self.link.change("UpdateAverage", request).count)
 
-    def refresh(self) -> None:
-        """Make means anew now."""
-        self.link.read("RefreshAverage", pb.RefreshAverageRequest(target=self.means.target))
+    def refresh(self, progress: bool = False) -> None:
+        """Make means anew now; a bar shows the time alone."""
+        with self.link.waiting(progress, f"refresh {self.base.space}"):
+            self.link.read("RefreshAverage", pb.RefreshAverageRequest(target=self.means.target))
 
     def stale(self) -> int:
         """How many groups are due."""

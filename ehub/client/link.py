@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
+from ehub._progress import watched
 from ehub.client.slots import Slots
 from ehub.client.transport import Transport
 from ehub.errors import ConflictError
@@ -30,6 +32,10 @@ class Link:
     def change(self, name: str, request: Any) -> Any:
         """A call that may not: whether it was done is not known if the answer does not come."""
         return self.transport.call(name, request)
+
+    def waiting(self, progress: bool, what: str) -> AbstractContextManager[None]:
+        """A bar of the time that a block takes, which is all that is known of a call."""
+        return watched(progress, what, looking=self.transport.beside)
 
     def change_once(self, name: str, request_of: Callable[[pb.RequestId], Any]) -> int:
         """A change of one message, applied once however often it is sent; how many rows.

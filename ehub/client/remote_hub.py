@@ -91,17 +91,19 @@ class RemoteHub(Hub):
         """Make everything durable that was acknowledged."""
         self._link.read("Sync", pb.SyncRequest())
 
-    def checkpoint(self) -> None:
-        """Fold the log into segments now."""
-        self._link.read("Checkpoint", pb.CheckpointRequest())
+    def checkpoint(self, *, progress: bool = False) -> None:
+        """Fold the log into segments now: `Hub.checkpoint()`; a bar shows the time alone."""
+        with self._link.waiting(progress, "checkpoint"):
+            self._link.read("Checkpoint", pb.CheckpointRequest())
 
     def refresh(self) -> None:
         """Nothing to do: a server shows every write that it has acknowledged."""
         self._link.transport.require_open()
 
     def verify(self, *, progress: bool = False) -> VerifyReport:
-        """Read every file and check it: `Hub.verify()`, without a bar."""
-        answer = self._link.read("Verify", pb.VerifyRequest())
+        """Read every file and check it: `Hub.verify()`; a bar shows the time alone."""
+        with self._link.waiting(progress, "verify"):
+            answer = self._link.read("Verify", pb.VerifyRequest())
         findings = tuple(Finding(one.path, one.what) for one in answer.findings)
         return VerifyReport(answer.files, answer.bytes, answer.rows, findings)
 
@@ -113,7 +115,7 @@ class RemoteHub(Hub):
                 environment of the server; whoever runs that allows places (`ehub serve
                 --backup-to`).
             index: Copy graphs as well.
-            progress: Show a bar, on a terminal.
+            progress: Show a bar if standard error is a terminal.
 
         Raises:
             PermissionDeniedError: The server may not back up there, or the caller not at all.

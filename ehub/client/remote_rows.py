@@ -333,12 +333,15 @@ class RemoteRows:
         answer = self._link.read("AveragePartitions", request)
         return (list(answer.partitions), *means_of(answer))
 
-    def clusters(self, k: int, seed: int, iterations: int, sample: int | None) -> KMeans:
-        """k-means, all of it."""
+    def clusters(
+        self, k: int, seed: int, iterations: int, sample: int | None, progress: bool
+    ) -> KMeans:
+        """k-means, all of it; a bar shows the time alone."""
         request = pb.KMeansRequest(
             target=self._target, k=k, seed=seed, iterations=iterations, sample=sample
         )
-        answer = self._link.read("KMeans", request)
+        with self._link.waiting(progress, "kmeans"):
+            answer = self._link.read("KMeans", request)
         return KMeans(
             array_of(answer.centroids).copy(),
             numbers(answer.counts, "<i8", "counts").astype(np.int64),

@@ -268,8 +268,12 @@ class RemoteSpace(RemoteVersion, Space):
         sample: int = 2_000,
         seed: int = 0,
         why: str = "",
+        progress: bool = False,
     ) -> tuple[Check, ...]:
-        """Move an alias to another version, if that is good enough: `Space.promote()`."""
+        """Move an alias to another version, if that is good enough: `Space.promote()`.
+
+        A bar shows the time alone.
+        """
         request = pb.PromoteRequest(
             space=self._name,
             version=named(version, "a version"),
@@ -285,7 +289,8 @@ class RemoteSpace(RemoteVersion, Space):
         if queries is not None:
             rows = as_queries(queries, self.version(request.version))
             request.queries.CopyFrom(vectors_message(rows))
-        checks = self._link.change("Promote", request).checks
+        with self._link.waiting(progress, f"promote {self._name}"):
+            checks = self._link.change("Promote", request).checks
         if alias == DEFAULT:
             self._has_changed()
         return tuple(check_of(check) for check in checks)
@@ -303,7 +308,7 @@ class RemoteSpace(RemoteVersion, Space):
         """What has these keys and what stands in the way: `Space.erasure_plan()`."""
         return erasing.plan(self._link, self._name, keys)
 
-    def erase(self, keys: Any, *, wait: float = 0.0) -> ErasureReceipt:
+    def erase(self, keys: Any, *, wait: float = 0.0, progress: bool = False) -> ErasureReceipt:
         """Remove keys as if they had never been: `Space.erase()`, done by the server.
 
         Streams of rows that clients read meanwhile go on with what they began with.
@@ -312,13 +317,15 @@ class RemoteSpace(RemoteVersion, Space):
             keys: A list or an array; they travel in one message.
             wait: For how many seconds to wait for processes beside the server that hold files; the
                 answer comes before the time of the call is over.
+            progress: Show a bar if standard error is a terminal: the time alone.
 
         Raises:
             ConflictError: Somebody holds a snapshot of the space, clients included; or the server
                 has erased the keys, lost its answer, and was started again before it was asked for
                 it once more.
         """
-        return erasing.erase(self._link, self._name, keys, wait)
+        with self._link.waiting(progress, f"erase {self._name}"):
+            return erasing.erase(self._link, self._name, keys, wait)
 
     def __repr__(self) -> str:
         return Space.__repr__(self)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ehub._native._store import Keys
+from ehub._progress import Beside
 from ehub.client.batches import BatchMessages
 from ehub.client.link import Link
 from ehub.client.remote_rows import RemoteRows, one_key
@@ -213,6 +214,10 @@ class RemoteTable:
         return target
 
     # --- upkeep ---
+
+    def beside(self) -> Beside:
+        """What looks at a call from beside it."""
+        return self.link.transport.beside()
 
     def compact(self) -> None:
         """Rewrite segments without dead rows."""

@@ -170,7 +170,9 @@ class RemoteVersion(Version):
         if before is None or after is None:
             with self._readable(since) as first, self._readable(until) as second:
                 return diff_of(first, second, progress)
-        parts = list(self._link.transport.stream("Diff", pb.DiffRequest(since=before, until=after)))
+        request = pb.DiffRequest(since=before, until=after)
+        with self._link.waiting(progress, f"diff {self.space}"):
+            parts = list(self._link.transport.stream("Diff", request))
         keys = {
             name: joined([key_array(getattr(part, name), self.key_type) for part in parts])
             for name in ("added", "removed", "changed")
@@ -222,16 +224,20 @@ class RemoteVersion(Version):
     # --- upkeep ---
 
     def measure_recall(
-        self, k: int = 10, sample: int = 200, *, ef: int | None = None
+        self, k: int = 10, sample: int = 200, *, ef: int | None = None, progress: bool = False
     ) -> RecallReport:
-        """Compare the live index with exact search, in the server: `Version.measure_recall()`."""
+        """Compare the live index with exact search, in the server: `Version.measure_recall()`.
+
+        A bar shows the time alone.
+        """
         request = pb.MeasureRecallRequest(
             target=self._at(None),
             k=_arrays.as_integer(k, "k", 1, 10_000),
             sample=_arrays.as_integer(sample, "sample", 1, 100_000),
             ef=ef,
         )
-        answer = self._link.read("MeasureRecall", request)
+        with self._link.waiting(progress, f"measure_recall {self.space}"):
+            answer = self._link.read("MeasureRecall", request)
         return RecallReport(**{f.name: getattr(answer, f.name) for f in answer.DESCRIPTOR.fields})
 
     # --- named averages ---
@@ -244,6 +250,7 @@ class RemoteVersion(Version):
         *,
         key_type: KeyType | None = None,
         normalize: bool = False,
+        progress: bool = False,
     ) -> Averages:
         """Keep the means of groups of keys up to date: `Version.create_average()`."""
         wanted = {} if groups is None else groups
@@ -261,7 +268,8 @@ class RemoteVersion(Version):
             key_type=kind,
             normalize=as_flag(normalize, "normalize"),
         )
-        return self._averages(text, self._link.change("CreateAverage", request))
+        with self._link.waiting(progress, f"create_average {text}"):
+            return self._averages(text, self._link.change("CreateAverage", request))
 
     def averages(self, name: str | None = None) -> Any:
         """The average of that name, a NotFoundError if there is none; or the names of all."""

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from ehub._progress import Beside, InThread
 from ehub.client.lines import Line, LineBroken, Lines
 from ehub.client.probing import OTHER, Found, found_at
 from ehub.client.sync_line import Clock, SyncLine
@@ -38,6 +39,8 @@ Answer = TypeVar("Answer")
 
 BACKOFF_SECONDS = 0.05
 BACKOFF_SECONDS_MAX = 2.0
+# How often a server is asked how far a call is, for a bar.
+LOOK_SECONDS = 0.5
 PORT_MAX = 65_535
 MESSAGE_BYTES = 1 << 30  # what a client takes; the server's limit is what counts
 
@@ -242,6 +245,10 @@ class Transport(ABC):
     def event(self) -> Event:
         """What one caller waits for, and another sets."""
         return threading.Event()
+
+    def beside(self) -> Beside:
+        """What looks at a call from beside it, for a bar."""
+        return InThread(LOOK_SECONDS)
 
     @abstractmethod
     def close(self) -> None:

@@ -5,8 +5,19 @@ one model search the index of another. All work on any two views with keys of on
 """
 
 from ehub.comparison.fitting import align
-from ehub.comparison.measuring import compare, drift
+from ehub.comparison.measuring import STEPS, compare, drift, drifted
 from ehub.comparison.result import Comparison
+from ehub.comparison.sampling import Plan
 from ehub.comparison.series import Drift, Moment
 
-__all__ = ["Comparison", "Drift", "Moment", "align", "compare", "drift"]
+__all__ = [
+    "STEPS",
+    "Comparison",
+    "Drift",
+    "Moment",
+    "Plan",
+    "align",
+    "compare",
+    "drift",
+    "drifted",
+]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ehub._progress import Bar, bar
 from ehub.alignment import Alignment, ViewInfo, unit_rows
 from ehub.comparison.geometry import as_seen
 from ehub.comparison.intervals import Floats, bootstrap, bootstrap_mean, undefined
@@ -24,6 +25,8 @@ __all__ = ["FIT_LEAST", "align", "fit", "recalls", "residual"]
 
 FIT_LEAST = 4  # keys in both; half of them to measure on
 HELD_OUT = 1_000
+# Of `align()`: its keys, the map, true neighbours, and those that mapped vectors find.
+STEPS = 4
 # What the engine takes for a direction under cosine has a length in these bounds, and some more.
 LENGTHS = (1e-18, 1e18)
 
@@ -37,6 +40,7 @@ def align(
     seed: int = 0,
     exact: bool = False,
     names: tuple[str, str] | None = None,
+    progress: bool = False,
 ) -> Alignment:
     """The map by which queries of the model of `a` search `b`, fitted on keys that both have.
 
@@ -60,12 +64,21 @@ def align(
         seed: Which; equal seeds give equal maps for equal data.
         exact: Measure the recall by scanning.
         names: What to call `a` and `b`, if not by their own names.
+        progress: Show a bar if standard error is a terminal.
 
     Raises:
         InvalidArgumentError: Fewer than 4 keys are in both, or their types differ.
     """
     plan = Plan(k, sample, seed, exact)
+    with bar(progress, STEPS, "step", "align") as shown:
+        return aligned(a, b, plan, names, shown)
+
+
+def aligned(a: View, b: View, plan: Plan, names: tuple[str, str] | None, shown: Bar) -> Alignment:
+    """`align()`, of which each of `STEPS` is shown."""
+    k, seed, exact = plan.k, plan.seed, plan.exact
     both = read_both(a, b, plan, names)
+    shown.update(1)
     if both.sampled < FIT_LEAST:
         raise InvalidArgumentError(
             f"{both.a.info.name!r:.100} and {both.b.info.name!r:.100} have {both.sampled} keys in "
@@ -74,12 +87,15 @@ def align(
     chosen, held = halves(both.sampled, min(both.sampled // 2, HELD_OUT), seed)
     source, target = both.a.shared, both.b.shared
     alignment = fit(source.vectors[chosen], target.vectors[chosen], both.a.info, both.b.info, k)
+    shown.update(1)
     if both.b.rows < k + 1:
         return replace(alignment, recall=undefined(f"k = {k} needs {k + 1} rows", len(held)))
     keys = part(target, held)
     truth = nearest(b, keys.vectors, keys.keys, k, exact=exact)
+    shown.update(1)
     mapped = alignment.map_rows(source.vectors[held].astype(np.float64))
     found = recalls(both.b, mapped, keys, truth, exact)
+    shown.update(1)
     return replace(alignment, recall=bootstrap_mean(found, seed))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ehub._progress import Bar, bar
 from ehub.comparison.fitting import FIT_LEAST, fit, part, recalls, residual
 from ehub.comparison.geometry import as_seen, centroid_shift, cka, plane, shift
 from ehub.comparison.health import anisotropy, hubness, near_duplicates, norms, occurrences
@@ -34,7 +35,10 @@ from ehub.estimate import Estimate
 if TYPE_CHECKING:
     from ehub.view import View
 
-__all__ = ["compare", "drift"]
+__all__ = ["STEPS", "compare", "compared", "drift", "drifted"]
+
+# Of a comparison: its keys, their neighbours, the map, and all figures.
+STEPS = 4
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -48,6 +52,7 @@ def compare(
     seed: int = 0,
     exact: bool = False,
     names: tuple[str, str] | None = None,
+    progress: bool = False,
 ) -> Comparison:
     """How two views of the same keys differ: spaces, versions, snapshots, partitions.
 
@@ -65,12 +70,24 @@ def compare(
         seed: Which of them, and which resamples the intervals are made of.
         exact: Scan all rows, so that neighbours which the index misses count for nothing.
         names: What to call `a` and `b`, if not by their own names.
+        progress: Show a bar if standard error is a terminal.
     """
     plan = Plan(k, sample, seed, exact)
+    with bar(progress, STEPS, "step", "compare") as shown:
+        return compared(a, b, plan, names, shown)
+
+
+def compared(a: View, b: View, plan: Plan, names: tuple[str, str] | None, shown: Bar) -> Comparison:
+    """`compare()`, of which each of `STEPS` is shown."""
     both = read_both(a, b, plan, names)
+    shown.update(1)
     neighbors = Neighborhoods.of(both, plan)
+    shown.update(1)
     mapped = Mapped.of(both, neighbors, plan)
-    return assemble(both, neighbors, mapped, plan)
+    shown.update(1)
+    found = assemble(both, neighbors, mapped, plan)
+    shown.update(1)
+    return found
 
 
 def drift(
@@ -82,13 +99,21 @@ def drift(
     seed: int = 0,
     exact: bool = False,
     names: tuple[str, str] | None = None,
+    progress: bool = False,
 ) -> Comparison:
     """How a view has moved since its baseline: `compare(baseline, now)` in the words of drift.
 
     The result's `added` and `removed` count the keys that came and went.
     """
-    found = compare(baseline, now, k=k, sample=sample, seed=seed, exact=exact, names=names)
-    return replace(found, kind="drift")
+    with bar(progress, STEPS, "step", "drift") as shown:
+        return drifted(baseline, now, Plan(k, sample, seed, exact), names, shown)
+
+
+def drifted(
+    baseline: View, now: View, plan: Plan, names: tuple[str, str] | None, shown: Bar
+) -> Comparison:
+    """`drift()`, of which each of `STEPS` is shown."""
+    return replace(compared(baseline, now, plan, names, shown), kind="drift")
 
 
 # --- neighbours ---

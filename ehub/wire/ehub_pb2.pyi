@@ -860,7 +860,7 @@ class IndexStatsRequest(_message.Message):
     def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
 
 class IndexStatsResponse(_message.Message):
-    __slots__ = ("rows", "rows_indexed", "rows_scanned", "segments", "bytes", "unreachable", "rebuilds", "rows_building", "rows_per_second", "ef", "code_bits", "subsets", "rows_waiting")
+    __slots__ = ("rows", "rows_indexed", "rows_scanned", "segments", "bytes", "unreachable", "rebuilds", "rows_building", "rows_per_second", "ef", "code_bits", "subsets", "rows_waiting", "rows_built", "rows_due")
     ROWS_FIELD_NUMBER: _ClassVar[int]
     ROWS_INDEXED_FIELD_NUMBER: _ClassVar[int]
     ROWS_SCANNED_FIELD_NUMBER: _ClassVar[int]
@@ -874,6 +874,8 @@ class IndexStatsResponse(_message.Message):
     CODE_BITS_FIELD_NUMBER: _ClassVar[int]
     SUBSETS_FIELD_NUMBER: _ClassVar[int]
     ROWS_WAITING_FIELD_NUMBER: _ClassVar[int]
+    ROWS_BUILT_FIELD_NUMBER: _ClassVar[int]
+    ROWS_DUE_FIELD_NUMBER: _ClassVar[int]
     rows: int
     rows_indexed: int
     rows_scanned: int
@@ -887,7 +889,9 @@ class IndexStatsResponse(_message.Message):
     code_bits: int
     subsets: int
     rows_waiting: int
-    def __init__(self, rows: _Optional[int] = ..., rows_indexed: _Optional[int] = ..., rows_scanned: _Optional[int] = ..., segments: _Optional[int] = ..., bytes: _Optional[int] = ..., unreachable: _Optional[int] = ..., rebuilds: _Optional[int] = ..., rows_building: _Optional[int] = ..., rows_per_second: _Optional[float] = ..., ef: _Optional[int] = ..., code_bits: _Optional[int] = ..., subsets: _Optional[int] = ..., rows_waiting: _Optional[int] = ...) -> None: ...
+    rows_built: int
+    rows_due: int
+    def __init__(self, rows: _Optional[int] = ..., rows_indexed: _Optional[int] = ..., rows_scanned: _Optional[int] = ..., segments: _Optional[int] = ..., bytes: _Optional[int] = ..., unreachable: _Optional[int] = ..., rebuilds: _Optional[int] = ..., rows_building: _Optional[int] = ..., rows_per_second: _Optional[float] = ..., ef: _Optional[int] = ..., code_bits: _Optional[int] = ..., subsets: _Optional[int] = ..., rows_waiting: _Optional[int] = ..., rows_built: _Optional[int] = ..., rows_due: _Optional[int] = ...) -> None: ...
 
 class StorageStatsRequest(_message.Message):
     __slots__ = ("target",)

@@ -46,8 +46,9 @@ class CheckedMapping {
   const uint8_t* unchecked(uint64_t offset) const { return mapping_.data + offset; }
   // Checks every block again, also those found good before. The first damaged one, or ok.
   Status verify_all() const;
-  // The same, and tells of each run of damaged blocks, up to a hundred, and of how many more there are.
-  std::vector<Finding> findings() const;
+  // The same, and tells of each run of damaged blocks, up to a hundred, and of how many more there are. `checked`:
+  // where bytes are counted as they are checked; null: nowhere.
+  std::vector<Finding> findings(std::atomic<uint64_t>* checked = nullptr) const;
   // Whether the blocks of [offset, offset + size) are good; for salvage.
   bool good(uint64_t offset, uint64_t size) const { return bytes(offset, size).ok(); }
 

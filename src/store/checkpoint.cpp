@@ -295,7 +295,7 @@ Status Store::Impl::try_checkpoint(const CheckpointRequest& request, CheckpointP
   EHUB_RETURN_IF_ERROR(find_erased(plan));
   choose_compactions(plan);
   for (TableWork& work : plan.work) {
-    const RewriteTarget target = {fs, segment_directory, work.table->schema, hash_seed, 0};
+    const RewriteTarget target = {fs, segment_directory, work.table->schema, hash_seed, 0, nullptr, &rows_rewritten};
     EHUB_RETURN_IF_ERROR(seal(work, target, next_segment));
   }
   for (TableWork& work : plan.work) EHUB_RETURN_IF_ERROR(merge(plan, work));
@@ -457,8 +457,13 @@ Status Store::Impl::rotate_log(CheckpointPlan& plan) {
 
 // If it fails, nothing of it is left.
 Status Store::Impl::rewrite_together(const CheckpointPlan& plan, TableWork& work) {
-  const RewriteTarget target = {fs,        segment_directory,         work.table->schema,
-                                hash_seed, next_segment.fetch_add(1), plan.request.stop};
+  const RewriteTarget target = {fs,
+                                segment_directory,
+                                work.table->schema,
+                                hash_seed,
+                                next_segment.fetch_add(1),
+                                plan.request.stop,
+                                &rows_rewritten};
   const SegmentId history = next_segment.fetch_add(1);
   Status status = guarded([&]() -> Status {
     Result<RewrittenApart> merged = rewrite_apart(target, history, as_refs(work.compacted), work.times);

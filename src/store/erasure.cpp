@@ -198,7 +198,8 @@ Status Store::Impl::find_erased(CheckpointPlan& plan) const {
 
 Status Store::Impl::clean(CheckpointPlan& plan, TableWork& work) {
   for (auto& [ref, rewritten] : work.cleaned) {
-    const RewriteTarget target = {fs, segment_directory, work.table->schema, hash_seed, next_segment.fetch_add(1)};
+    const RewriteTarget target = {fs,      segment_directory, work.table->schema, hash_seed, next_segment.fetch_add(1),
+                                  nullptr, &rows_rewritten};
     plan.made.push_back(target.id);
     const Status status = guarded([&, &ref = ref, &rewritten = rewritten]() -> Status {
       Result<Rewritten> made =

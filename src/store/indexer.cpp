@@ -326,6 +326,33 @@ bool Indexer::find_merge(const Tables& tables, Job* job) const {
   return false;
 }
 
+// A job for who watches: the rows that it is to build a graph of, as far as they are known before.
+IndexWork::Job Indexer::shown(const Job& job) const {
+  IndexWork::Job seen = {.table = job.table.get()};
+  uint64_t rows = 0;
+  for (const SealedRef& ref : job.merged) {
+    seen.segments.insert(ref.segment->info().id);
+    rows += ref.segment->row_count() - ref.deaths->dead_count();
+  }
+  if (job.segment != nullptr && job.subset.kind == 0 && job.into_memory == nullptr) {
+    seen.segments.insert(job.segment->info().id);
+    rows = job.segment->row_count();
+  }
+  if (rows >= graph_rows_min(*job.table)) seen.rows = rows;
+  return seen;
+}
+
+uint64_t Indexer::rows_due(const Table& table) const {
+  const IndexWork::Job job = work_.job_for(table);
+  uint64_t due = job.rows;
+  for (const SealedRef& ref : sealed_of(table)) {
+    const SegmentId id = ref.segment->info().id;
+    if (!wants_graph(table, ref) || given_up(id) || job.segments.contains(id)) continue;
+    if (ref.segment->graph().state() != SegmentGraph::State::kReady) due += ref.segment->row_count();
+  }
+  return due;
+}
+
 Status Indexer::perform(const Job& job, unsigned threads) {
   const std::lock_guard work(work_mutex_);
   if (control_.cancelled) return closed("the hub is closed");
@@ -340,6 +367,7 @@ Status Indexer::perform(const Job& job, unsigned threads) {
 }
 
 Status Indexer::perform_alone(const Job& job, unsigned threads) {
+  const IndexWork::Shown at_work(work_, shown(job));
   if (job.into_memory != nullptr) return job.into_memory->keep_in_memory(available_memory() / kMemoryShare);
   if (job.subset.kind != 0) {
     const Status status = build_subset(job, *job.segment, threads);
@@ -364,13 +392,13 @@ Status Indexer::build(const Job& job, const SealedSegment& segment, unsigned thr
   const Result<const float*> vectors = all_vectors(segment);
   if (!vectors.ok()) return vectors.status();
   const auto began = std::chrono::steady_clock::now();
-  control_.rows_done = 0;
+  work_.begin_graph(segment.row_count());
   hnsw::Team team(threads);
   const hnsw::GraphInput input = {schema.metric, vectors.value(), segment.row_count(), schema.dims};
   const bool adopting = job.linked != nullptr && are_rows_of(segment, *job.linked);
   auto built = adopting ? hnsw::adopt_graph(input, job.linked->links, schema.index, team, control_)
                         : hnsw::build_graph(input, schema.index, team, control_);
-  control_.rows_done = 0;
+  work_.end_graph(built.ok());
   if (!built.ok()) return built.status();
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
   if (!adopting) build_rate_ = segment.row_count() / seconds.count();
@@ -414,9 +442,9 @@ Status Indexer::build_subset(const Job& job, const SealedSegment& segment, unsig
     std::copy_n(vectors.value() + size_t{rows[node]} * schema.dims, schema.dims, together + node * schema.dims);
   }
   hnsw::Team team(threads);
-  control_.rows_done = 0;
+  work_.begin_graph(rows.size());
   auto built = hnsw::build_graph({schema.metric, together, rows.size(), schema.dims}, schema.index, team, control_);
-  control_.rows_done = 0;
+  work_.end_graph(built.ok());
   if (!built.ok()) return built.status();
   built.value()->set_segment_rows(std::move(rows));
   EHUB_RETURN_IF_ERROR(write(*graph, *built.value()));

@@ -30,6 +30,7 @@
 #include "base/status.h"
 #include "hnsw/build.h"
 #include "store/compaction.h"
+#include "store/index_work.h"
 #include "store/store.h"
 #include "store/table.h"
 
@@ -89,6 +90,10 @@ class Indexer {
   double build_rate() const { return build_rate_.load(std::memory_order_relaxed); }
   // A segment of the table with fewer rows has no graph.
   Row graph_rows_min(const Table& table) const;
+  const IndexWork& work() const { return work_; }
+  // Rows of graphs that are still to be built for the table, as far as that is known: what the job at work has left,
+  // and segments that should have one.
+  uint64_t rows_due(const Table& table) const;
 
  private:
   // What is to be done for one table next.
@@ -131,6 +136,7 @@ class Indexer {
   Status build_subset(const Job& job, const SealedSegment& segment, unsigned threads);
   Status build_subsets(const std::shared_ptr<Table>& table, const std::shared_ptr<const SealedSegment>& segment,
                        unsigned threads);
+  IndexWork::Job shown(const Job& job) const;
   void remove_unused(const std::set<SegmentId>& ids);
   Status write(const SegmentGraph& graph, const hnsw::BuiltGraph& built);
   std::function<Seq()> visible_seq() const;
@@ -142,6 +148,7 @@ class Indexer {
 
   Store::Impl& store_;
   hnsw::BuildControl control_;
+  IndexWork work_ = IndexWork(control_);
   std::atomic<uint64_t> rebuilds_ = 0;
   std::atomic<double> build_rate_ = 0;
 

@@ -43,12 +43,13 @@ Result<std::vector<Origin>> collect_origins(const std::vector<SegmentRef>& sourc
   return origins;
 }
 
-Status copy_vectors(const std::vector<SegmentRef>& sources, const std::vector<Origin>& origins, size_t row_bytes,
-                    VectorFile& file, StopFlag stop) {
+Status copy_vectors(const RewriteTarget& target, const std::vector<SegmentRef>& sources,
+                    const std::vector<Origin>& origins, VectorFile& file) {
+  const size_t row_bytes = target.schema.row_bytes();
   const size_t step = std::max<size_t>(1, kCopyBytes / row_bytes);
   std::vector<float> buffer(std::min(step, origins.size()) * row_bytes / sizeof(float));
   for (size_t begin = 0; begin < origins.size(); begin += step) {
-    if (is_wanted(stop)) return stopped("the rewriting of segments");
+    if (is_wanted(target.stop)) return stopped("the rewriting of segments");
     const size_t n = std::min(step, origins.size() - begin);
     for (size_t i = 0; i < n; ++i) {
       const Origin& origin = origins[begin + i];
@@ -58,6 +59,7 @@ Status copy_vectors(const std::vector<SegmentRef>& sources, const std::vector<Or
       std::memcpy(reinterpret_cast<uint8_t*>(buffer.data()) + i * row_bytes, vector.value(), row_bytes);
     }
     EHUB_RETURN_IF_ERROR(file.append(buffer.data(), static_cast<Row>(n)));
+    if (target.rows_rewritten != nullptr) target.rows_rewritten->fetch_add(n, std::memory_order_relaxed);
   }
   return file.finish();
 }
@@ -104,7 +106,7 @@ Result<Rewritten> write_rows(const RewriteTarget& target, const std::vector<Segm
   const Row rows = static_cast<Row>(origins.size());
   auto file = VectorFile::create(target.fs, vector_path(target.directory, target.id), target.schema.row_bytes(), rows);
   if (!file.ok()) return file.status();
-  EHUB_RETURN_IF_ERROR(copy_vectors(sources, origins, target.schema.row_bytes(), *file.value(), target.stop));
+  EHUB_RETURN_IF_ERROR(copy_vectors(target, sources, origins, *file.value()));
   SegmentBuilder builder(target.schema, target.hash_seed);
   EHUB_RETURN_IF_ERROR(add_rows(sources, origins, target.hash_seed, builder));
   const Result<SegmentInfo> info = builder.write(target.fs, target.directory, target.id, file.value()->block_crcs());

@@ -9,6 +9,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -63,7 +64,8 @@ struct RewriteTarget {
   Schema schema;
   uint64_t hash_seed;
   SegmentId id;
-  StopFlag stop = nullptr;  // once it is wanted, kDeadline
+  StopFlag stop = nullptr;                          // once it is wanted, kDeadline
+  std::atomic<uint64_t>* rows_rewritten = nullptr;  // where rows are counted as they are written; null: nowhere
 };
 
 // Writes the rows of `sources` that are visible at one of `times`, in order of birth, and syncs both files. `usable`:

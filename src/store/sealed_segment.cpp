@@ -129,9 +129,9 @@ Status SealedSegment::verify() const {
   return reader.value()->verify();
 }
 
-std::vector<Finding> SealedSegment::findings() const {
+std::vector<Finding> SealedSegment::findings(std::atomic<uint64_t>* checked) const {
   const auto reader = opened();
-  if (reader.ok()) return reader.value()->findings();
+  if (reader.ok()) return reader.value()->findings(checked);
   // A file that cannot be used is named first in what is said of it.
   const std::string vectors = vector_path(directory_, info_.id);
   const bool of_vectors = reader.status().message().starts_with(vectors);

@@ -85,8 +85,8 @@ class SealedSegment final : public Segment {
   const SegmentInfo& info() const { return info_; }
   // The whole of both files against their checksums, every key against the key table, every count against the others.
   Status verify() const;
-  // The same in full: each damaged part of each file; none if all is well.
-  std::vector<Finding> findings() const;
+  // The same in full: each damaged part of each file; none if all is well. `checked`: CheckedMapping::findings().
+  std::vector<Finding> findings(std::atomic<uint64_t>* checked = nullptr) const;
 
   // The graph over its rows. Part of the segment in use, not of its value.
   SegmentGraph& graph() const { return *graph_; }

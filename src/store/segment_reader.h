@@ -8,6 +8,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -54,8 +55,9 @@ class SegmentReader {
   bool has_vectors(Row row) const;
 
   Status verify() const;
-  // All damaged blocks of both files; if there are none, what else verify() says.
-  std::vector<Finding> findings() const;
+  // All damaged blocks of both files; if there are none, what else verify() says. `checked`:
+  // CheckedMapping::findings().
+  std::vector<Finding> findings(std::atomic<uint64_t>* checked) const;
 
  private:
   uint64_t count(Section s, uint64_t item_bytes) const { return footer_.section(s).length / item_bytes; }

@@ -14,9 +14,9 @@ Status SegmentReader::verify() const {
   return verify_keys();
 }
 
-std::vector<Finding> SegmentReader::findings() const {
-  std::vector<Finding> findings = sections_.findings();
-  const std::vector<Finding> of_vectors = vectors_.findings();
+std::vector<Finding> SegmentReader::findings(std::atomic<uint64_t>* checked) const {
+  std::vector<Finding> findings = sections_.findings(checked);
+  const std::vector<Finding> of_vectors = vectors_.findings(checked);
   findings.insert(findings.end(), of_vectors.begin(), of_vectors.end());
   if (!findings.empty()) return findings;
   if (const Status status = verify(); !status.ok()) findings.push_back(finding_of(sections_.path(), status));

@@ -127,6 +127,8 @@ struct IndexStats {
   uint64_t rebuilds = 0;       // graphs of the hub built again because they were damaged
   uint64_t rows_building = 0;  // of the graph that is being built for the hub now, so far
   double rows_per_second = 0;  // of the hub's last build, whichever table it was for
+  uint64_t rows_built = 0;     // of the graphs that were built for the table since the hub was opened; grows in a build
+  uint64_t rows_due = 0;       // of graphs that are still to be built for it, as far as is known
   uint32_t ef = 0;             // the largest default of the graphs
   uint32_t code_bits = 0;      // the widest of the graphs
 };
@@ -141,6 +143,12 @@ struct WriteStats {
   DurationCounts syncs;    // of the log and of vectors, one for each file
   DurationCounts checkpoints;
   bool is_poisoned = false;  // a failure has ended all writing until the hub is opened again
+};
+
+// What long calls have done since the hub was opened, for those who watch them.
+struct WorkStats {
+  uint64_t rows_rewritten = 0;  // into new segments, by checkpoints, compactions and erasures
+  uint64_t bytes_checked = 0;   // by verify()
 };
 
 struct VerifyReport {
@@ -289,6 +297,7 @@ class Store {
   Status optimize(const Table& table);
   IndexStats index_stats(const Table& table) const;
   WriteStats write_stats() const;
+  WorkStats work_stats() const;
   // Notes that the table is searched: its index is worth being kept close behind the writing.
   void note_search(const Table& table) const;
   // A reader: moves on to what the writer has acknowledged. A writer: nothing to do.

@@ -228,6 +228,8 @@ struct Store::Impl {
   std::atomic<uint64_t> fresh_base = 0;   // carried ones among them: no checkpoint makes them fewer
   std::atomic<uint64_t> fresh_files = 0;  // not sealed yet, each with a descriptor; some may be gone with their space
   std::atomic<uint64_t> log_writes = 0;
+  std::atomic<uint64_t> rows_rewritten = 0;
+  std::atomic<uint64_t> bytes_checked = 0;
   std::atomic<uint64_t> log_bytes = 0;  // of these
   Durations syncs;
   Durations checkpoints;

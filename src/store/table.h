@@ -75,6 +75,9 @@ class Table {
   // When somebody last searched, in milliseconds of the steady clock; 0: never.
   int64_t last_search_ms() const { return last_search_ms_.load(std::memory_order_relaxed); }
   void set_last_search(int64_t milliseconds) const { last_search_ms_.store(milliseconds, std::memory_order_relaxed); }
+  // Rows of the graphs that were built for it since the hub was opened. Part of the table in use, not of its value.
+  uint64_t rows_built() const { return rows_built_.load(std::memory_order_relaxed); }
+  void add_built(uint64_t rows) const { rows_built_.fetch_add(rows, std::memory_order_relaxed); }
   // The last batch that changed a row; of what a reader process loaded, at least that. Of one that is not visible yet,
   // too.
   Seq last_change() const { return last_change_.load(std::memory_order_acquire); }
@@ -163,6 +166,7 @@ class Table {
   std::atomic<bool> frozen_ = false;
   mutable Pins pins_;
   mutable std::atomic<int64_t> last_search_ms_ = 0;
+  mutable std::atomic<uint64_t> rows_built_ = 0;
   mutable std::mutex subindices_mutex_;
   mutable std::map<TableId, std::shared_ptr<SubIndex>> subindices_;
   mutable std::mutex partitions_mutex_;

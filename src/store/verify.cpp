@@ -132,7 +132,7 @@ class Verifier {
     Result<Mapping> mapping = file.value()->map(fresh.bytes);
     if (!mapping.ok()) return find(fresh.path, mapping.status());
     const CheckedMapping checked(fresh.path, std::move(mapping.value()), fresh.bytes, std::move(fresh.block_crcs));
-    find_all(checked.findings());
+    find_all(checked.findings(&impl_.bytes_checked));
   }
 
   void check_table(const Table& table) {
@@ -144,7 +144,7 @@ class Verifier {
       if (is_wanted(stop_)) return;
       count_file(vector_path(impl_.segment_directory, sealed->info().id));
       count_file(segment_path(impl_.segment_directory, sealed->info().id));
-      const std::vector<Finding> findings = sealed->findings();
+      const std::vector<Finding> findings = sealed->findings(&impl_.bytes_checked);
       readable &= findings.empty();
       find_all(findings);
     }
