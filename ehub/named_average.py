@@ -19,6 +19,7 @@ from ehub import _arrays, average, names
 from ehub._native import _store
 from ehub.errors import ExistsError, InvalidArgumentError, InvalidKeyError, NotFoundError
 from ehub.hidden import AVERAGE_PARTS, drop_unnamed, name_of_part, next_number
+from ehub.interrupts import stoppable
 from ehub.kept_average import KeptAverage, Pairs
 from ehub.snapshot import Snapshot
 from ehub.types import Finding, Key, KeyArray, KeyType, Vectors
@@ -208,7 +209,7 @@ class Averages(View):
     def optimize(self) -> None:
         """Bring the means up to date and give them their index now."""
         self.refresh()
-        self._table.optimize()
+        stoppable(self._table.optimize)
 
     def __repr__(self) -> str:
         base = self._kept.base

@@ -20,7 +20,7 @@ from ehub.errors import (
 )
 from ehub.history import History
 from ehub.index import IndexStats, RecallReport, measure_recall
-from ehub.interrupts import interruptible, stoppable
+from ehub.interrupts import stoppable
 from ehub.model import Lineage, Model, model_of
 from ehub.named_average import NamedAverages
 from ehub.partition import Partition
@@ -266,11 +266,11 @@ class Version(NamedAverages, SubIndices, History):
 
     def wait_indexed(self) -> None:
         """Return when the index covers all rows but the few in the log; it follows by itself."""
-        interruptible(self._table.wait_indexed)
+        stoppable(self._table.wait_indexed)
 
     def optimize(self) -> None:
         """Settle the space now, on all cores: as few segments as can be, each with its graph."""
-        interruptible(self._table.optimize)
+        stoppable(self._table.optimize)
 
     def index_stats(self) -> IndexStats:
         """How far the index is, and how large."""
