@@ -8,7 +8,7 @@ What a named average is made of, and when its means are made anew, is in kept_av
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
@@ -332,12 +332,15 @@ def kept_average(hub: Hub, base: _store.Table, name: str) -> KeptAverage:
         return found
 
 
-def wrong_averages(hub: Hub) -> Iterator[Finding]:
-    """The groups whose stored mean is not that of the members that it was made of."""
+def wrong_averages(hub: Hub, before_step: Callable[[], object]) -> Iterator[Finding]:
+    """The groups whose stored mean is not that of the members that it was made of.
+
+    All of them, unless `before_step`, called for each part of them, raises.
+    """
     for space in hub.spaces():
         for table in hub._store.versions(space):
             for name in names.read_all(hub._store, names.notes_of_averages(table)):
-                for group in kept_average(hub, table, name).wrong_means():
+                for group in kept_average(hub, table, name).wrong_means(before_step):
                     where = f"average {name!r} of version {table.version!r} of space {space!r}"
                     yield Finding(where, f"the mean of group {group!r} is not that of its members")
 
