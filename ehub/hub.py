@@ -243,12 +243,17 @@ class Hub:
         with watched(progress, "verify", checked, "B"):
             return self._verified(partial(stoppable, self._store.verify))
 
-    def _verified(self, read: Callable[[], Any]) -> VerifyReport:
-        """What `read()`, the store's own verification, and then the averages show."""
+    def _verified(
+        self, read: Callable[[], Any], before_step: Callable[[], object] = lambda: None
+    ) -> VerifyReport:
+        """What `read()`, the store's own verification, and then the averages show.
+
+        Until all is read, or `before_step`, called again and again meanwhile, raises.
+        """
         files, size, rows, findings = read()
         found = [Finding(*finding) for finding in findings]
         if not found:  # else what is wrong with rows is said
-            found += wrong_averages(self)
+            found += wrong_averages(self, before_step)
         return VerifyReport(files, size, rows, tuple(found))
 
     def backup(self, where: Where, *, index: bool = True, progress: bool = False) -> Backup:

@@ -19,6 +19,7 @@ for means and stamps to be durable: a power cut takes the last batches first, so
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from threading import RLock
@@ -213,8 +214,11 @@ class KeptAverage:
             self.members()
             return len(self._compare(self.base.snapshot().view()))
 
-    def wrong_means(self) -> list[Any]:
-        """The groups whose stored means are not those of the very members they were made of."""
+    def wrong_means(self, before_step: Callable[[], object]) -> list[Any]:
+        """The groups whose stored means are not those of the very members they were made of.
+
+        Until all are made, or `before_step`, called for each part of them, raises.
+        """
         with self.lock:
             self._load()
             view = self.base.snapshot().view()
@@ -222,6 +226,7 @@ class KeptAverage:
             stored = self._stored_stamps()
             wrong = []
             for groups in self._chunks(known.living_groups()):
+                before_step()
                 found = self._compute(view, groups)
                 same = stored[groups, 0] == found.hashes
                 wrong += self._differing(view, found, same)

@@ -8,7 +8,7 @@ What a named average is made of, and when its means are made anew, is in kept_av
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
@@ -20,6 +20,7 @@ from ehub._native import _store
 from ehub._watching import building, waiting
 from ehub.errors import ExistsError, InvalidArgumentError, InvalidKeyError, NotFoundError
 from ehub.hidden import AVERAGE_PARTS, drop_unnamed, name_of_part, next_number
+from ehub.interrupts import stoppable
 from ehub.kept_average import KeptAverage, Pairs
 from ehub.snapshot import Snapshot
 from ehub.types import Finding, Key, KeyArray, KeyType, Vectors
@@ -238,7 +239,7 @@ class Averages(View):
         """
         self.refresh(progress=progress)
         with building(progress, self._table, f"optimize {self._name} of"):
-            self._table.optimize()
+            stoppable(self._table.optimize)
 
     def __repr__(self) -> str:
         base = self._kept.base
@@ -363,12 +364,15 @@ def kept_average(hub: Hub, base: _store.Table, name: str) -> KeptAverage:
         return found
 
 
-def wrong_averages(hub: Hub) -> Iterator[Finding]:
-    """The groups whose stored mean is not that of the members that it was made of."""
+def wrong_averages(hub: Hub, before_step: Callable[[], object]) -> Iterator[Finding]:
+    """The groups whose stored mean is not that of the members that it was made of.
+
+    All of them, unless `before_step`, called for each part of them, raises.
+    """
     for space in hub.spaces():
         for table in hub._store.versions(space):
             for name in names.read_all(hub._store, names.notes_of_averages(table)):
-                for group in kept_average(hub, table, name).wrong_means():
+                for group in kept_average(hub, table, name).wrong_means(before_step):
                     where = f"average {name!r} of version {table.version!r} of space {space!r}"
                     yield Finding(where, f"the mean of group {group!r} is not that of its members")
 

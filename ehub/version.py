@@ -21,7 +21,7 @@ from ehub.errors import (
 )
 from ehub.history import History
 from ehub.index import IndexStats, RecallReport, measure_recall
-from ehub.interrupts import interruptible, stoppable
+from ehub.interrupts import stoppable
 from ehub.model import Lineage, Model, model_of
 from ehub.named_average import NamedAverages
 from ehub.partition import Partition
@@ -277,7 +277,7 @@ class Version(NamedAverages, SubIndices, History):
             progress: Show a bar if standard error is a terminal: rows of the graphs built.
         """
         with building(progress, self._table, "wait_indexed"):
-            interruptible(self._table.wait_indexed)
+            stoppable(self._table.wait_indexed)
 
     def optimize(self, *, progress: bool = False) -> None:
         """Settle the space now, on all cores: as few segments as can be, each with its graph.
@@ -287,7 +287,7 @@ class Version(NamedAverages, SubIndices, History):
                 else turns out to be due adds to their total.
         """
         with building(progress, self._table, "optimize"):
-            interruptible(self._table.optimize)
+            stoppable(self._table.optimize)
 
     def index_stats(self) -> IndexStats:
         """How far the index is, and how large."""

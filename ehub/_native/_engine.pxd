@@ -435,8 +435,8 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
         Status sync() except +
         Status checkpoint(const atomic[cbool]* stop) except +
         Status compact(const CTable& table, const atomic[cbool]* stop) except +
-        Status wait_indexed(const CTable& table) except +
-        Status optimize(const CTable& table) except +
+        Status wait_indexed(const CTable& table, const atomic[cbool]* stop) except +
+        Status optimize(const CTable& table, const atomic[cbool]* stop) except +
         CIndexStats index_stats(const CTable& table) except +
         CWriteStats write_stats() except +
         CWorkStats work_stats() except +

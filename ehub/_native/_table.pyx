@@ -231,16 +231,18 @@ cdef class Table:
             status = self.store.engine.get().compact(deref(self.table), wanted)
         check(status)
 
-    def wait_indexed(self):
+    def wait_indexed(self, Stop stop=None):
         cdef Status status
+        cdef const atomic[cbool]* wanted = wanted_of(stop)
         with nogil:
-            status = self.store.engine.get().wait_indexed(deref(self.table))
+            status = self.store.engine.get().wait_indexed(deref(self.table), wanted)
         check(status)
 
-    def optimize(self):
+    def optimize(self, Stop stop=None):
         cdef Status status
+        cdef const atomic[cbool]* wanted = wanted_of(stop)
         with nogil:
-            status = self.store.engine.get().optimize(deref(self.table))
+            status = self.store.engine.get().optimize(deref(self.table), wanted)
         check(status)
 
     def index_stats(self):

@@ -13,6 +13,7 @@ from ehub.hub import Hub
 from ehub.model import Model
 from ehub.named_average import Averages
 from ehub.server import scope
+from ehub.server.calls import require_active
 from ehub.server.config import Limits
 from ehub.server.metrics.metrics import Metrics
 from ehub.server.reading import stop_of
@@ -79,7 +80,10 @@ class Naming:
         return pb.Done()
 
     def Verify(self, request: pb.VerifyRequest, context: Any) -> pb.VerifyResponse:
-        report = self._hub._verified(partial(self._hub._store.verify, stop_of(context)))
+        report = self._hub._verified(
+            partial(self._hub._store.verify, stop_of(context)),
+            before_step=lambda: require_active(context),
+        )
         findings = [pb.Finding(path=one.path, what=one.what) for one in report.findings]
         return pb.VerifyResponse(
             files=report.files, bytes=report.bytes, rows=report.rows, findings=findings

@@ -39,14 +39,17 @@ class Upkeep:
         return pb.StorageStatsResponse(rows=stats.rows, segments=segments)
 
     def WaitIndexed(self, request: pb.WaitIndexedRequest, context: Any) -> pb.Done:
-        self._targets.whole(request.target)._table.wait_indexed()
+        self._targets.whole(request.target)._table.wait_indexed(stop_of(context))
         return pb.Done()
 
     def Optimize(self, request: pb.OptimizeRequest, context: Any) -> pb.Done:
+        stop = stop_of(context)
         if request.target.average:
-            self._targets.average(request.target).optimize()
+            average = self._targets.average(request.target)
+            average.refresh()
+            average._table.optimize(stop)
         else:
-            self._targets.version(request.target).optimize()
+            self._targets.version(request.target)._table.optimize(stop)
         return pb.Done()
 
     def Compact(self, request: pb.CompactRequest, context: Any) -> pb.Done:

@@ -54,11 +54,12 @@ class GraphBuilder {
   // `given`: null to find the links here.
   Result<std::unique_ptr<BuiltGraph>> run(const GivenLinks* given) {
     choose_codes();
-    if (!link(given)) return cancelled();
+    if (control_.is_cancelled() || !link(given)) return cancelled();
     view().rows = static_cast<uint32_t>(input_.rows);
     encode_for_walk();
     view().calibration.ef =
         static_cast<uint32_t>(sample_.ef_for(kernels(), graph_->encoder, view(), parameters_.target_recall, team_));
+    if (control_.is_cancelled()) return cancelled();  // the team may have left something out, here or before
     return std::move(graph_);
   }
 
@@ -106,6 +107,7 @@ class GraphBuilder {
     } else if (!insert(distances, links, stride)) {
       return false;
     }
+    if (control_.is_cancelled()) return false;
     const std::vector<uint32_t> nodes = node_rows(input_.rows, view().twins);
     GraphView built;
     built.rows = static_cast<uint32_t>(input_.rows);
@@ -118,6 +120,7 @@ class GraphBuilder {
     if (input_.metric != Metric::kInnerProduct) {
       make_findable(built, nodes, distances, walk_codes(), team_, links, links_max);
     }
+    if (control_.is_cancelled()) return false;
     view().link_stride = built.link_stride;
     view().links = links;
     view().router = std::move(built.router);

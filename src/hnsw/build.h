@@ -18,6 +18,7 @@
 
 #include "base/metric.h"
 #include "base/status.h"
+#include "base/stop.h"
 #include "hnsw/buffer.h"
 #include "hnsw/code.h"
 #include "hnsw/given_links.h"
@@ -33,10 +34,14 @@ struct GraphInput {
   size_t dims = 0;
 };
 
-// How the world looks into a build, from other threads.
+// How the world looks into a build, from other threads. The team's `ended` should be is_cancelled(), so that a stage of
+// many seconds ends soon.
 struct BuildControl {
-  std::atomic<bool> cancelled = false;
+  std::atomic<bool> cancelled = false;  // for good
   std::atomic<uint64_t> rows_done = 0;
+  StopFlag stop = nullptr;  // of the one who wants this build; changes between builds only
+
+  bool is_cancelled() const { return cancelled.load(std::memory_order_relaxed) || is_wanted(stop); }
 };
 
 // A graph in memory.

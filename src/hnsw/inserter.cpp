@@ -77,7 +77,7 @@ void Inserter::set_links(uint32_t row, const uint32_t* chosen, size_t n) {
 bool Inserter::insert_all(BuildControl& control) {
   size_t router_of = 0;
   for (size_t begin = 0; begin < order_.size();) {
-    if (control.cancelled.load(std::memory_order_relaxed)) return false;
+    if (control.is_cancelled()) return false;
     const size_t chunk = std::clamp(begin / kChunkShare, kChunkRowsMin, kChunkRowsMax);
     const size_t end = std::min(order_.size(), begin + chunk);
     if (begin >= 2 * router_of) {

@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <system_error>
+#include <utility>
 
 #include "base/thread.h"
 
 namespace ehub::hnsw {
 
-Team::Team(unsigned threads) {
+Team::Team(unsigned threads, std::function<bool()> ended) : ended_(std::move(ended)) {
   for (unsigned worker = 1; worker < threads; ++worker) {
     try {
       threads_.emplace_back([this, worker, start = ThreadStart()]() mutable {
@@ -31,6 +32,7 @@ Team::~Team() {
 
 void Team::take_ranges(unsigned worker) {
   for (size_t begin = next_.fetch_add(grain_); begin < items_; begin = next_.fetch_add(grain_)) {
+    if (ended_ && ended_()) return;
     (*work_)(begin, std::min(begin + grain_, items_), worker);
   }
 }
@@ -50,7 +52,9 @@ void Team::serve(unsigned worker) {
 
 void Team::run(size_t items, size_t grain, const Work& work) {
   if (threads_.empty() || items <= grain) {
-    for (size_t begin = 0; begin < items; begin += grain) work(begin, std::min(begin + grain, items), 0);
+    for (size_t begin = 0; begin < items && !(ended_ && ended_()); begin += grain) {
+      work(begin, std::min(begin + grain, items), 0);
+    }
     return;
   }
   {

@@ -17,8 +17,9 @@ namespace ehub::hnsw {
 
 class Team {
  public:
-  // `threads` of them in all, the caller's included; at least 1. Fewer if they cannot be had.
-  explicit Team(unsigned threads);
+  // `threads` of them in all, the caller's included; at least 1. Fewer if they cannot be had. `ended`: whether what
+  // they work on is not wanted any more, and so from then on; any of them asks. Null: it always is.
+  explicit Team(unsigned threads, std::function<bool()> ended = nullptr);
   ~Team();
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
@@ -26,7 +27,8 @@ class Team {
   unsigned size() const { return static_cast<unsigned>(threads_.size()) + 1; }
 
   // Calls work(begin, end, worker) for ranges of at most `grain` items that together are [0, items); returns when all
-  // are done. `worker` < size() says which thread it is. Which worker gets which range is left to chance.
+  // are done. `worker` < size() says which thread it is. Which worker gets which range is left to chance. Once `ended`,
+  // ranges are left out, and of all later calls all: who calls it asks, too, before what they made is believed.
   using Work = std::function<void(size_t begin, size_t end, unsigned worker)>;
   void run(size_t items, size_t grain, const Work& work);
 
@@ -34,6 +36,7 @@ class Team {
   void serve(unsigned worker);
   void take_ranges(unsigned worker);
 
+  const std::function<bool()> ended_;
   std::mutex mutex_;
   std::condition_variable begins_;
   std::condition_variable ends_;

@@ -361,7 +361,7 @@ Result<ErasureReport> Store::erase(const std::vector<Erasure>& parts, const Note
   PendingErasure pending{parts, notes};
   {
     // What the indexer writes now may be made of rows that are to go.
-    const std::unique_lock<std::mutex> paused = impl_->indexer.pause();
+    const std::unique_lock<Turn> paused = impl_->indexer.pause();
     EHUB_RETURN_IF_ERROR(guarded([&] { return impl_->checkpoint_unindexed({.erasure = &pending}, nullptr); }));
   }
   impl_->indexer.wake();

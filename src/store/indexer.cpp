@@ -44,6 +44,11 @@ constexpr uint64_t kStaleShare = 8;
 // The thread gives way to those that write and search.
 constexpr int kNiceness = 10;
 
+constexpr const char* kSettling = "the settling of the index";
+
+// Whether a job says that it was to end, and not that something is wrong.
+bool was_ended(const Status& status) { return status.code() == Code::kClosed || status.code() == Code::kDeadline; }
+
 std::vector<SealedRef> sealed_of(const Table& table) {
   std::vector<SealedRef> sealed;
   const std::shared_ptr<const TableState> state = table.state();
@@ -137,7 +142,7 @@ void Indexer::stop() {
   control_.cancelled = true;
   wakes_.notify_all();
   if (thread_.joinable()) thread_.join();
-  const std::lock_guard work(work_mutex_);  // a settle() in another thread
+  const std::lock_guard work(work_turn_);  // a settle() in another thread
 }
 
 void Indexer::run() {
@@ -353,12 +358,16 @@ uint64_t Indexer::rows_due(const Table& table) const {
   return due;
 }
 
-Status Indexer::perform(const Job& job, unsigned threads) {
-  const std::lock_guard work(work_mutex_);
+Status Indexer::perform(const Job& job, unsigned threads, StopFlag stop) {
+  if (!work_turn_.lock_unless(stop)) return stopped(kSettling);
+  const std::lock_guard work(work_turn_, std::adopt_lock);
   if (control_.cancelled) return closed("the hub is closed");
   performing_ = true;
+  control_.stop = stop;
   const Status status = guarded([&] { return perform_alone(job, threads); });
+  control_.stop = nullptr;
   performing_ = false;
+  if (is_wanted(stop) && !control_.cancelled && was_ended(status)) return stopped(kSettling);
   if (status.ok() || control_.cancelled || job.into_memory != nullptr) return status;
   const std::lock_guard lock(mutex_);
   if (job.segment != nullptr) given_up_.push_back(job.segment->info().id);
@@ -393,7 +402,7 @@ Status Indexer::build(const Job& job, const SealedSegment& segment, unsigned thr
   if (!vectors.ok()) return vectors.status();
   const auto began = std::chrono::steady_clock::now();
   work_.begin_graph(segment.row_count());
-  hnsw::Team team(threads);
+  hnsw::Team team(threads, [this] { return control_.is_cancelled(); });
   const hnsw::GraphInput input = {schema.metric, vectors.value(), segment.row_count(), schema.dims};
   const bool adopting = job.linked != nullptr && are_rows_of(segment, *job.linked);
   auto built = adopting ? hnsw::adopt_graph(input, job.linked->links, schema.index, team, control_)
@@ -441,7 +450,7 @@ Status Indexer::build_subset(const Job& job, const SealedSegment& segment, unsig
   for (size_t node = 0; node < rows.size(); ++node) {
     std::copy_n(vectors.value() + size_t{rows[node]} * schema.dims, schema.dims, together + node * schema.dims);
   }
-  hnsw::Team team(threads);
+  hnsw::Team team(threads, [this] { return control_.is_cancelled(); });
   work_.begin_graph(rows.size());
   auto built = hnsw::build_graph({schema.metric, together, rows.size(), schema.dims}, schema.index, team, control_);
   work_.end_graph(built.ok());
@@ -465,7 +474,8 @@ Status Indexer::merge(const Job& job, unsigned threads) {
     const std::lock_guard lock(store_.unfinished_mutex);
     store_.unfinished.insert({id, history});
   }
-  const RewriteTarget target = {store_.fs, store_.segment_directory, job.table->schema, store_.hash_seed, id};
+  const RewriteTarget target = {store_.fs,    store_.segment_directory, job.table->schema, store_.hash_seed, id,
+                                control_.stop};
   std::vector<SegmentRef> sources;
   for (const SealedRef& ref : job.merged) sources.push_back({ref.segment, ref.deaths});
   PreparedMerge prepared = {job.table, job.merged, {}, false};
@@ -522,7 +532,7 @@ unsigned Indexer::threads_of_caller() const { return store_.options.background ?
 
 // So that nobody waits for a graph that is for nothing. What goes wrong with it leaves the segments as they are, and
 // each gets its graph.
-void Indexer::merge_before_build(const std::shared_ptr<Table>& table, unsigned threads) {
+void Indexer::merge_before_build(const std::shared_ptr<Table>& table, unsigned threads, StopFlag stop) {
   const auto is_before_build = [&](const SealedRef& ref) {
     const bool lacks = wants_graph(*table, ref) && ref.segment->graph().state() != SegmentGraph::State::kReady;
     return lacks && is_left_to_merge(*table, ref);
@@ -530,23 +540,23 @@ void Indexer::merge_before_build(const std::shared_ptr<Table>& table, unsigned t
   for (size_t left = sealed_of(*table).size(); left > 0 && !table->dropped(); --left) {
     const std::vector<SealedRef> sealed = sealed_of(*table);
     if (std::none_of(sealed.begin(), sealed.end(), is_before_build)) return;
-    if (!perform({.table = table, .merged = mergeable(*table)}, threads).ok()) return;
+    if (!perform({.table = table, .merged = mergeable(*table)}, threads, stop).ok()) return;
   }
 }
 
-Status Indexer::settle(const std::shared_ptr<Table>& table, bool merging) {
+Status Indexer::settle(const std::shared_ptr<Table>& table, bool merging, StopFlag stop) {
   const unsigned threads = threads_of_caller();
-  if (!merging) merge_before_build(table, threads);
+  if (!merging) merge_before_build(table, threads, stop);
   while (merging && !table->dropped()) {
     std::vector<SealedRef> merged = all_compactable(sealed_of(*table), limits_for(*table));
     if (merged.empty()) break;
-    EHUB_RETURN_IF_ERROR(perform({.table = table, .merged = std::move(merged)}, threads));
+    EHUB_RETURN_IF_ERROR(perform({.table = table, .merged = std::move(merged)}, threads, stop));
   }
   for (const SealedRef& ref : sealed_of(*table)) {
     if (!wants_graph(*table, ref) || table->dropped()) continue;
-    EHUB_RETURN_IF_ERROR(perform({.table = table, .segment = ref.segment}, threads));
+    EHUB_RETURN_IF_ERROR(perform({.table = table, .segment = ref.segment}, threads, stop));
     if (ref.is_history()) continue;
-    for (const Job& job : subset_jobs(table, ref.segment)) EHUB_RETURN_IF_ERROR(perform(job, threads));
+    for (const Job& job : subset_jobs(table, ref.segment)) EHUB_RETURN_IF_ERROR(perform(job, threads, stop));
   }
   return table->dropped() ? not_found("space '" + table->space + "' was deleted") : Status();
 }

@@ -28,6 +28,8 @@
 #include <vector>
 
 #include "base/status.h"
+#include "base/stop.h"
+#include "base/turn.h"
 #include "hnsw/build.h"
 #include "store/compaction.h"
 #include "store/index_work.h"
@@ -60,8 +62,9 @@ class Indexer {
 
   // Returns when every sealed segment of the table that should have a graph has one. Works in the caller's thread, with
   // all cores. `merging`: also makes the table's segments as few as they can be. kClosed if the hub is closed
-  // meanwhile.
-  Status settle(const std::shared_ptr<Table>& table, bool merging);
+  // meanwhile. kDeadline once `stop` is wanted: the one build of this call that is under way is thrown away, what was
+  // done before it stays, and a job of the indexer's thread or of another caller that was waited for goes on.
+  Status settle(const std::shared_ptr<Table>& table, bool merging, StopFlag stop = nullptr);
 
   // Makes one segment of the table's, and the links its graph, if its rows are these in this order. Works like
   // settle().
@@ -81,7 +84,7 @@ class Indexer {
   };
 
   // Waits for the job at work; while the result lives, there is none.
-  std::unique_lock<std::mutex> pause() { return std::unique_lock(work_mutex_); }
+  std::unique_lock<Turn> pause() { return std::unique_lock(work_turn_); }
 
   // Rows that are in the graph being built now, and graphs that had to be built again because they were damaged.
   uint64_t rows_done() const { return control_.rows_done.load(std::memory_order_relaxed); }
@@ -119,7 +122,7 @@ class Indexer {
   std::vector<SealedRef> mergeable(const Table& table) const;
   // Whether the segment is about to be rewritten because much of it is dead: a graph over it would be for nothing.
   bool is_left_to_merge(const Table& table, const SealedRef& ref) const;
-  void merge_before_build(const std::shared_ptr<Table>& table, unsigned threads);
+  void merge_before_build(const std::shared_ptr<Table>& table, unsigned threads, StopFlag stop);
   // Whether a graph over some rows of a segment with a graph is wanted and not there.
   bool wants_graph(const SealedSegment& segment, const MemberRows& rows, TableId keys) const;
   bool find_subset(const Tables& tables, Job* job) const;
@@ -128,7 +131,8 @@ class Indexer {
   bool find_mapped(const Tables& tables, Job* job) const;
   bool find_merge(const Tables& tables, Job* job) const;
   bool is_due(const Table& table) const;
-  Status perform(const Job& job, unsigned threads);
+  // `stop`: of the caller who wants the job.
+  Status perform(const Job& job, unsigned threads, StopFlag stop = nullptr);
   Status perform_alone(const Job& job, unsigned threads);
   Status merge(const Job& job, unsigned threads);
   Status build_merged(const Job& job, const RewrittenApart& merged, unsigned threads);
@@ -160,7 +164,7 @@ class Indexer {
   std::multiset<TableId> held_;
   std::vector<SegmentId> given_up_;  // whose build failed; tried again when the hub is opened anew
 
-  std::mutex work_mutex_;  // one job at a time
+  Turn work_turn_;  // one job at a time
   std::atomic<bool> performing_ = false;
 };
 

@@ -94,8 +94,12 @@ std::unique_ptr<Walk> View::walk_of(const SearchOptions& options, size_t s, Row 
   if (graph == nullptr) return nullptr;
   if (from == sealed->whole_graph()) sealed->coarse_rows().drop();
   // Not make_unique, which Clang 14 cannot use for an aggregate.
-  return std::unique_ptr<Walk>(
-      new Walk{s, sealed, from, std::move(graph), rows, wanted_count, {}, nullptr, {}, false, 0, {}});
+  return std::unique_ptr<Walk>(new Walk{.segment = s,
+                                        .sealed = sealed,
+                                        .of = from,
+                                        .graph = std::move(graph),
+                                        .rows = rows,
+                                        .wanted_count = wanted_count});
 }
 
 // A sub-index comes first: what else selects is fewer rows.
@@ -137,18 +141,13 @@ bool View::plan_subset(Search& search, size_t s, Row rows, const SubsetGraph& su
   all.at_least += subset.rows - std::min(subset.rows, dead);
   all.at_most += subset.rows;
   const auto* sealed = static_cast<const SealedSegment*>(ref.segment.get());
-  search.walks.push_back(std::unique_ptr<Walk>(new Walk{s,
-                                                        sealed,
-                                                        subset.of,
-                                                        subset.graph,
-                                                        rows,
-                                                        nodes - gone - dead,
-                                                        {},
-                                                        gone == 0 ? nullptr : subset.members,
-                                                        {},
-                                                        false,
-                                                        0,
-                                                        {}}));
+  search.walks.push_back(std::unique_ptr<Walk>(new Walk{.segment = s,
+                                                        .sealed = sealed,
+                                                        .of = subset.of,
+                                                        .graph = subset.graph,
+                                                        .rows = rows,
+                                                        .wanted_count = nodes - gone - dead,
+                                                        .members = gone == 0 ? nullptr : subset.members}));
   if (extra != 0) {
     search.wanted[s] = subset.coverage->extra;
     keep_visible(s, rows, search.wanted[s]);

@@ -37,14 +37,14 @@ struct Walk {
   const SealedSegment* sealed;
   std::shared_ptr<SegmentGraph> of;  // where the graph is from
   std::shared_ptr<const hnsw::GraphFile> graph;
-  Row rows;                          // of those that are born
-  uint64_t wanted_count;             // visible and selected ones
-  std::vector<uint64_t> wanted;      // a bitmap of these; empty: all that are visible
-  const MemberRows* members;         // ... and in this set, if there is one
-  std::vector<uint64_t> nodes;       // with a filter: where to go for the selected ones (twins.h)
-  std::atomic<bool> failed = false;  // its graph is damaged, or a row that it found
-  size_t scan_worth = 0;             // hnsw::GraphQuery::scan_worth of each query
-  std::vector<uint8_t> left;         // per query, whether it is left to a scan; if scan_worth is not 0
+  Row rows;                             // of those that are born
+  uint64_t wanted_count;                // visible and selected ones
+  std::vector<uint64_t> wanted = {};    // a bitmap of these; empty: all that are visible
+  const MemberRows* members = nullptr;  // ... and in this set, if there is one
+  std::vector<uint64_t> nodes = {};     // with a filter: where to go for the selected ones (twins.h)
+  std::atomic<bool> failed = false;     // its graph is damaged, or a row that it found
+  size_t scan_worth = 0;                // hnsw::GraphQuery::scan_worth of each query
+  std::vector<uint8_t> left = {};       // per query, whether it is left to a scan; if scan_worth is not 0
 };
 
 struct Search {

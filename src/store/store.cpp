@@ -449,22 +449,22 @@ void Store::note_search(const Table& table) const {
   if (impl_->options.background) impl_->indexer.wake();
 }
 
-Status Store::wait_indexed(const Table& table) {
+Status Store::wait_indexed(const Table& table, StopFlag stop) {
   EHUB_RETURN_IF_ERROR(impl_->check_usable());
   const std::shared_ptr<Table> shared = impl_->shared_table(table);
   if (shared == nullptr) return not_found("space '" + table.space + "' was deleted");
   if (impl_->options.read_only) return {};
   EHUB_RETURN_IF_ERROR(impl_->check_writable());
-  EHUB_RETURN_IF_ERROR(impl_->checkpoint({}));
-  return impl_->indexer.settle(shared, false);
+  EHUB_RETURN_IF_ERROR(impl_->checkpoint({.stop = stop}));
+  return impl_->indexer.settle(shared, false, stop);
 }
 
-Status Store::optimize(const Table& table) {
+Status Store::optimize(const Table& table, StopFlag stop) {
   EHUB_RETURN_IF_ERROR(impl_->check_writable());
   const std::shared_ptr<Table> shared = impl_->shared_table(table);
   if (shared == nullptr) return not_found("space '" + table.space + "' was deleted");
-  EHUB_RETURN_IF_ERROR(impl_->checkpoint({}));
-  return impl_->indexer.settle(shared, true);
+  EHUB_RETURN_IF_ERROR(impl_->checkpoint({.stop = stop}));
+  return impl_->indexer.settle(shared, true, stop);
 }
 
 Status Store::refresh() {

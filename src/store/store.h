@@ -291,10 +291,11 @@ class Store {
   // in those that become one; where there is none, those with dead rows are rewritten one by one, and small ones stay.
   // Once `stop` is wanted: kDeadline, and what is not rewritten by then stays as it is.
   Status compact(const Table& table, StopFlag stop = nullptr);
-  // Returns when every segment that should have a graph has one.
-  Status wait_indexed(const Table& table);
-  // Makes the table's segments as few as can be, each with its graph, on all cores.
-  Status optimize(const Table& table);
+  // Returns when every segment that should have a graph has one. kDeadline once `stop` is wanted; see
+  // Indexer::settle().
+  Status wait_indexed(const Table& table, StopFlag stop = nullptr);
+  // Makes the table's segments as few as can be, each with its graph, on all cores. `stop` as of wait_indexed().
+  Status optimize(const Table& table, StopFlag stop = nullptr);
   IndexStats index_stats(const Table& table) const;
   WriteStats write_stats() const;
   WorkStats work_stats() const;

@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -121,15 +123,20 @@ void search_stopped(const BuiltGraph& graph, const Floats& vectors, size_t k, si
   check(searcher.search(ehub::kernels(), graph.encoder, graph.view, source, query, 0, heap));
 }
 
+// `asked_max`: how often the team asks whether it is cancelled until it is.
 std::unique_ptr<BuiltGraph> build(const Floats& vectors, uint32_t metric, unsigned threads, uint32_t M,
-                                  uint32_t ef_construction, float target_recall, bool cancelled) {
+                                  uint32_t ef_construction, float target_recall, int64_t asked_max) {
   GraphParameters parameters;
   parameters.M = M;
   parameters.ef_construction = ef_construction;
   parameters.target_recall = target_recall;
-  Team team(threads);
   BuildControl control;
-  control.cancelled = cancelled;
+  control.cancelled = asked_max == 0;
+  std::atomic<int64_t> asked = 0;
+  Team team(threads, [&] {
+    if (++asked == asked_max) control.cancelled = true;
+    return control.is_cancelled();
+  });
   const GraphInput input = input_of(vectors, metric);
   const py::gil_scoped_release release;
   return take(build_graph(input, parameters, team, control));
@@ -177,7 +184,7 @@ void bind_graph(py::module_& module) {
           py::arg("dead") = std::vector<uint32_t>());
   module.def("build_graph", build, py::arg("vectors").noconvert(), py::arg("metric"), py::arg("threads") = 1,
              py::arg("M") = 24, py::arg("ef_construction") = 100, py::arg("target_recall") = 0.95F,
-             py::arg("cancelled") = false);
+             py::arg("asked_max") = std::numeric_limits<int64_t>::max());
 }
 
 // The estimated distance of a query to each row, as a walk computes it.

@@ -8,9 +8,9 @@
 // by key, by scan and by search; another one through a read-only hub beside the writer; one checkpoints and compacts
 // without end, one makes and drops a space. Limits are tiny, so that logs and segments turn over all the time, and
 // every segment of some rows gets a graph: graphs are built, walked, merged, mapped by the reader and removed
-// meanwhile; one more thread waits for the index of what there is, and optimizes; one tags, holds, restores, forks
-// and drops versions, and looks whether anything of the past changes; and in a hub of large segments two threads scan
-// by codes and without, and compare, while a third fills them.
+// meanwhile; two more threads wait for the index of what there is, and optimize, and one of them soon tires of it; one
+// tags, holds, restores, forks and drops versions, and looks whether anything of the past changes; and in a hub of
+// large segments two threads scan by codes and without, and compare, while a third fills them.
 //
 // Exits with 1, and says what it saw, on any inconsistency; at last the hub is closed, opened and verified.
 
@@ -266,10 +266,27 @@ void maintain(World& world) {
 void index(World& world) {
   for (uint64_t round = 0; !world.stop; ++round) {
     const auto call = round % 4 == 0 ? &Store::optimize : &Store::wait_indexed;
-    must((world.store.get()->*call)(*world.table), "indexing");
+    must((world.store.get()->*call)(*world.table, nullptr), "indexing");
     const IndexStats stats = world.store->index_stats(*world.table);
     if (stats.rebuilds != 0) die("a graph was damaged");
     if (stats.unreachable != 0) die("a row is out of reach");
+  }
+}
+
+// One who tires of it, while index() waits for the same. Its stop is nobody else's.
+void index_impatiently(World& world) {
+  FaultRandom random(17);
+  for (uint64_t round = 0; !world.stop; ++round) {
+    std::atomic<bool> stop = false;
+    const auto patience = std::chrono::milliseconds(random.below(200));
+    std::thread clock([&] {
+      std::this_thread::sleep_for(patience);
+      stop = true;
+    });
+    const auto call = round % 2 == 0 ? &Store::optimize : &Store::wait_indexed;
+    const Status status = (world.store.get()->*call)(*world.table, &stop);
+    clock.join();
+    if (status.code() != Code::kDeadline) must(status, "indexing that was stopped");
   }
 }
 
@@ -405,6 +422,7 @@ void run_threads(World& world, int seconds) {
   threads.emplace_back([&world] { follow(world); });
   threads.emplace_back([&world] { maintain(world); });
   threads.emplace_back([&world] { index(world); });
+  threads.emplace_back([&world] { index_impatiently(world); });
   threads.emplace_back([&world] { make_and_drop(world); });
   threads.emplace_back([&world] { go_back(world); });
   threads.emplace_back([&world] { feed(world); });

@@ -210,10 +210,23 @@ def test_a_row_has_at_most_2_m_links_nearest_first_and_none_twice(M, ef_construc
     assert graph.unreachable == 0
 
 
-def test_a_build_that_is_cancelled_says_so():
-    with pytest.raises(native.StatusError, match="cancelled") as caught:
-        native.build_graph(normal(1, 100, 4), L2, cancelled=True)
-    assert caught.value.code == "Closed"
+@pytest.mark.parametrize("metric", [L2, IP])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_build_that_is_cancelled_says_so_wherever_it_is(metric, threads):
+    rows, errors = normal(1, 200, 4), []
+
+    def build():
+        try:
+            return native.build_graph(rows, metric, threads=threads, asked_max=len(errors))
+        except native.StatusError as error:
+            errors.append((error.code, str(error)))
+
+    while (graph := build()) is None:
+        assert errors[-1] == ("Closed", "the build of the index was cancelled")
+    whole = native.build_graph(rows, metric)
+    assert graph.ef == whole.ef
+    np.testing.assert_array_equal(graph.links, whole.links)
+    assert len(errors) > 50
 
 
 # The first is by codes, the other by the rows themselves. 6400 are whole words of a bitmap.

@@ -9,7 +9,10 @@ from guarded import guarded
 from served import serving
 
 import ehub
+from ehub import kept_average
 from ehub.server.config import Limits
+from ehub.server.metrics.metrics import Metrics
+from ehub.server.service import Embeddinghub
 from ehub.wire import ehub_pb2
 
 EMBEDDED_ONLY = {
@@ -46,6 +49,32 @@ def test_both_snapshots_of_an_average_are_held_or_neither(tmp_path):
         assert means["all"].tolist() == [1, 1]
         means.close()
         assert items.erasure_plan(["a"]).blockers == ()
+
+
+def test_a_check_of_the_means_ends_when_its_caller_has_left(tmp_path, monkeypatch):
+    asked = []
+
+    class Leaves:
+        def time_remaining(self):
+            return None
+
+        def is_active(self):
+            asked.append(None)
+            return len(asked) < 3
+
+        def add_callback(self, callback):
+            return True
+
+    monkeypatch.setattr(kept_average, "CHUNK_BYTES", 8)  # a mean
+    with ehub.open(tmp_path) as hub:
+        items = hub.create_space("items", dims=2, metric="l2")
+        items.multiset(["a"], [[1, 2]])
+        items.create_average("mean", {f"g{i}": ["a"] for i in range(10)})
+        embeddinghub = Embeddinghub(hub, Limits(), Metrics(hub))
+        with pytest.raises(ehub.UnavailableError, match="the caller is gone"):
+            embeddinghub.Verify(ehub_pb2.VerifyRequest(), Leaves())
+        assert len(asked) == 3
+        assert hub.verify().ok
 
 
 def test_a_snapshot_of_means_is_for_whoever_reads_the_whole_space(tmp_path):

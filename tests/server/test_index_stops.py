@@ -1,0 +1,88 @@
+"""A server ends optimize and wait_indexed when their caller has left, or their time is over."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from dataclasses import replace
+
+import grpc
+import numpy as np
+import pytest
+from metered import until
+from served import serving
+
+import ehub
+from ehub.client.transport import METHODS
+from ehub.wire import ehub_pb2 as pb
+
+ROWS, DIMS = 8_000, 64
+TARGET = pb.Target(space="items")
+
+
+def rows_of(seed):
+    return np.random.default_rng(seed).standard_normal((ROWS, DIMS), np.float32)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A hub of two segments with graphs: to build one over both takes some seconds."""
+    place = tmp_path_factory.mktemp("stopped") / "hub"
+    with ehub.open(place, durability="off") as hub:
+        items = hub.create_space("items", DIMS, metric="l2", key_type="int", ef_construction=400)
+        for begin in (0, ROWS):
+            items.multiset(np.arange(begin, begin + ROWS), rows_of(begin))
+            items.wait_indexed()
+        assert items.index_stats().segments == 2
+    return place
+
+
+@pytest.fixture
+def server(prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path / "hub")
+    with serving(tmp_path / "hub") as server:
+        yield server
+
+
+@pytest.fixture
+def ends(caplog):
+    """How calls have ended in the server."""
+    with caplog.at_level(logging.DEBUG, "ehub.server.calls"):
+        yield lambda: [one.status for one in caplog.records if one.msg == "call"]
+
+
+def is_building(items):
+    return items.index_stats().rows_building > 0
+
+
+def test_an_optimize_whose_time_is_over_ends_in_the_server_too(server, ends):
+    items = server.hub.get_space("items")
+    with ehub.connect(server.address) as hub:
+        remote = hub.get_space("items")
+        hub._link.transport.options = replace(hub.transport.options, timeout_seconds=0.5)
+        with pytest.raises(ehub.DeadlineError):
+            remote.optimize()
+    until(lambda: "DEADLINE_EXCEEDED" in ends(), 1.5)
+    assert not is_building(items)
+    time.sleep(0.5)  # nobody begins anew
+    assert not is_building(items)
+    assert items.index_stats().segments == 2
+    items.optimize()
+    assert items.index_stats().segments == 1
+
+
+@pytest.mark.parametrize("method", ["Optimize", "WaitIndexed"])
+def test_a_call_that_is_cancelled_ends_in_the_server_too(server, ends, method):
+    items = server.hub.get_space("items")
+    items.multiset(np.arange(2 * ROWS, 3 * ROWS), rows_of(3))  # for WaitIndexed
+    request = {"Optimize": pb.OptimizeRequest, "WaitIndexed": pb.WaitIndexedRequest}[method]
+    with grpc.insecure_channel(server.address) as channel:
+        call = METHODS[method].call(channel).future(request(target=TARGET))
+        until(lambda: is_building(items), 30)
+        assert not ends()
+        call.cancel()
+        until(ends, 1.5)
+    assert ends() == ["DEADLINE_EXCEEDED"]
+    items.wait_indexed()
+    assert items.index_stats().rows_indexed == 3 * ROWS
