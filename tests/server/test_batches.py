@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -63,6 +64,7 @@ class Taken:
     """A link that keeps what it is asked, and finds nothing."""
 
     searches = None
+    transport = SimpleNamespace(message_bytes=1 << 20, rows_max=None)
 
     def read(self, name, request):
         self.asked = name, request
