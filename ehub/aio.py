@@ -135,9 +135,9 @@ class View(Mirror):
     def __aiter__(self) -> AsyncIterator[Any]:
         return iterate(lambda: iter(self._waits))
 
-    async def download_snapshot(self) -> LocalCopy:
+    async def download_snapshot(self, *, progress: bool = False) -> LocalCopy:
         """The rows as they are now in a hub of this process: `ehub.View.download_snapshot()`."""
-        return await run(_local_copy.copy_of, self._waits, LocalCopy)
+        return await run(_local_copy.copy_of, self._waits, LocalCopy, progress)
 
     def to_arrow_batches(
         self, batch_rows: int = BATCH_ROWS, *, progress: bool = False
@@ -164,35 +164,40 @@ class LocalCopy(_local_copy.LocalCopy):
         """What it is a copy of, awaited."""
         return wrapped(self._source)
 
-    async def refresh(self, wait: bool = True) -> asyncio.Future[None]:  # type: ignore[override]
+    async def refresh(  # type: ignore[override]
+        self, wait: bool = True, *, progress: bool = False
+    ) -> asyncio.Future[None]:
         """Make it what its source is now, all rows; what was written to it goes.
 
         Who reads meanwhile sees the rows from before, and then all new ones.
 
         Args:
             wait: Return when it is done; else at once, and what is returned is awaited for its end.
+            progress: Show a bar if standard error is a terminal.
         """
-        done = asyncio.ensure_future(self._refreshed())
+        done = asyncio.ensure_future(self._refreshed(progress))
         if wait:
             await done
         return done
 
-    async def _refreshed(self) -> None:
+    async def _refreshed(self, progress: bool) -> None:
         async with self._turn:
-            await run(self._fetch)
+            await run(self._fetch, progress)
 
     async def write_to_space(  # type: ignore[override]
-        self, name: str, create: bool = False
+        self, name: str, create: bool = False, *, progress: bool = False
     ) -> int:
         """Write every row to a space of the server: `ehub.LocalCopy.write_to_space()`."""
-        return await run(super().write_to_space, name, create)
+        return await run(super().write_to_space, name, create, progress=progress)
 
-    async def overwrite_space(self, name: str) -> int:  # type: ignore[override]
+    async def overwrite_space(  # type: ignore[override]
+        self, name: str, *, progress: bool = False
+    ) -> int:
         """Make the rows of a space of the server what they are here; returns how many.
 
         All rows go there, in batches, and then the deletes of those that are not here.
         """
-        return await run(super().overwrite_space, name)
+        return await run(super().overwrite_space, name, progress=progress)
 
     async def __aenter__(self) -> LocalCopy:
         return self

@@ -179,7 +179,7 @@ class Made:
             self.source.close()
 
 
-def copy_of(source: View, kind: type[Copy], progress: bool = False) -> Copy:
+def copy_of(source: View, kind: type[Copy], progress: bool) -> Copy:
     """A copy of what a space, a version or a snapshot shows now, as a kind of `LocalCopy`."""
     from ehub.hub import open as open_hub  # it offers what is here
 

@@ -91,12 +91,12 @@ class Indexer {
   uint64_t rebuilds() const { return rebuilds_.load(std::memory_order_relaxed); }
   // Rows a second of the last build; 0 if there was none.
   double build_rate() const { return build_rate_.load(std::memory_order_relaxed); }
-  // A segment of the table with fewer rows has no graph.
-  Row graph_rows_min(const Table& table) const;
   const IndexWork& work() const { return work_; }
   // Rows of graphs that are still to be built for the table, as far as that is known: what the job at work has left,
   // and segments that should have one.
   uint64_t rows_due(const Table& table) const;
+  // A segment of the table with fewer rows has no graph.
+  Row graph_rows_min(const Table& table) const;
 
  private:
   // What is to be done for one table next.

@@ -136,3 +136,19 @@ def test_a_bar_leaves_the_event_loop_to_others_and_ends_with_its_call(served, ca
     assert looking == []
     require_steps(capsys.readouterr().err, "optimize items")
     assert watchers() == []
+
+
+def test_a_copy_for_asyncio_shows_the_rows_that_it_moves(served, capsys, terminal):
+    async def work():
+        async with await ehub.aio.connect(served.address) as hub:
+            items = await hub.get_space("items")
+            async with await items.download_snapshot(progress=True) as copy:
+                await copy.refresh(progress=True)
+                await copy.write_to_space("again", create=True, progress=True)
+                await copy.overwrite_space("again", progress=True)
+
+    asyncio.run(work())
+    shown = capsys.readouterr().err
+    for what in ("download_snapshot items", "refresh items", "write_to_space again"):
+        assert counts(shown, what)[-1] == (ROWS, ROWS), what
+    assert counts(shown, "overwrite_space again")[-1] == (ROWS, ROWS)
