@@ -22,7 +22,7 @@ from ehub.cli.app import (
     open_to_read,
     open_to_write,
 )
-from ehub.cli.reaching import HubPlace, Server, asks_server, hub_at
+from ehub.cli.reaching import HubPlace, Server, asks_server, hub_at, is_address
 from ehub.erasure import READS_ONLY
 
 
@@ -61,9 +61,10 @@ def erase(
     if dry_run:
         with hub_at(hub, server, open_to_read) as store:
             plan = find_space(store, space).erasure_plan(as_typed(store, space, texts))
-        # So it is opened to plan, beside a writer; to erase it will not be.
-        blockers = tuple(blocker for blocker in plan.blockers if blocker != READS_ONLY)
-        show(replace(plan, blockers=blockers), as_json)
+        if not is_address(hub):  # opened so to plan, beside a writer; to erase it will not be
+            blockers = tuple(blocker for blocker in plan.blockers if blocker != READS_ONLY)
+            plan = replace(plan, blockers=blockers)
+        show(plan, as_json)
         return
     with hub_at(hub, server, open_to_write) as store:
         found = find_space(store, space)

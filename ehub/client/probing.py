@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import pkgutil
+import re
 import socket
 import ssl
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,13 +21,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "found_at"]
 
-# For each connection, and for each wait on it.
+# For each connection, and then for what is said on it.
 SECONDS = 2.0
 # What a client of HTTP/2 begins with: the preface, and settings without a value.
 BEGINNING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
-HEAD_BYTES = 9  # of a frame, whose fourth byte is its kind
+# Of an answer: the head of a frame, whose fourth byte is its kind, or HTTP/1 up to its status.
+HEAD_BYTES = 12
 SETTINGS = 4
 ALERT = b"\x15\x03"  # how TLS answers what is no TLS
+# Of what stands before a server that is not there yet, or has too much to do.
+PASSING = re.compile(rb"HTTP/1\.\d (?:429|502|503|504)")
+# Of what is wrong with a certificate, where gRPC may trust it all the same: an address is named as
+# if it was a host, a key or a digest is weak.
+STRICTER = frozenset((64, 66, 67, 68))
+# Where gRPC looks for a proxy, and for what is reached without it.
+PROXIES, DIRECT = ("grpc_proxy", "https_proxy", "http_proxy"), ("no_grpc_proxy", "no_proxy")
 
 WANTS_TLS = "the server there wants TLS: connect with tls="
 NO_TLS = "the server there has no TLS: connect without tls="
@@ -50,12 +60,22 @@ class Found(NamedTuple):
 def found_at(address: str, tls: ClientTls | None) -> Found | None:
     """What is wrong at an address; None: nothing that can be seen from here."""
     host, _, port = address.rpartition(":")
-    if not port.isdecimal() or host.startswith("unix"):
+    is_socket = address.startswith(("unix:", "unix-abstract:"))
+    if is_socket or not port.isdecimal() or goes_by_proxy(host):
         return None
     place = host.strip("[]"), int(port)
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # the latter: it is the name of no host
         return without_tls(place) if tls is None else with_tls(place, tls)
     return None
+
+
+def goes_by_proxy(host: str) -> bool:
+    """Whether gRPC goes to a host by a proxy: what it meets there is not seen from here."""
+    if not any(os.environ.get(name) for name in PROXIES):
+        return False
+    direct = next((told for name in DIRECT if (told := os.environ.get(name))), "")
+    ends = [name.strip() for name in direct.split(",") if name.strip()]
+    return not any(host == end or host.endswith("." + end.lstrip(".")) for end in ends)
 
 
 def without_tls(place: tuple[str, int]) -> Found | None:
@@ -73,29 +93,31 @@ def with_tls(place: tuple[str, int], tls: ClientTls) -> Found | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(["h2"])
     trust(context, tls)
+    # Here, as what is the name of no host would leave the connection open.
+    named = (tls.server_name or place[0]).encode("idna").decode()
     connection = socket.create_connection(place, SECONDS)
     try:
-        with context.wrap_socket(
-            connection, server_hostname=tls.server_name or place[0]
-        ) as secured:
+        with connection, context.wrap_socket(connection, server_hostname=named) as secured:
             return after_handshake(secured, tls)
     except ssl.SSLCertVerificationError as error:
         return Found(
             f"the certificate of the server there is not to be trusted ({error.verify_message}): "
             "check that `ca` signed it, that it has not ended, and that it is made for this name "
-            "(else server_name=)"
+            "(else server_name=)",
+            certain=error.verify_code not in STRICTER,
         )
     except (ssl.SSLError, ConnectionError) as error:
         head = head_of(place)
         if head[3:4] == bytes([SETTINGS]):
             return Found(NO_TLS)
-        if has_tls(place):
+        if head.startswith(ALERT) or has_tls(place):
             return Found(f"the handshake of TLS fails ({error}): check both sides", certain=False)
         return other(head) if head else None
 
 
 def trust(context: ssl.SSLContext, tls: ClientTls) -> None:
-    """Have it trust, and show, what gRPC does."""
+    """Have it trust, and show, what gRPC does: `ca` may be signed by another, who is not known."""
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     roots = tls.ca or os.environ.get("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH")
     if roots is not None:
         context.load_verify_locations(roots)
@@ -132,15 +154,19 @@ def after_handshake(secured: ssl.SSLSocket, tls: ClientTls) -> Found | None:
 def other(head: bytes) -> Found:
     """What begins like that is no server of gRPC."""
     kind = "it speaks HTTP/1" if head.startswith((b"HTTP/1", b"<")) else f"it begins with {head!r}"
-    return Found(OTHER.format(kind))
+    return Found(OTHER.format(kind), certain=PASSING.match(head) is None)
 
 
 def head_of(place: tuple[str, int]) -> bytes:
     """How what is there begins to answer who speaks HTTP/2 without TLS; empty: not at all."""
     head = b""
     with socket.create_connection(place, SECONDS) as connection, suppress(OSError):
+        ends = time.monotonic() + SECONDS
         connection.sendall(BEGINNING)
-        while len(head) < HEAD_BYTES and (more := connection.recv(HEAD_BYTES - len(head))):
+        while len(head) < HEAD_BYTES and (left := ends - time.monotonic()) > 0:
+            connection.settimeout(left)
+            if not (more := connection.recv(HEAD_BYTES - len(head))):
+                break
             head += more
     return head
 

@@ -213,7 +213,8 @@ class RemoteRows:
         base.CopyFrom(self._target)
         for name in ("partitions", "and_partitions"):
             base.ClearField(name)
-        taken = self._link.change("TakeSnapshot", pb.TakeSnapshotRequest(target=base))
+        # Tried again as any read: what an answer that is lost leaves behind goes by itself, later.
+        taken = self._link.read("TakeSnapshot", pb.TakeSnapshotRequest(target=base))
         with ExitStack() as held:
             snapshot = RemoteSnapshot(self._link, taken)
             held.callback(snapshot.let_go)
@@ -387,14 +388,17 @@ class RemoteSnapshot:
 
     def close(self) -> None:
         """Let it go; closing twice is fine."""
-        if not self.closed:
-            self.closed = True
-            self._link.read("CloseSnapshot", pb.CloseSnapshotRequest(target=self._target))
+        self._close(self._link.read)
 
     def let_go(self) -> None:
-        """The same, where nobody minds if the server is gone: it lets go by itself, later."""
+        """The same, tried once: if the server is gone, it lets go by itself, later."""
         with suppress(EhubError):
-            self.close()
+            self._close(self._link.change)
+
+    def _close(self, ask: Callable[[str, Any], Any]) -> None:
+        if not self.closed:
+            self.closed = True
+            ask("CloseSnapshot", pb.CloseSnapshotRequest(target=self._target))
 
 
 def one_key(key: Any, key_type: KeyType, space: str) -> Keys:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ehub.errors import InvalidArgumentError, NotFoundError
 from ehub.types import KeyArray, Vectors
-from ehub.wire.failures import TOO_LARGE
+from ehub.wire.failures import TOO_LARGE, TOO_MANY
 
 __all__ = ["Asked", "Found", "Rows", "in_parts"]
 
@@ -69,12 +69,11 @@ def in_parts(rows: Rows, batch: Asked, message_bytes: int, rows_max: int | None)
     """
     room = max(1, message_bytes - HEAD_BYTES - batch.filter_bytes)
     fits = max(1, room // batch.query_bytes)
-    few = rows_max is None or batch.queries * batch.k <= rows_max
-    if batch.queries < 2 or (batch.queries <= fits and few):
+    if batch.queries < 2 or (batch.queries <= fits and are_few(rows, batch, rows_max)):
         try:
             return batch.ask(rows, 0, batch.queries)
         except InvalidArgumentError as error:
-            if not is_too_large(error) or batch.queries < 2:
+            if not is_too_much(error) or batch.queries < 2:
                 raise
             fits = batch.queries // 2
     with rows.at_one_time() as held:
@@ -93,7 +92,7 @@ def part(batch: Asked, rows: Any, begin: int, end: int) -> Found:
     try:
         return batch.ask(rows, begin, end)
     except InvalidArgumentError as error:
-        if not is_too_large(error) or end - begin < 2:
+        if not is_too_much(error) or end - begin < 2:
             raise
     except NotFoundError as error:
         place = POSITION.search(str(error))
@@ -105,9 +104,16 @@ def part(batch: Asked, rows: Any, begin: int, end: int) -> Found:
     return together([part(batch, rows, begin, middle), part(batch, rows, middle, end)])
 
 
-def is_too_large(error: InvalidArgumentError) -> bool:
-    """Whether gRPC says that a message was too large, which may be the answer."""
-    return TOO_LARGE in str(error)
+def are_few(rows: Rows, batch: Asked, rows_max: int | None) -> bool:
+    """Whether one call answers with all neighbors: each query has no more than there are rows."""
+    if rows_max is None or batch.queries * batch.k <= rows_max:
+        return True
+    return batch.queries * max(1, min(batch.k, rows.row_count())) <= rows_max
+
+
+def is_too_much(error: InvalidArgumentError) -> bool:
+    """Whether gRPC says that a message was too large, or the server that an answer would be."""
+    return TOO_LARGE in str(error) or TOO_MANY in str(error)
 
 
 def together(parts: list[Found]) -> Found:

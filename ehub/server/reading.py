@@ -25,6 +25,7 @@ from ehub.subindex import SubIndex
 from ehub.types import KeyType, Vectors
 from ehub.view import View, as_batch_rows, search_options
 from ehub.wire import ehub_pb2 as pb
+from ehub.wire.failures import TOO_MANY
 from ehub.wire.packing import (
     floats_of,
     key_count,
@@ -185,7 +186,7 @@ class Reading:
         if rows > self._limits.rows:
             raise InvalidArgumentError(
                 f"the call has {rows:,} {what}; this server takes at most {self._limits.rows:,} in "
-                "one, its limit `rows`: ask in parts"
+                f"one, {TOO_MANY}"
             )
 
     def _require_fits(self, count: int, view: View, what: str, instead: str) -> None:

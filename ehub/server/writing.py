@@ -196,7 +196,7 @@ def content_of(chunks: list[Chunk]) -> Iterator[bytes]:
     cost as much as to receive them.
     """
     pieces = [piece for chunk in chunks for piece in chunk.pieces]
-    for part in [pieces] if len(chunks) > 1 else [[piece] for piece in pieces]:
+    for part in [pieces] if pieces and len(chunks) > 1 else [[piece] for piece in pieces]:
         told = [one for one, _ in part]
         first, what = told[0], told[0].WhichOneof("what")
         yield first.target.SerializeToString(deterministic=True)

@@ -37,7 +37,16 @@ from ehub.errors import (
 from ehub.promotion import Check, PromotionBlocked
 from ehub.wire import ehub_pb2 as pb
 
-__all__ = ["DETAIL", "TOO_LARGE", "Ended", "code_of", "detail_of", "exception_of", "found_in"]
+__all__ = [
+    "DETAIL",
+    "TOO_LARGE",
+    "TOO_MANY",
+    "Ended",
+    "code_of",
+    "detail_of",
+    "exception_of",
+    "found_in",
+]
 
 # The name of the metadata that has an ErrorDetail.
 DETAIL = "ehub-error-bin"
@@ -46,6 +55,8 @@ DETAIL = "ehub-error-bin"
 MESSAGE_BYTES_MAX = 1_500
 # What gRPC says of messages beyond a limit, with the status of a server that has too much to do.
 TOO_LARGE = "larger than max"
+# What a server says of more rows, or neighbors, than it takes or gives in one call.
+TOO_MANY = "its limit `rows`: ask in parts"
 
 Code = grpc.StatusCode
 

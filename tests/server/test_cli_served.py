@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 from guarded import guarded
-from served import serving
+from served import service_of, serving
 
 import ehub
+from ehub.erasure import READS_ONLY
+from ehub.server.config import ServerConfig
+from ehub.server.serve import Server
 
 
 def filled(hub):
@@ -26,6 +29,19 @@ def test_keys_are_erased_through_the_server(cli, tmp_path):
         assert list(people) == ["bob"]
         missing = cli("erase", server.address, "nobody", "ann", "--yes")
         assert (missing.code, "no space 'nobody'" in missing.err) == (1, True)
+
+
+def test_a_plan_tells_that_the_server_only_reads(cli, tmp_path):
+    with ehub.open(tmp_path) as hub:
+        filled(hub)
+    config = ServerConfig(port=0)
+    with (
+        ehub.open(tmp_path, read_only=True) as hub,
+        Server(hub, config, [service_of(hub, config)]) as server,
+    ):
+        asked = ["people", "ann", "--dry-run", "--json"]
+        assert cli("erase", server.address, *asked).json["blockers"] == [READS_ONLY]
+        assert cli("erase", tmp_path, *asked).json["blockers"] == []
 
 
 def test_a_backup_is_made_by_the_server_where_it_may(cli, tmp_path):

@@ -163,7 +163,9 @@ def test_what_is_wrong_with_tls_is_told_at_once_whatever_other_addresses_say(
         assert "not to be trusted (" in refused(address, kind, ClientTls())
     with serving(tmp_path / "b", tls=own(files, "elsewhere")) as server:
         address = f"{host}:{server.port}"
-        assert f"not valid for '{host}'" in refused(address, kind, trust)
+        # Of an address gRPC may think otherwise.
+        said = refused(address, kind, trust, at_once=host == "localhost")
+        assert f"not valid for '{host}'" in said
         with client_of(At(address), kind, tls=replace(trust, server_name="example.com")) as hub:
             assert hub.spaces() == []
     with serving(tmp_path / "c") as server:

@@ -132,6 +132,15 @@ def test_a_batch_that_is_cut_into_other_messages_is_the_same(path):
         assert METHODS["Write"].call(channel)(whole).repeated
 
 
+def test_a_batch_of_no_parts_is_refused_however_many_messages_it_has(path):
+    with serving(path) as server, grpc.insecure_channel(server.address) as channel:
+        for more in ([False], [True, False]):
+            request = pb.RequestId(client=CLIENT, slot=0, number=1)
+            messages = [pb.WriteRequest(request=request, more=one) for one in more]
+            refused = code_of(list, METHODS["Ingest"].call(channel)(iter(messages)))
+            assert refused is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_a_client_whose_array_changed_before_it_was_sent_again_is_told_and_goes_on(
     path, monkeypatch
 ):

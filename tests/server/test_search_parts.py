@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from served import CLIENTS, client_of, serving
 import ehub
 from ehub.client.remote_rows import RemoteRows
 from ehub.server.config import Limits
+from ehub.server.times import Times
 
 DIMS = 8
 ROWS = 200
@@ -148,3 +150,65 @@ def test_a_sub_index_which_is_always_as_of_now_is_not_cut(tmp_path):
         own.create_subindex("some", keys=KEYS[:50])
         with pytest.raises(ehub.InvalidArgumentError, match="its limit `rows`: ask in parts"):
             remote.subindex("some").multi_nearest_neighbors(10, vectors=vectors_of(6, 30))
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_a_batch_around_fewer_rows_than_it_asks_for_is_one_call_that_holds_nothing(
+    tmp_path, kind, asked
+):
+    with both(tmp_path, kind, replace(LIMITS, snapshots=1)) as (remote, own):
+        own.multidelete(KEYS[20:])
+        queries = vectors_of(2, 5)
+        wanted = shown(own.multi_nearest_neighbors(1_000, vectors=queries, exact=True))
+        found = remote.multi_nearest_neighbors(1_000, vectors=queries, exact=True)
+        assert shown(found) == wanted
+        assert [one.WhichOneof("time") for one in asked] == [None]
+
+
+def test_a_batch_is_cut_although_rows_come_between_their_count_and_the_call(tmp_path, monkeypatch):
+    count = RemoteRows.row_count
+
+    def early(rows):
+        return count(rows) if rows.target.WhichOneof("time") else 1
+
+    monkeypatch.setattr(RemoteRows, "row_count", early)
+    with both(tmp_path, "grpc") as (remote, own):
+        queries = vectors_of(2, 35)
+        wanted = shown(own.multi_nearest_neighbors(10, vectors=queries, exact=True))
+        found = remote.multi_nearest_neighbors(10, vectors=queries, exact=True)
+        assert shown(found) == wanted
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_a_snapshot_of_a_server_that_is_gone_is_let_go_by_one_try(tmp_path, kind, monkeypatch):
+    tries = []
+
+    def failing(service, request, context):
+        tries.append(request)
+        raise ehub.UnavailableError("gone")
+
+    monkeypatch.setattr(Times, "CloseSnapshot", failing)
+    with both(tmp_path, kind) as (remote, _):
+        assert len(remote.multi_nearest_neighbors(10, vectors=vectors_of(2, 35))) == 35
+        assert len(tries) == 1
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_a_batch_that_is_cut_is_asked_for_again_while_the_server_is_not_there(
+    tmp_path, kind, monkeypatch
+):
+    taken, tries = Times.TakeSnapshot, []
+
+    def failing(service, request, context):
+        tries.append(request)
+        if len(tries) == 1:
+            raise ehub.UnavailableError("not yet")
+        return taken(service, request, context)
+
+    monkeypatch.setattr(Times, "TakeSnapshot", failing)
+    with both(tmp_path, kind) as (remote, own):
+        queries = vectors_of(2, 35)
+        wanted = shown(own.multi_nearest_neighbors(10, vectors=queries, exact=True))
+        found = remote.multi_nearest_neighbors(10, vectors=queries, exact=True)
+        assert shown(found) == wanted
+        assert len(tries) == 2
