@@ -153,10 +153,11 @@ class LocalCopy(_local_copy.LocalCopy):
     else is done at once, in this process, as with an embedded space; also `close()`.
     """
 
-    __slots__ = ("_turn",)
+    __slots__ = ("_refreshes", "_turn")
 
     def __init__(self, *made: Any) -> None:
         super().__init__(*made)
+        self._refreshes: set[asyncio.Future[None]] = set()  # an event loop itself holds none
         self._turn = asyncio.Lock()  # one refresh at a time
 
     @property
@@ -176,6 +177,8 @@ class LocalCopy(_local_copy.LocalCopy):
             progress: Show a bar if standard error is a terminal.
         """
         done = asyncio.ensure_future(self._refreshed(progress))
+        self._refreshes.add(done)
+        done.add_done_callback(self._refreshes.discard)
         if wait:
             await done
         return done

@@ -200,13 +200,19 @@ class KeptAverage:
 
     # --- up to date ---
 
-    def refresh(self, progress: bool = False) -> None:
-        """Make the means those of the base as it is now."""
+    def refresh(
+        self, progress: bool = False, before_step: Callable[[], object] = lambda: None
+    ) -> None:
+        """Make the means those of the base as it is now.
+
+        Until all are, or `before_step`, called for each part of them, raises: then those that are
+        made stay.
+        """
         with self.lock:
             store = self.base.store
             if self._held is not None and not self._dirty and self._held_seq == store.seq:
                 return
-            self._refresh_to(self.base.snapshot(), progress)
+            self._refresh_to(self.base.snapshot(), progress, before_step)
 
     def stale(self) -> int:
         """How many groups have stored means that are not those of their members now."""
@@ -232,7 +238,12 @@ class KeptAverage:
                 wrong += self._differing(view, found, same)
             return wrong
 
-    def _refresh_to(self, now: _store.Snapshot, progress: bool = False) -> None:
+    def _refresh_to(
+        self,
+        now: _store.Snapshot,
+        progress: bool = False,
+        before_step: Callable[[], object] = lambda: None,
+    ) -> None:
         known = self.members()
         if self._held is None or self._held.closed:
             self._dirty |= self._compare(now.view())
@@ -243,6 +254,7 @@ class KeptAverage:
                 self._dirty.update(known.groups_with(touched).tolist())
         with bar(progress, len(self._dirty), "group", f"refresh {self.base.space}") as shown:
             for groups in self._chunks(np.array(sorted(self._dirty), np.int64)):
+                before_step()
                 self._write(self._compute(now.view(), groups))
                 self._dirty.difference_update(groups.tolist())
                 shown.update(len(groups))
@@ -276,6 +288,7 @@ class KeptAverage:
 
     def _write(self, found: Means) -> None:
         """Store means, each before its stamp."""
+        self._stored = None
         # Mostly all exist, and then there is nothing to be copied.
         made = slice(None) if found.exists.all() else found.exists
         self._set(self.means, found.groups[made], found.mean[made])

@@ -46,7 +46,7 @@ class Upkeep:
         stop = stop_of(context)
         if request.target.average:
             average = self._targets.average(request.target)
-            average.refresh()
+            average._kept.refresh(before_step=lambda: require_active(context))
             average._table.optimize(stop)
         else:
             self._targets.version(request.target)._table.optimize(stop)
@@ -117,7 +117,7 @@ class Upkeep:
         average = self._targets.average(request.target)
         due = average.stale()
         if not request.only_count:
-            average.refresh()
+            average._kept.refresh(before_step=lambda: require_active(context))
         return pb.CountResponse(count=due)
 
 

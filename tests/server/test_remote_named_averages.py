@@ -51,30 +51,55 @@ def test_both_snapshots_of_an_average_are_held_or_neither(tmp_path):
         assert items.erasure_plan(["a"]).blockers == ()
 
 
-def test_a_check_of_the_means_ends_when_its_caller_has_left(tmp_path, monkeypatch):
-    asked = []
+class Leaves:
+    """The context of a caller who has left when that is asked for the third time."""
 
-    class Leaves:
-        def time_remaining(self):
-            return None
+    def __init__(self):
+        self.asked = 0
 
-        def is_active(self):
-            asked.append(None)
-            return len(asked) < 3
+    def time_remaining(self):
+        return None
 
-        def add_callback(self, callback):
-            return True
+    def is_active(self):
+        self.asked += 1
+        return self.asked < 3
 
+    def add_callback(self, callback):
+        return True
+
+
+@pytest.fixture
+def averaged(tmp_path, monkeypatch):
+    """A hub with an average of ten groups, each a part of what is made anew."""
     monkeypatch.setattr(kept_average, "CHUNK_BYTES", 8)  # a mean
     with ehub.open(tmp_path) as hub:
         items = hub.create_space("items", dims=2, metric="l2")
         items.multiset(["a"], [[1, 2]])
         items.create_average("mean", {f"g{i}": ["a"] for i in range(10)})
-        embeddinghub = Embeddinghub(hub, Limits(), Metrics(hub))
-        with pytest.raises(ehub.UnavailableError, match="the caller is gone"):
-            embeddinghub.Verify(ehub_pb2.VerifyRequest(), Leaves())
-        assert len(asked) == 3
-        assert hub.verify().ok
+        yield hub
+
+
+def test_a_check_of_the_means_ends_when_its_caller_has_left(averaged):
+    caller = Leaves()
+    embeddinghub = Embeddinghub(averaged, Limits(), Metrics(averaged))
+    with pytest.raises(ehub.UnavailableError, match="the caller is gone"):
+        embeddinghub.Verify(ehub_pb2.VerifyRequest(), caller)
+    assert caller.asked == 3
+    assert averaged.verify().ok
+
+
+@pytest.mark.parametrize("method", ["Optimize", "RefreshAverage"])
+def test_means_are_made_anew_until_their_caller_has_left(averaged, method):
+    averaged.get_space("items").set("a", [3, 4])
+    caller, request = Leaves(), getattr(ehub_pb2, f"{method}Request")()
+    request.target.space, request.target.average = "items", "mean"
+    embeddinghub = Embeddinghub(averaged, Limits(), Metrics(averaged))
+    with pytest.raises(ehub.UnavailableError, match="the caller is gone"):
+        getattr(embeddinghub, method)(request, caller)
+    assert caller.asked == 3
+    means = averaged.get_space("items").averages("mean")
+    assert means.stale() == 8
+    assert means.multiget(["g0", "g9"]).tolist() == [[3, 4], [3, 4]]
 
 
 def test_a_snapshot_of_means_is_for_whoever_reads_the_whole_space(tmp_path):
