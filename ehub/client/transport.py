@@ -269,18 +269,18 @@ class Transport(ABC):
                 return self._small(self.lines, name, request)
             answer = self._unary(name, request)
         except grpc.RpcError as error:
-            raise self._end_of(error) from None
+            raise self._end_of(name, error) from None
         self._met = True
         return answer
 
-    def _end_of(self, error: Any) -> Exception:
+    def _end_of(self, name: str, error: Any) -> Exception:
         """What the end of a call means that is answered in one message."""
         if self.closed:
             return ClosedError("the hub is closed")
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and self.seconds is not None:
             return self._late()
         met = self._met or has_detail(error)
-        found = None if met else self._found(error.code(), error.details() or "")
+        found = None if met else self._found(name, error.code(), error.details() or "")
         if found is None:
             return self.exception(error)
         kind = NoHubError if found.certain else UnavailableError
@@ -299,9 +299,11 @@ class Transport(ABC):
             f"connect with more, or with None for the server's limit{told}"
         )
 
-    def _found(self, code: grpc.StatusCode, details: str) -> Found | None:
+    def _found(self, name: str, code: grpc.StatusCode, details: str) -> Found | None:
         """What is wrong at the address of a server that has not answered yet, as far as is seen."""
-        if code is UNIMPLEMENTED or (FOREIGN in details and code is not UNAVAILABLE):
+        # A hub of any age knows the first call of all.
+        lacks = code is UNIMPLEMENTED and name == "Hello"
+        if lacks or (FOREIGN in details and code is not UNAVAILABLE):
             return Found(OTHER.format(f"gRPC says {code.name}: {details}"))
         # Its own look for a name would take as long again; and who sends a status is reached.
         if code is not UNAVAILABLE or re.search(f"DNS|resolving|{FOREIGN}", details):

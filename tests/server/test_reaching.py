@@ -18,8 +18,10 @@ from http2 import ACK, END_HEADERS, END_STREAM, HEADERS, SETTINGS, frame
 from served import CLIENTS, client_of, serving
 
 import ehub
+from ehub.cli.reaching import Server, way_to
 from ehub.client.transport import ClientTls
 from ehub.server.config import Limits, Tls
+from ehub.wire import access_pb2
 
 # What a client that tries again would take.
 RETRY_SECONDS = 60.0
@@ -114,15 +116,29 @@ def not_found():
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
+@pytest.fixture
+def other():
+    """The address of a server of gRPC that knows no call."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    yield address
+    server.stop(None).wait()
+
+
 @pytest.mark.parametrize("kind", CLIENTS)
-def test_another_server_of_grpc_is_told_at_once(kind):
-    other = grpc.server(ThreadPoolExecutor(1))
-    address = f"127.0.0.1:{other.add_insecure_port('127.0.0.1:0')}"
-    other.start()
-    said = refused(address, kind)
-    other.stop(None).wait()
+def test_another_server_of_grpc_is_told_at_once(other, kind):
+    said = refused(other, kind)
     assert "no Embeddinghub server (gRPC says UNIMPLEMENTED: " in said
     assert "check host and port, and whether a proxy" in said
+
+
+def test_who_lacks_another_call_than_the_first_may_be_an_older_hub(other):
+    with (
+        way_to(other, Server()) as way,
+        pytest.raises(ehub.FormatError, match="Method not found"),
+    ):
+        way.call("ListAccess", access_pb2.ListAccessRequest())
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
