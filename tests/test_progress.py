@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -293,6 +295,29 @@ def test_a_look_that_fails_leaves_the_work_alone(capsys, terminal):
         time.sleep(0.5)
         assert watchers() == ["ehub-progress"]
     assert "work: 0.00row" in capsys.readouterr().err
+
+
+def test_a_bar_that_cannot_be_drawn_leaves_the_work_and_other_bars_alone(monkeypatch, terminal):
+    """What draws from beside does not end with the lock that all bars wait for."""
+
+    def fails_beside(*_, **__):
+        if threading.current_thread().name == "ehub-progress":
+            raise OSError("no space left on device")
+        return True
+
+    monkeypatch.setattr("tqdm.std.tqdm.display", fails_beside)
+    failures = []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+
+    def work():
+        with watched(True, "work"):
+            time.sleep(0.5)
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    worker.join(10)
+    assert not worker.is_alive()
+    assert failures == []
 
 
 def test_a_look_that_hangs_does_not_hold_up_the_call(capsys, terminal):
