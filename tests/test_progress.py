@@ -192,6 +192,13 @@ def test_comparisons_are_shown_step_by_step(items, capsys, terminal):
         assert counts(shown, what)[-1] == (total, total), what
 
 
+def test_an_alignment_of_few_rows_is_shown_to_its_end(hub, capsys, terminal):
+    few = hub.create_space("few", DIMS, metric="l2", key_type="int")
+    few.multiset(KEYS[:8], VECTORS[:8])
+    ehub.align(few, few, k=8, progress=True)  # whose recall would need nine
+    assert counts(capsys.readouterr().err, "align")[-1] == (4, 4)
+
+
 def test_a_local_copy_shows_the_rows_that_it_moves(items, capsys, terminal):
     with items.download_snapshot(progress=True) as copy:
         items.set(1, VECTORS[7])
