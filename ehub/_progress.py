@@ -140,10 +140,15 @@ def watched(
 
 
 def show(shown: Any, look: Look | None) -> None:
-    """Draw the bar as far as things are; a look that fails changes nothing but the time."""
+    """Draw the bar as far as things are; a look that fails changes nothing but the time.
+
+    So does a drawing that fails, which gives back the lock that all bars share: `refresh()` by
+    itself would keep it.
+    """
     if look is not None:
         with suppress(Exception):
             done, total = look()
             shown.n = max(shown.n, done)
             shown.total = total and max(total, shown.n)
-    shown.refresh()
+    with suppress(Exception), shown.get_lock():
+        shown.refresh(nolock=True)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,7 +22,7 @@ import numpy as np
 
 from ehub._native import _store
 from ehub.closing import Closing
-from ehub.errors import ConflictError, NotFoundError, ReadOnlyError
+from ehub.errors import ConflictError, EhubError, NotFoundError, ReadOnlyError
 from ehub.model import model_of
 from ehub.names import DEFAULT
 from ehub.partition import Partition
@@ -184,8 +184,9 @@ def copy_of(source: View, kind: type[Copy], progress: bool) -> Copy:
     from ehub.hub import open as open_hub  # it offers what is here
 
     root = tempfile.mkdtemp(prefix="ehub-copy-")
-    try:
-        hub = open_hub(root, durability="off")
+    with ExitStack() as undo:
+        undo.callback(shutil.rmtree, root, ignore_errors=True)
+        hub = undo.enter_context(open_hub(root, durability="off"))
         settled_source = settled(source)
         space = hub.create_space(
             source.space,
@@ -195,10 +196,9 @@ def copy_of(source: View, kind: type[Copy], progress: bool) -> Copy:
             model=model_of(settled_source._table),
         )
         made = filled(space.current, settled_source, progress, "download_snapshot")
+        undo.callback(made.close)
         copy = kind(hub, source.space, root, source, made)
-    except BaseException:
-        shutil.rmtree(root, ignore_errors=True)
-        raise
+        undo.pop_all()
     if made.source is not None:
         hub_of(source)._copies.add(copy)
     return copy
@@ -207,31 +207,65 @@ def copy_of(source: View, kind: type[Copy], progress: bool) -> Copy:
 def filled(version: Version, source: View, progress: bool, what: str) -> Made:
     """Copy all rows of the source to a new version."""
     then = time_of(source)
-    copy_rows(rows_at(source, then), version, progress, f"{what} {source.space}")
-    return Made(version.name, version.snapshot(), then)
+    with undone_on_error(partial(let_go, then)):
+        copy_rows(rows_at(source, then), version, progress, f"{what} {source.space}")
+        return Made(version.name, version.snapshot(), then)
 
 
 def made_of(copy: LocalCopy, source: View, before: Made | None, progress: bool) -> Made:
     """A new version of a copy with the rows of the source: of the last one, if little differs."""
-    number = 1 + max((int(one) for one in copy.versions() if one.isdecimal()), default=0)
-    if before is not None and before.source is not None and not before.source.closed:
-        then = time_of(source)
-        if then is not None and then._table.id == before.source._table.id:
-            gone, come = _store.changed_keys(before.source._held, then._held)
-            keys = np.unique(np.concatenate([gone, come]))
-            rows = rows_at(source, then)
-            if 2 * len(keys) <= rows.row_count():
-                new = copy.version(before.version).fork(str(number), at=before.rows)
-                bring_keys(rows, keys, new, progress, f"refresh {source.space}")
-                return Made(new.name, new.snapshot(), then)
+    name = str(1 + max((int(one) for one in copy.versions() if one.isdecimal()), default=0))
+    made = None if before is None else changed(copy, name, source, before, progress)
+    if made is not None:
+        return made
     new = copy.create_version(
-        str(number),
+        name,
         dims=source.dims,
         metric=source.metric,
         key_type=source.key_type,
         model=model_of(source._table),
     )
-    return filled(new, source, progress, "refresh")
+    with undone_on_error(partial(copy.delete_version, name)):
+        return filled(new, source, progress, "refresh")
+
+
+def changed(copy: LocalCopy, name: str, source: View, before: Made, progress: bool) -> Made | None:
+    """A new version made of the last one; None where that is not known, or much differs."""
+    if before.source is None or before.source.closed:
+        return None
+    then = time_of(source)
+    with undone_on_error(partial(let_go, then)):
+        if then is None or then._table.id != before.source._table.id:
+            return None
+        gone, come = _store.changed_keys(before.source._held, then._held)
+        keys = np.unique(np.concatenate([gone, come]))
+        rows = rows_at(source, then)
+        if 2 * len(keys) > rows.row_count():
+            return None
+        new = copy.version(before.version).fork(name, at=before.rows)
+        with undone_on_error(partial(copy.delete_version, name)):
+            bring_keys(rows, keys, new, progress, f"refresh {source.space}")
+            return Made(new.name, new.snapshot(), then)
+
+
+@contextmanager
+def undone_on_error(undo: Callable[[], object]) -> Iterator[None]:
+    """Undo what was begun, at the source and in the copy, if the block does not come to its end.
+
+    Else whoever has the error would go on holding it.
+    """
+    try:
+        yield
+    except BaseException:
+        with suppress(EhubError):  # the hub may be closed
+            undo()
+        raise
+
+
+def let_go(time: Snapshot | None) -> None:
+    """Hold a time of a source no more."""
+    if time is not None:
+        time.close()
 
 
 def time_of(source: View) -> Snapshot | None:

@@ -16,6 +16,7 @@ from programs import in_a_program_of_its_own
 
 import ehub
 from ehub.dataset import RowDataset
+from ehub.hub import _open_stores
 
 
 def test_an_old_program_runs(tmp_path):
@@ -185,6 +186,37 @@ def test_refresh_makes_a_local_copy_what_its_source_is_now(hub):
             assert rows(local) == {"b": [0, 1], "c": [5, 5], "now": [int(wait), 2]}
         assert local.versions() == ["2"]
         before.close()
+
+
+@pytest.mark.parametrize("some", [1, 3])  # of three rows: less than half of them, and more
+def test_a_copy_or_a_refresh_that_fails_holds_nothing(hub, monkeypatch, tmp_path, some):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "copies"))
+    (tmp_path / "copies").mkdir()
+    space = hub.get_space("items")
+
+    def fail(*_):
+        raise RuntimeError("cut short")
+
+    with space.download_snapshot() as local:
+        space.multiset({key: [8, 8] for key in "abc"[:some]})
+        with monkeypatch.context() as failing:
+            for name in ("copy_rows", "bring_keys"):
+                failing.setattr(f"ehub.local_copy.{name}", fail)
+            # Who has the errors has their frames.
+            with pytest.raises(RuntimeError) as of_copy:
+                space.download_snapshot()
+            with pytest.raises(RuntimeError) as of_refresh:
+                local.refresh()
+        assert local.versions() == ["initial"]
+        assert space.erasure_plan(["c"]).versions[0].snapshots == 0  # the copy lets go for it
+        assert sorted(one.path for one in _open_stores if not one.closed) == sorted(
+            [hub.path, local.hub.path]
+        )
+        assert [str(path) for path in (tmp_path / "copies").iterdir()] == [local.hub.path]
+        local.refresh()
+        assert rows(local) == rows(space)
+        assert local.versions() == ["1"]
+    del of_copy, of_refresh
 
 
 def test_refresh_copies_only_the_rows_that_differ(hub, monkeypatch):

@@ -524,6 +524,20 @@ def test_graphs_are_built_again_without_the_rows(path):
         assert space.nearest_neighbors(1, vector=vector(7)).keys[0] == "key7"
 
 
+def test_a_directory_in_the_place_of_a_graph_is_not_held(path):
+    options = {"graph_rows_min": 16, "background": False}
+    with ehub.Hub(_store.Store(str(path), **options)) as hub:
+        space = hub.create_space("people", DIMS, metric="l2")
+        space.multiset({**rows(0, 300), SECRET: SECRET_VECTOR})
+        space.wait_indexed()
+    (graph,) = (path / "index").iterdir()
+    graph.unlink()
+    (graph / "of somebody").mkdir(parents=True)
+    with ehub.Hub(_store.Store(str(path), graph_rows_min=1_000, background=False)) as hub:
+        assert hub.get_space("people").erase([SECRET]).complete
+    assert (graph / "of somebody").is_dir()
+
+
 def test_a_sub_index_loses_an_erased_key_and_goes_on(tmp_path):
     with ehub.open(tmp_path / "hub") as hub:
         items = hub.create_space("items", dims=4, metric="l2")

@@ -157,6 +157,20 @@ def test_a_directory_in_the_place_of_a_graph_costs_speed_alone(tmp_path, ending)
     assert Path(f"{place}.foreign", "note").read_text() == "of somebody"
 
 
+def test_a_directory_in_the_place_of_a_graph_is_not_backed_up(tmp_path):
+    options = {"background": False, "carry_bytes_max": 0, "graph_rows_min": 100}
+    with open_hub(tmp_path / "hub", **options) as hub:
+        require_indexed(filled(hub, embeddings(69, 500, 8), "l2"))
+    (graph,) = (tmp_path / "hub" / "index").iterdir()
+    graph.unlink()
+    (graph / "of somebody").mkdir(parents=True)
+    with open_hub(tmp_path / "hub", read_only=True) as hub:
+        hub.backup(tmp_path / "backups")
+    ehub.restore(tmp_path / "backups", tmp_path / "new")
+    with open_hub(tmp_path / "new") as hub:
+        assert len(hub.get_space("items")) == 500
+
+
 @pytest.mark.parametrize("background", [False, True])
 def test_segments_of_many_writes_are_merged_and_their_graphs_with_them(tmp_path, background):
     # Segments of 200 rows, nine and more of them: merged beside the writing, without being asked.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,7 +168,9 @@ def test_a_checkpoint_is_shown_in_rows_that_were_in_memory(items, hub, capsys, t
 def test_verifying_counts_each_byte_that_it_has_checked(items, hub):
     before = hub._store.work_stats()["bytes_checked"]
     hub.verify()
-    assert hub._store.work_stats()["bytes_checked"] - before >= VECTORS.nbytes
+    checked = hub._store.work_stats()["bytes_checked"] - before
+    files = Path(hub.path, "segments").iterdir()
+    assert VECTORS.nbytes <= checked <= sum(file.stat().st_size for file in files)
 
 
 # --- what goes step by step ---
@@ -186,6 +190,13 @@ def test_comparisons_are_shown_step_by_step(items, capsys, terminal):
     ends = {"compare": 4, "align": 4, "drift items": 8, "drift": 4, "promote items": 2}
     for what, total in {**ends, "measure_recall items": 50}.items():
         assert counts(shown, what)[-1] == (total, total), what
+
+
+def test_an_alignment_of_few_rows_is_shown_to_its_end(hub, capsys, terminal):
+    few = hub.create_space("few", DIMS, metric="l2", key_type="int")
+    few.multiset(KEYS[:8], VECTORS[:8])
+    ehub.align(few, few, k=8, progress=True)  # whose recall would need nine
+    assert counts(capsys.readouterr().err, "align")[-1] == (4, 4)
 
 
 def test_a_local_copy_shows_the_rows_that_it_moves(items, capsys, terminal):
@@ -293,6 +304,29 @@ def test_a_look_that_fails_leaves_the_work_alone(capsys, terminal):
         time.sleep(0.5)
         assert watchers() == ["ehub-progress"]
     assert "work: 0.00row" in capsys.readouterr().err
+
+
+def test_a_bar_that_cannot_be_drawn_leaves_the_work_and_other_bars_alone(monkeypatch, terminal):
+    """What draws from beside does not end with the lock that all bars wait for."""
+
+    def fails_beside(*_, **__):
+        if threading.current_thread().name == "ehub-progress":
+            raise OSError("no space left on device")
+        return True
+
+    monkeypatch.setattr("tqdm.std.tqdm.display", fails_beside)
+    failures = []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+
+    def work():
+        with watched(True, "work"):
+            time.sleep(0.5)
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    worker.join(10)
+    assert not worker.is_alive()
+    assert failures == []
 
 
 def test_a_look_that_hangs_does_not_hold_up_the_call(capsys, terminal):

@@ -89,6 +89,7 @@ def aligned(a: View, b: View, plan: Plan, names: tuple[str, str] | None, shown: 
     alignment = fit(source.vectors[chosen], target.vectors[chosen], both.a.info, both.b.info, k)
     shown.update(1)
     if both.b.rows < k + 1:
+        shown.update(STEPS - 2)
         return replace(alignment, recall=undefined(f"k = {k} needs {k + 1} rows", len(held)))
     keys = part(target, held)
     truth = nearest(b, keys.vectors, keys.keys, k, exact=exact)

@@ -1,7 +1,7 @@
 // A mutex for work that takes long: who waits for it may tire.
 //
-// Lockable, so that std::lock_guard and std::unique_lock hold it. Not std::timed_mutex, of whose waits ThreadSanitizer
-// knows nothing.
+// BasicLockable, so that std::lock_guard and std::unique_lock hold it. Not std::timed_mutex, of whose waits
+// ThreadSanitizer knows nothing.
 
 #pragma once
 

@@ -18,7 +18,7 @@ namespace ehub::hnsw {
 class Team {
  public:
   // `threads` of them in all, the caller's included; at least 1. Fewer if they cannot be had. `ended`: whether what
-  // they work on is not wanted any more, and so from then on; any of them asks. Null: it always is.
+  // they work on is not wanted any more, and so from then on; any of them asks. Null: never.
   explicit Team(unsigned threads, std::function<bool()> ended = nullptr);
   ~Team();
   Team(const Team&) = delete;

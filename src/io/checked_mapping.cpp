@@ -58,7 +58,9 @@ Status CheckedMapping::verify_all() const {
 std::vector<Finding> CheckedMapping::findings(std::atomic<uint64_t>* checked) const {
   std::vector<BlockRun> runs;
   for (uint64_t block = 0; block < block_crcs_.size(); ++block) {
-    if (checked != nullptr) checked->fetch_add(block_bytes(), std::memory_order_relaxed);
+    if (checked != nullptr) {
+      checked->fetch_add(std::min(block_bytes(), covered_bytes_ - (block << block_shift_)), std::memory_order_relaxed);
+    }
     if (check_block(block).ok()) continue;
     if (runs.empty() || runs.back().end != block) runs.push_back({block, block});
     runs.back().end = block + 1;

@@ -102,7 +102,10 @@ void add_useless_graphs(FileSystem& fs, const std::string& directory, const std:
     const std::optional<hnsw::GraphName> graph = hnsw::graph_of_name(name);
     if (!graph || graph->segment >= first_new) continue;
     const bool orphan = graph->subset.kind == kSubIndexGraph && !has_table(graph->subset.number);
-    if (orphan || !kept.contains(graph->segment)) useless.push_back(directory + "/" + name);
+    if (!orphan && kept.contains(graph->segment)) continue;
+    const std::string path = directory + "/" + name;
+    const bool is_foreign = fs.open_directory(path).ok();  // a directory of that name is not ours
+    if (!is_foreign) useless.push_back(path);
   }
 }
 

@@ -8,6 +8,7 @@ namespace ehub {
 void IndexWork::set(Job job) {
   const std::lock_guard lock(mutex_);
   job_ = std::move(job);
+  control_.rows_done = 0;  // of a build that an exception has ended
 }
 
 void IndexWork::begin_graph(uint64_t rows) {
