@@ -161,7 +161,7 @@ class OfKeySets:
         plan = self.space.erasure_plan(keys)
         if self.held:
             assert plan.blockers
-            with pytest.raises(ehub.ConflictError, match="snapshots"):
+            with pytest.raises(ehub.ConflictError, match="open snapshot"):
                 self.space.erase(keys)
             return
         assert plan.blockers == ()
