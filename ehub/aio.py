@@ -165,6 +165,8 @@ class LocalCopy(_local_copy.LocalCopy):
         """What it is a copy of, awaited."""
         return wrapped(self._source)
 
+    # Another type than in the base, on purpose: what reaches the server is awaited.
+
     async def refresh(  # type: ignore[override]
         self, wait: bool = True, *, progress: bool = False
     ) -> asyncio.Future[None]:

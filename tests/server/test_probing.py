@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import pytest
 import trustme
+from listening import answering
 from served import serving
 
 import ehub
@@ -33,24 +32,6 @@ def written(path, *certs):
         for i, pem in enumerate(cert.cert_chain_pems):
             pem.write_to_path(path / f"{name}.pem", append=i > 0)
         cert.private_key_pem.write_to_path(path / f"{name}.key")
-
-
-@contextmanager
-def answering(answer):
-    """The address of something that does the same with each connection."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def accept():
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection:
-                    answer(connection)
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 def saying(head):

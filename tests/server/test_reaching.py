@@ -15,6 +15,7 @@ import grpc
 import pytest
 import trustme
 from http2 import ACK, END_HEADERS, END_STREAM, HEADERS, SETTINGS, frame
+from listening import answering
 from served import CLIENTS, client_of, serving
 
 import ehub
@@ -87,33 +88,15 @@ def http1(wrap=lambda one: one):
         server.shutdown()
 
 
-@contextmanager
-def not_found():
-    """The address of something that answers every call of HTTP/2 by 404, as proxies do."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def answer(connection):
-            head = frame(SETTINGS, 0, 0, b"") + frame(SETTINGS, ACK, 0, b"")
-            with connection:
-                connection.sendall(head)
-                stream = 1
-                while data := connection.recv(65_536):
-                    if b"/Hello" in data or b"grpc" in data:
-                        # 0x8d is ":status: 404" in the table of HPACK.
-                        ends = END_HEADERS | END_STREAM
-                        connection.sendall(frame(HEADERS, ends, stream, b"\x8d"))
-                        stream += 2
-
-        def accept():
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                threading.Thread(target=answer, args=(connection,), daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
+def not_found(connection):
+    """Answer every call of HTTP/2 by 404, as proxies do."""
+    connection.sendall(frame(SETTINGS, 0, 0, b"") + frame(SETTINGS, ACK, 0, b""))
+    stream = 1
+    while data := connection.recv(65_536):
+        if b"/Hello" in data or b"grpc" in data:
+            # 0x8d is ":status: 404" in the table of HPACK.
+            connection.sendall(frame(HEADERS, END_HEADERS | END_STREAM, stream, b"\x8d"))
+            stream += 2
 
 
 @pytest.fixture
@@ -143,7 +126,7 @@ def test_who_lacks_another_call_than_the_first_may_be_an_older_hub(other):
 
 @pytest.mark.parametrize("kind", CLIENTS)
 def test_what_answers_404_is_told_at_once(kind):
-    with not_found() as address:
+    with answering(not_found) as address:
         said = refused(address, kind)
     assert "no Embeddinghub server" in said
     assert "404" in said
