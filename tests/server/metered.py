@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -24,25 +24,32 @@ class Metered:
     """A server with figures: as `ehub serve` puts it together, in this process."""
 
     def __init__(self, path, watchers=(), *, tls=None, limits=None, **told):
-        self.hub = ehub.open(path, durability=told.pop("durability", "full"))
-        self.config = ServerConfig(
-            port=0, tls=tls, limits=limits or Limits(), metrics=MetricsConfig(**told)
-        )
-        self.metrics = Metrics(self.hub, self.config.metrics)
-        self.access = Access(self.hub)
-        self.guard = AccessInterceptor(self.hub, self.access)
-        limits = self.config.limits
-        services = [
-            service(self.hub, limits, self.metrics),
-            access_service(self.guard),
-            old_service(self.hub, limits),
-        ]
-        watching = WatchInterceptor([*self.metrics.watchers, *watchers])
-        self.server = Server(self.hub, self.config, services, [self.guard], watching)
-        self.port = None
-        if self.config.metrics.port is not None:
-            self.port = MetricsPort(self.metrics, self.guard, self.config)
-        self.server.start()
+        with ExitStack() as opening:  # a start that fails leaves nothing open
+            self.hub = opening.enter_context(
+                ehub.open(path, durability=told.pop("durability", "full"))
+            )
+            self.config = ServerConfig(
+                port=0, tls=tls, limits=limits or Limits(), metrics=MetricsConfig(**told)
+            )
+            self.metrics = Metrics(self.hub, self.config.metrics)
+            opening.callback(self.metrics.close)
+            self.access = Access(self.hub)
+            self.guard = AccessInterceptor(self.hub, self.access)
+            limits = self.config.limits
+            services = [
+                service(self.hub, limits, self.metrics),
+                access_service(self.guard),
+                old_service(self.hub, limits),
+            ]
+            watching = WatchInterceptor([*self.metrics.watchers, *watchers])
+            self.server = Server(self.hub, self.config, services, [self.guard], watching)
+            opening.callback(self.server.stop, 0)
+            self.port = None
+            if self.config.metrics.port is not None:
+                self.port = MetricsPort(self.metrics, self.guard, self.config)
+                opening.callback(self.port.close)
+            self.server.start()
+            self._opened = opening.pop_all()
 
     @property
     def address(self):
@@ -59,11 +66,7 @@ class Metered:
         return value_of(self.values(), name, **labels)
 
     def close(self):
-        if self.port is not None:
-            self.port.close()
-        self.server.stop(0)
-        self.metrics.close()
-        self.hub.close()
+        self._opened.close()
 
 
 @contextmanager
