@@ -309,6 +309,20 @@ def test_a_file_outlives_its_file_system():
     assert file.read(0, 3) == b"abc"
 
 
+@pytest.mark.parametrize("size", [10_000, 100_000, 5_000_000])
+def test_a_new_disk_shows_nothing_of_one_that_is_gone(size):
+    for _ in range(3):
+        disk = native.FaultFileSystem()
+        file = create(disk, "/f", b"x")
+        file.write(size - 1, b"y")
+        assert disk.contents("/f") == b"x" + bytes(size - 2) + b"y"
+        file.truncate(1)
+        file.truncate(size)
+        assert disk.contents("/f") == b"x" + bytes(size - 1)
+        file.write(0, b"z" * size)
+        del file, disk
+
+
 def test_locks_exclude_each_other_and_end_with_the_file():
     disk = disk_with()
     first, second, third = (disk.open("/d/f", Mode.READ) for _ in range(3))
