@@ -12,7 +12,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/bytes.h"
 #include "base/check.h"
+#include "base/hash.h"
 
 namespace ehub {
 namespace {
@@ -183,6 +185,15 @@ Mapping FileImage::map(size_t size) {
   own(size);
   memory_->mapped = true;
   return {memory_->data(), size, memory_};
+}
+
+uint64_t FileImage::fingerprint(uint64_t seed) const {
+  const uint8_t* const data = touched_bytes_ == 0 ? nullptr : memory_->data();
+  uint64_t end = touched_bytes_;
+  while (end >= sizeof(uint64_t) && load_le<uint64_t>(data + end - sizeof(uint64_t)) == 0) end -= sizeof(uint64_t);
+  while (end > 0 && data[end - 1] == 0) --end;
+  const uint64_t sized = hash_key(seed, reinterpret_cast<const char*>(&size_bytes_), sizeof(size_bytes_));
+  return hash_key(sized, reinterpret_cast<const char*>(data), end);
 }
 
 void FileImage::zero_from(uint64_t offset) {

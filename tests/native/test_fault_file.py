@@ -358,6 +358,24 @@ def test_a_clone_shares_nothing_with_the_original():
     assert not disk.powered_off()
 
 
+def test_disks_have_one_fingerprint_if_they_show_the_same():
+    def disk(content, path="/f", size=None):
+        made = native.FaultFileSystem()
+        file = create(made, path, content)
+        if size is not None:
+            file.truncate(size)
+        return made
+
+    shown = A + bytes(10_000)
+    same = disk(shown)
+    assert same.fingerprint() == same.clone().fingerprint()
+    assert same.fingerprint() == disk(A, size=len(shown)).fingerprint()
+    others = [disk(A), disk(A, size=len(shown) + 1), disk(shown, "/g"), disk(b""), disk(bytes(9))]
+    others += [disk(shown[:at] + b"!" + shown[at + 1 :]) for at in (0, 1, 511, 512, 10_511)]
+    create(others[0], "/g", b"")
+    assert len({one.fingerprint() for one in [same, *others]}) == 1 + len(others)
+
+
 def test_raw_contents_are_durable_and_uncounted():
     disk = disk_with(A)
     disk.open("/d/f", Mode.WRITE).write(0, B)
