@@ -222,7 +222,10 @@ def write_compile_commands(sources: list[Path]) -> None:
         for source in sources
         if source.parts[0] == "src"
     ]
-    Path("build/compile_commands.json").write_text(json.dumps(commands, indent=1))
+    path, text = Path("build/compile_commands.json"), json.dumps(commands, indent=1)
+    # Not while somebody reads the same from it.
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
 
 
 def stamp_of(built: Path) -> Path:

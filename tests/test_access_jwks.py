@@ -172,7 +172,7 @@ def test_without_keys_nothing_is_believed_until_there_are_some(
 
 
 def test_a_provider_that_does_not_answer_keeps_nobody_waiting(provider, verifier_of, monkeypatch):
-    soon(monkeypatch, TIMEOUT=0.5)
+    soon(monkeypatch, TIMEOUT=20.0)
     verifier = verifier_of()
     provider.slow = threading.Event()
     asked = provider.asked
@@ -181,7 +181,7 @@ def test_a_provider_that_does_not_answer_keeps_nobody_waiting(provider, verifier
     for number in range(20):
         assert believed(verifier, token(FIRST, "a", jti=str(number)))
         believed(verifier, token(SECOND, f"made-up-{number}"))
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < 10
     provider.slow.set()
 
 

@@ -330,16 +330,22 @@ def test_a_bar_that_cannot_be_drawn_leaves_the_work_and_other_bars_alone(monkeyp
 
 
 def test_a_look_that_hangs_does_not_hold_up_the_call(capsys, terminal):
-    began = time.monotonic()
-    slow = iter([2.0, 0.0])
+    begun, over = threading.Event(), threading.Event()
 
     def looking():
-        time.sleep(next(slow, 0.0))
+        if threading.current_thread().name == "ehub-progress":
+            begun.set()
+            over.wait(60)
         return 1, 1
 
     with watched(True, "work", lambda: looking, "row"):
-        time.sleep(0.3)
-    assert time.monotonic() - began < 1.8
+        assert begun.wait(60)
+    assert not over.is_set()
+    over.set()
+    for one in threading.enumerate():
+        if one.name == "ehub-progress":
+            one.join(10)
+    assert watchers() == []
 
 
 # --- commands ---

@@ -5,6 +5,7 @@
 #include <limits>
 #include <mutex>
 
+#include "base/hash.h"
 #include "io/fault_path.h"
 
 namespace ehub {
@@ -20,6 +21,13 @@ constexpr uint64_t kNever = std::numeric_limits<uint64_t>::max();
 Status failure(const char* operation, const std::string& path, int error_number) {
   if (error_number == ENOENT) return not_found(std::string(operation) + " " + path + ": no such file or directory");
   return io_error(operation, path, error_number);
+}
+
+std::vector<std::string> sorted_paths(const FaultDisk& disk) {
+  std::vector<std::string> paths;
+  add_file_paths(disk, FaultDisk::kRoot, "", paths);
+  std::sort(paths.begin(), paths.end());
+  return paths;
 }
 
 }  // namespace
@@ -402,10 +410,17 @@ std::unique_ptr<FaultFileSystem> FaultFileSystem::clone() const {
 
 std::vector<std::string> FaultFileSystem::paths() const {
   const std::lock_guard guard(state_->mutex);
-  std::vector<std::string> paths;
-  add_file_paths(state_->disk, FaultDisk::kRoot, "", paths);
-  std::sort(paths.begin(), paths.end());
-  return paths;
+  return sorted_paths(state_->disk);
+}
+
+uint64_t FaultFileSystem::fingerprint() const {
+  const std::lock_guard guard(state_->mutex);
+  uint64_t number = 0;
+  for (const std::string& path : sorted_paths(state_->disk)) {
+    number = hash_key(number, path.data(), path.size());
+    number = state_->disk.node(locate(state_->disk, path).node).cached.fingerprint(number);
+  }
+  return number;
 }
 
 Result<std::string> FaultFileSystem::contents(const std::string& path) const {

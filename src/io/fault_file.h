@@ -76,6 +76,8 @@ class FaultFileSystem : public FileSystem {
   // Past the seam: not counted, no faults, no power needed.
   // Full paths of all files, sorted.
   std::vector<std::string> paths() const;
+  // A number for the paths and the bytes of all files as reads show them: disks that show the same have the same.
+  uint64_t fingerprint() const;
   // Bytes of a file as reads show them; kNotFound.
   Result<std::string> contents(const std::string& path) const;
   // Replaces the bytes of an existing file, cached and durable, with nothing left to sync; kNotFound. Requires: no one

@@ -3,28 +3,86 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <bit>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <utility>
+#include <vector>
 
+#include "base/bytes.h"
 #include "base/check.h"
+#include "base/hash.h"
 
 namespace ehub {
+namespace {
+
+constexpr uint64_t kLazyBytesMin = 64 << 10;
+constexpr uint64_t kKeptBytesMax = 4 << 20;  // of one block
+
+// Blocks of zeros for the files of the next simulated disk: to have the kernel take pages back and give them out again
+// costs more than all that an attack does with them. Nobody waits for it: the process may be a fork of one in which
+// another thread was in here.
+//
+// Thread-safety: all calls, from any thread.
+class KeptBlocks {
+ public:
+  // Of so many bytes, a power of two; null: there is none.
+  void* take(uint64_t bytes) {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock || bytes > kKeptBytesMax || of(bytes).empty()) return nullptr;
+    void* const block = of(bytes).back();
+    of(bytes).pop_back();
+    return block;
+  }
+  // Whether it is kept; then it must be zeros.
+  bool keep(void* block, uint64_t bytes) {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock || bytes > kKeptBytesMax || of(bytes).size() >= kBlocksMax) return false;
+    of(bytes).push_back(block);
+    return true;
+  }
+
+ private:
+  static constexpr size_t kBlocksMax = 32;  // of one size
+
+  std::vector<void*>& of(uint64_t bytes) { return blocks_[std::countr_zero(bytes)]; }
+
+  std::mutex mutex_;
+  std::array<std::vector<void*>, std::bit_width(kKeptBytesMax)> blocks_;
+};
+
+KeptBlocks& kept_blocks() {
+  static auto* const blocks = new KeptBlocks;  // disks may outlive what ends before them at the process's end
+  return *blocks;
+}
+
+uint64_t capacity_for(uint64_t bytes) { return bytes < kLazyBytesMin ? bytes : std::bit_ceil(bytes); }
+
+void* map_pages(uint64_t bytes) {
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  void* const start = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+  return start == MAP_FAILED ? nullptr : start;
+}
+
+}  // namespace
 
 // Zeroed memory that keeps its address. Above the threshold the kernel gives out pages as they are touched, so that a
 // mapping may reserve far more than the file will fill.
 class FileImage::Memory {
  public:
-  explicit Memory(uint64_t capacity_bytes) : capacity_bytes_(capacity_bytes) {
-    data_ = static_cast<uint8_t*>(lazy() ? map_pages() : std::calloc(1, capacity_bytes));
+  explicit Memory(uint64_t bytes) : capacity_bytes_(capacity_for(bytes)) {
+    data_ = static_cast<uint8_t*>(lazy() ? kept_blocks().take(capacity_bytes_) : std::calloc(1, capacity_bytes_));
+    if (data_ == nullptr && lazy()) data_ = static_cast<uint8_t*>(map_pages(capacity_bytes_));
     EHUB_ASSERT(data_ != nullptr);
   }
   ~Memory() {
-    if (lazy()) {
-      ::munmap(data_, capacity_bytes_);
-    } else {
+    if (!lazy()) {
       std::free(data_);
+    } else if (!is_kept()) {
+      ::munmap(data_, capacity_bytes_);
     }
   }
   Memory(const Memory&) = delete;
@@ -35,15 +93,17 @@ class FileImage::Memory {
 
   // How many images have it: a disk and its clones, which may be in use by several threads.
   std::atomic<int> images = 1;
+  uint64_t written_bytes = 0;  // beyond, all is zero
+  bool mapped = false;         // at some time
 
  private:
-  static constexpr uint64_t kLazyBytesMin = 64 << 10;
-
   bool lazy() const { return capacity_bytes_ >= kLazyBytesMin; }
-  void* map_pages() const {
-    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    void* const start = ::mmap(nullptr, capacity_bytes_, PROT_READ | PROT_WRITE, flags, -1, 0);
-    return start == MAP_FAILED ? nullptr : start;
+
+  // What was mapped goes back to the kernel, so that whoever reads it too late does not get away with it.
+  bool is_kept() const {
+    if (mapped || capacity_bytes_ > kKeptBytesMax) return false;
+    std::memset(data_, 0, written_bytes);
+    return kept_blocks().keep(data_, capacity_bytes_);
   }
 
   uint64_t capacity_bytes_;
@@ -62,6 +122,7 @@ FileImage::FileImage(const FileImage& other) : size_bytes_(other.size_bytes_), t
   if (mapped) {
     own(touched_bytes_);
     std::memcpy(memory_->data(), other.memory_->data(), touched_bytes_);
+    memory_->written_bytes = touched_bytes_;
   } else {
     memory_ = other.memory_;
     ++memory_->images;
@@ -99,6 +160,7 @@ void FileImage::write(uint64_t offset, const uint8_t* data, size_t size) {
   if (size == 0) return;
   own(offset + size);
   std::memcpy(memory_->data() + offset, data, size);
+  memory_->written_bytes = std::max(memory_->written_bytes, offset + size);
   for (const std::weak_ptr<Memory>& weak : outgrown_) {
     const std::shared_ptr<Memory> old = weak.lock();
     if (old == nullptr || old->capacity_bytes() <= offset) continue;
@@ -121,7 +183,17 @@ void FileImage::resize(uint64_t size) {
 Mapping FileImage::map(size_t size) {
   EHUB_ASSERT(0 < size && size <= kImageBytesMax);
   own(size);
+  memory_->mapped = true;
   return {memory_->data(), size, memory_};
+}
+
+uint64_t FileImage::fingerprint(uint64_t seed) const {
+  const uint8_t* const data = touched_bytes_ == 0 ? nullptr : memory_->data();
+  uint64_t end = touched_bytes_;
+  while (end >= sizeof(uint64_t) && load_le<uint64_t>(data + end - sizeof(uint64_t)) == 0) end -= sizeof(uint64_t);
+  while (end > 0 && data[end - 1] == 0) --end;
+  const uint64_t sized = hash_key(seed, reinterpret_cast<const char*>(&size_bytes_), sizeof(size_bytes_));
+  return hash_key(sized, reinterpret_cast<const char*>(data), end);
 }
 
 void FileImage::zero_from(uint64_t offset) {
@@ -141,6 +213,7 @@ void FileImage::own(uint64_t capacity_bytes) {
   auto grown = std::make_shared<Memory>(std::max(capacity_bytes, grown_bytes));
   if (memory_ != nullptr) {
     std::memcpy(grown->data(), memory_->data(), touched_bytes_);
+    grown->written_bytes = touched_bytes_;
     std::erase_if(outgrown_, [](const std::weak_ptr<Memory>& weak) { return weak.expired(); });
     const bool mapped = !shared && memory_.use_count() > 1;
     if (mapped) outgrown_.push_back(memory_);

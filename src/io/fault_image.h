@@ -40,6 +40,8 @@ class FileImage {
   void resize(uint64_t size);
   // Requires: 0 < size <= kImageBytesMax.
   Mapping map(size_t size);
+  // A number for `seed`, the size and the bytes, whether zeros among them were written or not.
+  uint64_t fingerprint(uint64_t seed) const;
 
  private:
   class Memory;

@@ -137,6 +137,7 @@ class LogReader {
   // Copies bytes of the file, through the window. Requires: they lie below size_.
   Status read(uint64_t at, void* buffer, size_t size);
   size_t copy_from_window(uint64_t at, uint8_t* to, size_t size) const;
+  uint64_t skip_in_window(uint64_t at) const;
   Status fill_window(uint64_t at);
   // Forgets what has been seen of the file beyond offset_.
   Status look_again();

@@ -98,12 +98,24 @@ Result<bool> LogReader::skip_damage() {
 }
 
 Result<std::optional<LogRecordHeader>> LogReader::find_header(uint64_t* at) {
-  for (; *at + sizeof(LogRecordHeader) <= size_; *at += kLogAlignment) {
+  for (;; *at += kLogAlignment) {
+    *at = skip_in_window(*at);
+    if (*at + sizeof(LogRecordHeader) > size_) break;
     LogRecordHeader header;
     EHUB_RETURN_IF_ERROR(read(*at, &header, sizeof(header)));
     if (is_header_of(header, number_)) return std::optional(header);
   }
   return std::optional<LogRecordHeader>();
+}
+
+// The first place from `at` on that may begin a header, as far as the window tells.
+uint64_t LogReader::skip_in_window(uint64_t at) const {
+  if (at < window_at_) return at;
+  const uint64_t window_end = window_at_ + window_.size();
+  while (at + sizeof(kLogMagic) <= window_end && load_le<uint32_t>(window_.data() + (at - window_at_)) != kLogMagic) {
+    at += kLogAlignment;
+  }
+  return at;
 }
 
 Status LogReader::read(uint64_t at, void* buffer, size_t size) {

@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "base/crc32c.h"
+#include "base/hash.h"
 #include "child.h"
 #include "history.h"
 #include "small_workload.h"
@@ -58,20 +59,6 @@ inline const std::vector<std::pair<CrashModel, uint64_t>>& crash_outcomes() {
   return outcomes;
 }
 
-// A number for what reads show of the disk.
-inline uint64_t image_of(const FaultFileSystem& fs) {
-  uint64_t image = 0;
-  const auto mix = [&image](std::string_view bytes) {
-    const uint64_t sums = crc32c(0, bytes.data(), bytes.size()) | uint64_t{crc32c(1, bytes.data(), bytes.size())} << 32;
-    image = fold_product(image ^ sums, bytes.size() ^ 0x9E3779B97F4A7C15);
-  };
-  for (const std::string& path : fs.paths()) {
-    mix(path);
-    mix(fs.contents(path).value());
-  }
-  return image;
-}
-
 class SmallExplorer {
  public:
   SmallExplorer(std::string base, Durability durability)
@@ -92,7 +79,7 @@ class SmallExplorer {
     for (uint64_t call = first; call <= last; ++call) {
       for (const bool torn : {false, true}) {
         Run run = run_until(letters, {.call = call, .torn = torn});
-        const uint64_t image = image_of(*run.fs);
+        const uint64_t image = run.fs->fingerprint();
         if (torn && image == image_before) continue;  // not a write, or none of it was done
         image_before = image;
         explore_outcomes(letters, {.call = call, .torn = torn}, run, note, report);
@@ -195,7 +182,7 @@ class SmallExplorer {
     // What a killed process leaves is not synced, so it is not the same disk as after a power cut.
     const uint64_t allowed = run.history.first_allowed(model) << 8 | run.history.last_allowed();
     const uint64_t killed = model == CrashModel::kKillProcess ? 1 : 0;
-    return checked_.insert(fold_product(image_of(left) ^ allowed, 0xD1B54A32D192ED03 + killed)).second;
+    return checked_.insert(fold_product(left.fingerprint() ^ allowed, 0xD1B54A32D192ED03 + killed)).second;
   }
 
   std::string check(const Run& run, const Crash& crash) const {

@@ -131,6 +131,7 @@ void bind_fault_file_system(const py::module_& module) {
       .def("crash", &Self::crash, py::arg("model"), py::arg("seed") = 0)
       .def("clone", &Self::clone)
       .def("paths", &Self::paths)
+      .def("fingerprint", &Self::fingerprint)
       .def("contents", contents)
       .def("set_contents", set_contents);
 }

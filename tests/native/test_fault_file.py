@@ -277,6 +277,20 @@ def test_a_file_outlives_its_file_system():
     assert file.read(0, 3) == b"abc"
 
 
+@pytest.mark.parametrize("size", [10_000, 100_000, 5_000_000])
+def test_a_new_disk_shows_nothing_of_one_that_is_gone(size):
+    for _ in range(3):
+        disk = native.FaultFileSystem()
+        file = create(disk, "/f", b"x")
+        file.write(size - 1, b"y")
+        assert disk.contents("/f") == b"x" + bytes(size - 2) + b"y"
+        file.truncate(1)
+        file.truncate(size)
+        assert disk.contents("/f") == b"x" + bytes(size - 1)
+        file.write(0, b"z" * size)
+        del file, disk
+
+
 def test_locks_exclude_each_other_and_end_with_the_file():
     disk = disk_with()
     first, second, third = (disk.open("/d/f", Mode.READ) for _ in range(3))
@@ -310,6 +324,24 @@ def test_a_clone_shares_nothing_with_the_original():
     assert_eio(other.sync)
     assert copy.powered_off()
     assert not disk.powered_off()
+
+
+def test_disks_have_one_fingerprint_if_they_show_the_same():
+    def disk(content, path="/f", size=None):
+        made = native.FaultFileSystem()
+        file = create(made, path, content)
+        if size is not None:
+            file.truncate(size)
+        return made
+
+    shown = A + bytes(10_000)
+    same = disk(shown)
+    assert same.fingerprint() == same.clone().fingerprint()
+    assert same.fingerprint() == disk(A, size=len(shown)).fingerprint()
+    others = [disk(A), disk(A, size=len(shown) + 1), disk(shown, "/g"), disk(b""), disk(bytes(9))]
+    others += [disk(shown[:at] + b"!" + shown[at + 1 :]) for at in (0, 1, 511, 512, 10_511)]
+    create(others[0], "/g", b"")
+    assert len({one.fingerprint() for one in [same, *others]}) == 1 + len(others)
 
 
 def test_raw_contents_are_durable_and_uncounted():

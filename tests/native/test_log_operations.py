@@ -10,7 +10,6 @@ their checksums made right, so that only the decoder is between them and the hub
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import struct
 from pathlib import Path
@@ -18,6 +17,7 @@ from random import Random
 
 import numpy as np
 import pytest
+from memory import watched_kib
 
 import ehub
 from ehub._native import _testing as native
@@ -157,11 +157,10 @@ def patient(tmp_path) -> Patient:
 @pytest.fixture(autouse=True)
 def bounded_memory():
     """No test here may take more than a little memory, whatever sizes a record claims."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    taken = watched_kib()
     yield
-    taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     if "libasan" not in os.environ.get("LD_PRELOAD", ""):  # which keeps what was freed
-        assert taken < MEMORY_KIB_MAX
+        assert taken() < MEMORY_KIB_MAX
 
 
 def test_the_undamaged_log_has_all_that_was_acknowledged(patient):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import grpc
 
@@ -29,22 +29,26 @@ class Guarded:
     """A server with keys: `tokens` by name, one for each set of grants that a test asked for."""
 
     def __init__(self, path, settings=None, **config):
-        self.hub = ehub.open(path)
-        self.access = Access(self.hub, settings)
-        self.tokens = {}
-        self.token("root", "admin on hub")
-        self.config = told = ServerConfig(port=0, **config)
-        self.guard = AccessInterceptor(self.hub, self.access)
-        limits = told.limits
-        self.service = service(self.hub, limits, None, told.backup_to)
-        services = [
-            self.service,
-            access_service(self.guard),
-            old_service(self.hub, limits),
-        ]
-        self.server = Server(self.hub, told, services, [self.guard])
-        self.server.start()
-        self.channel = grpc.insecure_channel(self.server.address)
+        with ExitStack() as opening:  # a start that fails leaves nothing open
+            self.hub = opening.enter_context(ehub.open(path))
+            self.access = Access(self.hub, settings)
+            self.tokens = {}
+            self.token("root", "admin on hub")
+            self.config = told = ServerConfig(port=0, **config)
+            self.guard = AccessInterceptor(self.hub, self.access)
+            opening.callback(self.guard.close)
+            limits = told.limits
+            self.service = service(self.hub, limits, None, told.backup_to)
+            services = [
+                self.service,
+                access_service(self.guard),
+                old_service(self.hub, limits),
+            ]
+            self.server = Server(self.hub, told, services, [self.guard])
+            opening.callback(self.server.stop, 0)
+            self.server.start()
+            self.channel = opening.enter_context(grpc.insecure_channel(self.server.address))
+            self._opened = opening.pop_all()
 
     def token(self, name, *grants):
         """The token of a principal, made with these grants."""
@@ -74,9 +78,7 @@ class Guarded:
         return None, None
 
     def close(self):
-        self.channel.close()
-        self.server.stop(0)
-        self.hub.close()
+        self._opened.close()
 
 
 @contextmanager

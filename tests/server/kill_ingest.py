@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from listening import free_port
 
 import ehub
 
@@ -70,13 +70,6 @@ class Writer:
             assert items.multiset(names, vectors) == ROWS
         self.batches += 1
         self.rows.update(dict.fromkeys(names, float(step)))
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def started(path: Path, port: int) -> subprocess.Popen[str]:

@@ -274,6 +274,7 @@ def test_the_config_file_and_the_command_name_places(tmp_path, monkeypatch):
     told = []
     monkeypatch.setattr("ehub.server.run.run", lambda hub, config: told.append(config.backup_to))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GRPC_EXPERIMENTS", "")  # which the command sets for its process
     serve = ["serve", str(tmp_path / "hub"), "--config", str(file)]
     assert run(serve) == 0
     assert run([*serve, "--backup-to", "here", "--backup-to", "gs://b"]) == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import threading
 import time
@@ -15,7 +14,7 @@ import grpc
 import pytest
 import trustme
 from http2 import ACK, END_HEADERS, END_STREAM, HEADERS, SETTINGS, frame
-from listening import answering
+from listening import answering, free_port
 from served import CLIENTS, client_of, serving
 
 import ehub
@@ -186,9 +185,7 @@ def test_a_server_that_wants_another_certificate_is_asked_about_that(tmp_path, f
 
 
 def test_a_server_that_is_not_there_yet_is_waited_for(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-    found = []
+    port, found = free_port(), []
 
     def connect():
         with ehub.connect(f"127.0.0.1:{port}", retry_seconds=RETRY_SECONDS) as hub:
