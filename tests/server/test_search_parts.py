@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from served import CLIENTS, client_of, serving
 
 import ehub
+from ehub.client import search_parts
 from ehub.client.remote_rows import RemoteRows
 from ehub.server.config import Limits
 from ehub.server.times import Times
@@ -212,3 +214,54 @@ def test_a_batch_that_is_cut_is_asked_for_again_while_the_server_is_not_there(
         found = remote.multi_nearest_neighbors(10, vectors=queries, exact=True)
         assert shown(found) == wanted
         assert len(tries) == 2
+
+
+def restarting(path, stack, monkeypatch, times):
+    """A client of a server that is started again, with fewer rows, before each of `times` parts."""
+    first = stack.enter_context(serving(path, limits=LIMITS))
+    first.hub.create_space("items", dims=DIMS, metric="l2").multiset(KEYS, vectors_of(1, ROWS))
+    servers, searched = [first], RemoteRows._searched
+
+    def again(rows, request):
+        if len(servers) <= times and rows.target.WhichOneof("time"):
+            servers[-1].stop(0)
+            servers[-1].hub.close()
+            servers.append(stack.enter_context(serving(path, limits=LIMITS, port=first.port)))
+            items = servers[-1].hub.get_space("items")
+            items.multidelete(list(items.keys()[:20]))
+        return searched(rows, request)
+
+    monkeypatch.setattr(RemoteRows, "_searched", again)
+    remote = stack.enter_context(ehub.connect(first.address, retry_seconds=60))
+    return remote.get_space("items"), servers
+
+
+def test_a_batch_is_answered_anew_as_a_whole_when_the_server_was_started_again(
+    tmp_path, monkeypatch
+):
+    queries = vectors_of(2, 35)
+    with ExitStack() as stack:
+        remote, servers = restarting(tmp_path, stack, monkeypatch, 2)
+        found = remote.multi_nearest_neighbors(10, vectors=queries, exact=True)
+        own = servers[-1].hub.get_space("items")
+        assert len(servers) == 3
+        assert shown(found) == shown(own.multi_nearest_neighbors(10, vectors=queries, exact=True))
+        assert own._table.store.write_stats()["snapshots"] == 0
+
+
+def test_a_server_that_is_always_started_again_is_said_to_be(tmp_path, monkeypatch):
+    with ExitStack() as stack:
+        remote, servers = restarting(tmp_path, stack, monkeypatch, search_parts.SNAPSHOTS_MAX)
+        with pytest.raises(ehub.UnavailableError, match=r"started again each time.*ask again"):
+            remote.multi_nearest_neighbors(10, vectors=vectors_of(2, 35))
+        assert len(servers) == search_parts.SNAPSHOTS_MAX + 1
+
+
+def test_a_snapshot_of_the_user_that_is_gone_is_not_replaced(tmp_path):
+    limits = Limits(message_bytes=1 << 20, snapshot_idle_seconds=0.2)
+    with both(tmp_path, "grpc", limits) as (remote, own):
+        held = remote.snapshot()
+        while own._table.store.write_stats()["snapshots"]:
+            time.sleep(0.05)
+        with pytest.raises(ehub.NotFoundError, match="the snapshot was closed"):
+            held.multi_nearest_neighbors(1, vectors=vectors_of(5, 40_000))
