@@ -220,6 +220,10 @@ class Hub:
     def checkpoint(self, *, progress: bool = False) -> None:
         """Fold the log into segments now; it happens by itself as the log grows.
 
+        At Ctrl-C, and in a server for a caller who has left, segments that were to be rewritten as
+        well are left as they are. What has begun to be folded is folded to the end, for it is due
+        anyway, and bounded: a checkpoint comes by itself with every 32 MiB of log.
+
         Args:
             progress: Show a bar if standard error is a terminal: rows written to new segments.
         """

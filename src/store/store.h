@@ -285,7 +285,8 @@ class Store {
   // Makes everything acknowledged so far durable, whatever the durability.
   Status sync();
   // Folds the log into segments now. Once `stop` is wanted, segments that were to be rewritten as well stay as they
-  // are.
+  // are, and who still waits for another's checkpoint, compaction or verification leaves with kDeadline. The log is
+  // folded to the end: what was sealed by then would be sealed again by the next checkpoint, which is due as much.
   Status checkpoint(StopFlag stop = nullptr);
   // Rewrites the table's segments without dead rows, and small ones together. That takes room for a copy of what lives
   // in those that become one; where there is none, those with dead rows are rewritten one by one, and small ones stay.

@@ -1,15 +1,18 @@
-"""A server ends optimize and wait_indexed when their caller has left, or their time is over."""
+"""A server ends long calls, such as optimize, when their caller has left, or their time is over."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+from held_up import held_up, is_waited_for
 from metered import until
 from served import serving
 
@@ -86,3 +89,20 @@ def test_a_call_that_is_cancelled_ends_in_the_server_too(server, ends, method):
     assert ends() == ["DEADLINE_EXCEEDED"]
     items.wait_indexed()
     assert items.index_stats().rows_indexed == 3 * ROWS
+
+
+@pytest.mark.parametrize("method", ["Checkpoint", "Verify"])
+def test_who_has_left_does_not_wait_for_the_check_of_another(server, ends, method):
+    request = {"Checkpoint": pb.CheckpointRequest, "Verify": pb.VerifyRequest}[method]
+    with ThreadPoolExecutor(1) as threads, grpc.insecure_channel(server.address) as channel:
+        with held_up(Path(server.hub.path, "CURRENT")) as lease:
+            check = threads.submit(server.hub.verify)
+            until(lambda: is_waited_for(lease), 10)
+            call = METHODS[method].call(channel).future(request())
+            time.sleep(0.3)
+            assert not ends()
+            call.cancel()
+            until(ends, 1.5)
+            assert not check.done()
+        assert check.result(10).ok
+    assert ends() == ["DEADLINE_EXCEEDED"]
