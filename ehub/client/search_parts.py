@@ -18,7 +18,7 @@ from ehub.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from ehub.types import KeyArray, Vectors
 from ehub.wire.failures import SNAPSHOT_GONE, TOO_LARGE, TOO_MANY
 
-__all__ = ["Asked", "Found", "Rows", "in_parts"]
+__all__ = ["Answers", "Asked", "Rows", "in_parts"]
 
 # Of a message, for what goes with queries and filter.
 HEAD_BYTES = 64 << 10
@@ -30,7 +30,7 @@ SNAPSHOTS_MAX = 4
 POSITION = re.compile(r"\(key (\d+) of \d+\)$")
 
 # Of all queries together: keys, distances, where each query's begin.
-Found = tuple[KeyArray, Vectors, list[int]]
+Answers = tuple[KeyArray, Vectors, list[int]]
 
 
 class Rows(Protocol):
@@ -58,10 +58,10 @@ class Asked(NamedTuple):
     k: int
     query_bytes: int
     filter_bytes: int
-    ask: Callable[[Any, int, int], Found]
+    ask: Callable[[Any, int, int], Answers]
 
 
-def in_parts(rows: Rows, batch: Asked, message_bytes: int, rows_max: int | None) -> Found:
+def in_parts(rows: Rows, batch: Asked, message_bytes: int, rows_max: int | None) -> Answers:
     """The answers to a batch, by as few calls as can be.
 
     Args:
@@ -94,7 +94,7 @@ def in_parts(rows: Rows, batch: Asked, message_bytes: int, rows_max: int | None)
     )
 
 
-def of_one_time(held: Any, batch: Asked, room: int, fits: int, rows_max: int | None) -> Found:
+def of_one_time(held: Any, batch: Asked, room: int, fits: int, rows_max: int | None) -> Answers:
     """The answers to a batch from rows that do not change, in parts.
 
     Args:
@@ -111,7 +111,7 @@ def of_one_time(held: Any, batch: Asked, room: int, fits: int, rows_max: int | N
     return together([part(batch, held, i, min(i + fits, batch.queries)) for i in begins])
 
 
-def part(batch: Asked, rows: Any, begin: int, end: int) -> Found:
+def part(batch: Asked, rows: Any, begin: int, end: int) -> Answers:
     """The answer to some of the queries, by halves if their keys are too long for a message.
 
     A key that is missing is named by its place among all.
@@ -143,7 +143,7 @@ def is_too_much(error: InvalidArgumentError) -> bool:
     return TOO_LARGE in str(error) or TOO_MANY in str(error)
 
 
-def together(parts: list[Found]) -> Found:
+def together(parts: list[Answers]) -> Answers:
     """Answers one behind the other."""
     begins = [0]
     for _, _, own in parts:
