@@ -193,20 +193,18 @@ class RemoteRows:
         query_bytes: int,
         ask: Callable[[Any, int, int], Answers],
     ) -> Answers:
-        """The answers to a batch, in as many calls as the server wants them.
-
-        A sub-index is always as of now, so a batch of it is one call, or refused.
-        """
-        if self._target.subindex:
-            return ask(self, 0, count)
+        """The answers to a batch, in as many calls as the server wants them."""
         way = self._link.transport
         batch = Asked(count, options.k, query_bytes, options.ByteSize(), ask)
         return in_parts(self, batch, way.message_bytes, way.rows_max)
 
     @contextmanager
     def at_one_time(self) -> Iterator[RemoteRows]:
-        """The same rows, which do not change meanwhile; not for those of a sub-index."""
-        if self._target.WhichOneof("time") is not None:
+        """The same rows, which do not change meanwhile.
+
+        But for those of a sub-index, which has no snapshots: it is always as of now.
+        """
+        if self._target.WhichOneof("time") is not None or self._target.subindex:
             yield self
             return
         base = pb.Target()

@@ -2,7 +2,9 @@
 
 A call has a bound for its message and one for the neighbors in its answer. The parts are asked for
 of a snapshot that the server holds meanwhile, so that all answers are of one time. A server that
-was started again has it no more: then all parts are asked for anew, of another one.
+was started again has it no more: then all parts are asked for anew, of another one. A sub-index
+has no snapshots, so of its answers each is of one time, and what is written meanwhile may show in
+the later parts alone.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class Rows(Protocol):
         """How many rows there are."""
 
     def at_one_time(self) -> AbstractContextManager[Any]:
-        """The same rows, which do not change."""
+        """The same rows, which do not change; itself, if they cannot, or there is no such thing."""
 
 
 class Asked(NamedTuple):

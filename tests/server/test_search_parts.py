@@ -147,11 +147,39 @@ def test_a_key_that_is_missing_is_named_by_its_place_among_all(tmp_path):
         assert own._table.store.write_stats()["snapshots"] == 0
 
 
-def test_a_sub_index_which_is_always_as_of_now_is_not_cut(tmp_path):
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_batches_of_a_sub_index_are_cut_too_and_hold_nothing(tmp_path, kind, asked):
+    queries = vectors_of(6, 35)
+    with both(tmp_path, kind, replace(LIMITS, snapshots=1)) as (remote, own):
+        some = own.create_subindex("some", keys=KEYS[:150])
+        far = remote.subindex("some")
+        wanted = shown(some.multi_nearest_neighbors(10, vectors=queries, exact=True))
+        assert shown(far.multi_nearest_neighbors(10, vectors=queries, exact=True)) == wanted
+        wanted = shown(some.multi_nearest_neighbors(7, keys=KEYS[:150], exact=True))
+        assert shown(far.multi_nearest_neighbors(7, keys=KEYS[:150], exact=True)) == wanted
+        assert len(asked) > 6
+        assert {one.WhichOneof("time") for one in asked} == {None}
+
+
+def test_each_answer_of_a_sub_index_is_of_one_time_and_later_ones_may_be_of_a_later(
+    tmp_path, monkeypatch
+):
     with both(tmp_path, "grpc") as (remote, own):
-        own.create_subindex("some", keys=KEYS[:50])
-        with pytest.raises(ehub.InvalidArgumentError, match="its limit `rows`: ask in parts"):
-            remote.subindex("some").multi_nearest_neighbors(10, vectors=vectors_of(6, 30))
+        own.create_subindex("some", keys=KEYS[:150])
+        searched, times = RemoteRows._searched, []
+
+        def writing(rows, request):
+            here = own.subindex("some").multi_nearest_neighbors(10, vectors=queries, exact=True)
+            times.append(shown(here))
+            answer = searched(rows, request)
+            own.multidelete([one.key for one in here[-1]])
+            return answer
+
+        queries = vectors_of(4, 40)
+        monkeypatch.setattr(RemoteRows, "_searched", writing)
+        far = remote.subindex("some")
+        found = shown(far.multi_nearest_neighbors(10, vectors=queries, exact=True))
+        assert found == [times[i // 10][i] for i in range(40)]
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
