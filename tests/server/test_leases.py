@@ -10,9 +10,11 @@ import grpc
 import numpy as np
 import pytest
 from metered import until
-from served import serving
+from served import filled, serving
 
+import ehub
 from ehub.client.transport import METHODS
+from ehub.server.config import Limits
 from ehub.wire import ehub_pb2 as pb
 
 TARGET = pb.Target(space="items")
@@ -82,3 +84,13 @@ def test_a_snapshot_whose_caller_has_left_before_the_answer_is_let_go_at_once(
         answer = METHODS["TakeSnapshot"].call(channel)(request)
         assert answer.snapshot
         assert held(server) == before + (1 if what == "recorded" else 2)
+
+
+def test_snapshots_that_nobody_uses_are_let_go(tmp_path):
+    limits = Limits(snapshot_idle_seconds=0.2)
+    with serving(tmp_path, limits=limits) as server, ehub.connect(server.address) as hub:
+        items, _ = filled(hub)
+        held = items.snapshot()
+        time.sleep(1)
+        with pytest.raises(ehub.NotFoundError, match=r"not used for 0.2 seconds"):
+            len(held)
