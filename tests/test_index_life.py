@@ -28,6 +28,13 @@ def hub(tmp_path):
 # --- the life of an index ---
 
 
+def test_the_speed_of_a_build_is_that_of_the_spaces_own(hub):
+    filled(hub, normal(60, 500, 8), "l2")
+    other = hub.create_space("other", 8, metric="l2", key_type="int")
+    assert hub.get_space("items").index_stats().rows_per_second > 0
+    assert other.index_stats().rows_per_second == 0
+
+
 def test_fresh_rows_are_scanned_and_sealed_ones_get_a_graph(hub):
     space = hub.create_space("items", 8, metric="l2", key_type="int")
     assert space.index_stats().rows == 0

@@ -308,6 +308,7 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
     cppclass CWorkStats "ehub::WorkStats":
         uint64_t rows_rewritten
         uint64_t bytes_checked
+        double build_rate
 
     cppclass CWriteStats "ehub::WriteStats":
         uint64_t log_writes

@@ -358,7 +358,11 @@ cdef class Store:
     def work_stats(self):
         self.require_open()
         cdef CWorkStats stats = self.engine.get().work_stats()
-        return {"rows_rewritten": stats.rows_rewritten, "bytes_checked": stats.bytes_checked}
+        return {
+            "rows_rewritten": stats.rows_rewritten,
+            "bytes_checked": stats.bytes_checked,
+            "build_rate": <uint64_t>stats.build_rate,
+        }
 
     def write_stats(self):
         self.require_open()
