@@ -174,14 +174,17 @@ class Hub:
         create(self, name, FIRST_VERSION, width, distance, key_type, index, model, lineage)
         return Space(self, name)
 
-    def get_space(self, name: str, download_snapshot: bool = False) -> Space:
+    def get_space(
+        self, name: str, download_snapshot: bool = False, *, progress: bool = False
+    ) -> Space:
         """The space of that name; a NotFoundError if there is none.
 
-        With `download_snapshot`, a local copy of it: `Space.download_snapshot()`.
+        With `download_snapshot`, a local copy of it: `Space.download_snapshot()`, which shows
+        `progress` if that is wanted.
         """
         self._store.get_space(name)  # a NotFoundError if there is none
         space = Space(self, name)
-        return space.download_snapshot() if download_snapshot else space
+        return space.download_snapshot(progress=progress) if download_snapshot else space
 
     def spaces(self) -> list[str]:
         """The names of all spaces."""
