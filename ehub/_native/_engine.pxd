@@ -22,6 +22,9 @@ cdef extern from "<string_view>" namespace "std" nogil:
         const char* data()
         size_t size()
 
+cdef extern from "base/crc32c.h" namespace "ehub" nogil:
+    uint32_t crc32c(uint32_t crc, const void* data, size_t size)
+
 cdef extern from "base/status.h" namespace "ehub" nogil:
     enum class Code "ehub::Code":
         kOk

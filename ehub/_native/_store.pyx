@@ -83,6 +83,7 @@ from ehub._native._engine cimport (
     WriteResult,
     average_groups,
     average_partitions,
+    crc32c,
     find_partition,
     first_invalid_row,
     given_links,
@@ -413,6 +414,16 @@ def repair(str path not None):
         report.batches_dropped,
         findings_of(report.dropped),
     )
+
+
+# --- checksums ---
+
+def checksum(const float[:, ::1] vectors not None, uint32_t crc=0):
+    cdef size_t size = vectors.shape[0] * vectors.shape[1] * sizeof(float)
+    if size != 0:
+        with nogil:
+            crc = crc32c(crc, &vectors[0, 0], size)
+    return crc
 
 
 # --- instruction set ---
