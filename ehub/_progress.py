@@ -16,6 +16,7 @@ from typing import Any, Protocol, TextIO
 __all__ = ["Bar", "Beside", "InThread", "Look", "bar", "grown", "is_terminal", "watched"]
 
 LOOK_SECONDS = 0.2
+BYTES = "B"
 # For how long a last look is waited for when the call is over.
 END_SECONDS = 0.5
 
@@ -50,8 +51,13 @@ def bar(progress: bool, total: int | None, unit: str, what: str) -> Iterator[Bar
         return
     from tqdm import tqdm
 
-    with tqdm(total=total, unit=unit, unit_scale=True, desc=what) as shown:
+    with tqdm(total=total, unit=spaced(unit), unit_scale=True, desc=what) as shown:
         yield shown
+
+
+def spaced(unit: str) -> str:
+    """A unit as it follows a number: "12.0k rows", but "12.0MB"."""
+    return unit if unit in ("", BYTES) else f" {unit}"
 
 
 class Beside(Protocol):
@@ -60,8 +66,8 @@ class Beside(Protocol):
     def start(self, step: Callable[[], None]) -> None:
         """Take `step` again and again from now on."""
 
-    def end(self) -> None:
-        """Take no more."""
+    def end(self, *, last: bool) -> None:
+        """Take no more, but with `last` one, which is not waited for for long."""
 
 
 class InThread:
@@ -70,6 +76,7 @@ class InThread:
     def __init__(self, seconds: float = LOOK_SECONDS) -> None:
         self._seconds = seconds
         self._ended = threading.Event()
+        self._last = False
         self._thread: threading.Thread | None = None
 
     def start(self, step: Callable[[], None]) -> None:
@@ -82,9 +89,12 @@ class InThread:
     def _run(self, step: Callable[[], None]) -> None:
         while not self._ended.wait(self._seconds):
             step()
+        if self._last:
+            step()
 
-    def end(self) -> None:
-        """End the thread."""
+    def end(self, *, last: bool) -> None:
+        """End the thread, which takes its last step alone if it takes long."""
+        self._last = last
         self._ended.set()
         if self._thread is not None:
             self._thread.join(END_SECONDS)
@@ -129,14 +139,15 @@ def watched(
             look = begin()
     form = "{desc}: {elapsed}" if look is None else None
     looks = looking()
-    with tqdm(total=None, unit=unit, unit_scale=True, desc=what, bar_format=form) as shown:
+    with tqdm(total=None, unit=spaced(unit), unit_scale=True, desc=what, bar_format=form) as shown:
         step = partial(show, shown, look)
+        is_done = False
         try:
             looks.start(step)
             yield
+            is_done = True
         finally:
-            looks.end()
-        step()
+            looks.end(last=is_done)
 
 
 def show(shown: Any, look: Look | None) -> None:

@@ -237,13 +237,16 @@ class Hub(Closing):
         """Whether there is a space of that name."""
         return await run(lambda: name in self._waits)
 
-    async def get_space(self, name: str, download_snapshot: bool = False) -> Space | LocalCopy:
+    async def get_space(
+        self, name: str, download_snapshot: bool = False, *, progress: bool = False
+    ) -> Space | LocalCopy:
         """The space of that name; a NotFoundError if there is none.
 
-        With `download_snapshot`, a local copy of it: `Space.download_snapshot()`.
+        With `download_snapshot`, a local copy of it: `Space.download_snapshot()`, which shows
+        `progress` if that is wanted.
         """
         space: Space = wrapped(await run(self._waits.get_space, name))
-        return await space.download_snapshot() if download_snapshot else space
+        return await space.download_snapshot(progress=progress) if download_snapshot else space
 
 
 class Version(View):

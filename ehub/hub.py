@@ -174,14 +174,17 @@ class Hub:
         create(self, name, FIRST_VERSION, width, distance, key_type, index, model, lineage)
         return Space(self, name)
 
-    def get_space(self, name: str, download_snapshot: bool = False) -> Space:
+    def get_space(
+        self, name: str, download_snapshot: bool = False, *, progress: bool = False
+    ) -> Space:
         """The space of that name; a NotFoundError if there is none.
 
-        With `download_snapshot`, a local copy of it: `Space.download_snapshot()`.
+        With `download_snapshot`, a local copy of it: `Space.download_snapshot()`, which shows
+        `progress` if that is wanted.
         """
         self._store.get_space(name)  # a NotFoundError if there is none
         space = Space(self, name)
-        return space.download_snapshot() if download_snapshot else space
+        return space.download_snapshot(progress=progress) if download_snapshot else space
 
     def spaces(self) -> list[str]:
         """The names of all spaces."""
@@ -219,6 +222,10 @@ class Hub:
 
     def checkpoint(self, *, progress: bool = False) -> None:
         """Fold the log into segments now; it happens by itself as the log grows.
+
+        At Ctrl-C, and in a server for a caller who has left, segments that were to be rewritten as
+        well are left as they are. What has begun to be folded is folded to the end, for it is due
+        anyway, and bounded: a checkpoint comes by itself with every 32 MiB of log.
 
         Args:
             progress: Show a bar if standard error is a terminal: rows written to new segments.

@@ -41,7 +41,7 @@ class IndexStats:
     unreachable: int  # rows that no walk can come to
     rebuilds: int  # graphs of the hub that were damaged and built again
     rows_building: int  # of the graph that is being built for the hub now, so far
-    rows_per_second: float  # of the hub's last build, whichever space it was for
+    rows_per_second: float  # of its last build since the hub was opened; 0: there was none
     ef: int  # what a search for 10 keeps by default: the largest of the graphs
     rows_built: int  # of the graphs built for it since the hub was opened; grows while one is
     rows_due: int  # of graphs that are still to be built for it, as far as is known

@@ -82,6 +82,26 @@ def filled(hub: ehub.Hub, rows: np.ndarray, metric: str, **parameters: object) -
     return space
 
 
+SEGMENT_ROWS, SEGMENT_DIMS = 8_000, 64
+
+
+def make_two_segments(path: Path, **options: object) -> Path:
+    """A hub whose space "items" has two segments of so many rows, each with its graph.
+
+    To build a graph over both takes some seconds.
+    """
+    with open_hub(path, **options) as hub:
+        items = hub.create_space(
+            "items", SEGMENT_DIMS, metric="l2", key_type="int", ef_construction=400
+        )
+        for begin in (0, SEGMENT_ROWS):
+            keys = np.arange(begin, begin + SEGMENT_ROWS)
+            items.multiset(keys, embeddings(begin, SEGMENT_ROWS, SEGMENT_DIMS))
+            items.wait_indexed()
+        assert items.index_stats().segments == 2
+    return path
+
+
 def require_indexed(space: ehub.Space) -> ehub.IndexStats:
     stats = space.index_stats()
     assert stats.rows_scanned == 0

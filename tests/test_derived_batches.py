@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from held_up import held_up
 
 import ehub
 
@@ -106,23 +107,23 @@ def is_locked(lock: Path) -> bool:
 def recovering(cut, tmp_path):
     """A writer that has the lock of the hub, and will not know for a while what it holds.
 
-    It knows it by another path, where CURRENT is a pipe that nobody has written to.
+    It knows it by another path, where CURRENT cannot be opened.
     """
     other = tmp_path / "other"
     other.mkdir()
     os.link(cut / "LOCK", other / "LOCK")
-    os.mkfifo(other / "CURRENT")
+    (other / "CURRENT").write_text("")
 
     def write() -> None:
         with contextlib.suppress(ehub.EhubError):
             ehub.open(other).close()
 
-    writer = threading.Thread(target=write)
-    writer.start()
-    while not is_locked(cut / "LOCK"):
-        time.sleep(0.01)
-    yield
-    os.close(os.open(other / "CURRENT", os.O_WRONLY))
+    with held_up(other / "CURRENT"):
+        writer = threading.Thread(target=write)
+        writer.start()
+        while not is_locked(cut / "LOCK"):
+            time.sleep(0.01)
+        yield
     writer.join()
 
 

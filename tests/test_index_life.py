@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -25,6 +26,13 @@ def hub(tmp_path):
 
 
 # --- the life of an index ---
+
+
+def test_the_speed_of_a_build_is_that_of_the_spaces_own(hub):
+    filled(hub, normal(60, 500, 8), "l2")
+    other = hub.create_space("other", 8, metric="l2", key_type="int")
+    assert hub.get_space("items").index_stats().rows_per_second > 0
+    assert other.index_stats().rows_per_second == 0
 
 
 def test_fresh_rows_are_scanned_and_sealed_ones_get_a_graph(hub):
@@ -137,7 +145,8 @@ def test_graphs_are_there_when_the_hub_is_opened_again(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["", ".tmp"])
-def test_a_directory_in_the_place_of_a_graph_costs_speed_alone(tmp_path, ending):
+@pytest.mark.parametrize("taken", [0, 2])
+def test_a_directory_in_the_place_of_a_graph_costs_speed_alone(tmp_path, ending, taken):
     options = {"background": False, "carry_bytes_max": 0, "graph_rows_min": 100}
     rows, queries = embeddings(69, 500, 8), embeddings(70, 20, 8)
     with open_hub(tmp_path / "hub", **options) as hub:
@@ -147,6 +156,9 @@ def test_a_directory_in_the_place_of_a_graph_costs_speed_alone(tmp_path, ending)
     place = Path(f"{graph}{ending}")
     place.mkdir()
     (place / "note").write_text("of somebody")
+    others = [Path(f"{place}.foreign"), Path(f"{place}.foreign-2")][:taken]
+    for other in others:
+        other.write_text("of another")
     with open_hub(tmp_path / "hub", **options) as hub:
         space = hub.get_space("items")
         assert recall(space, rows, queries) == 1.0
@@ -154,7 +166,34 @@ def test_a_directory_in_the_place_of_a_graph_costs_speed_alone(tmp_path, ending)
         assert require_indexed(space).rebuilds == (0 if ending else 1)
         assert hub.verify().findings == ()
     assert graph.is_file()
-    assert Path(f"{place}.foreign", "note").read_text() == "of somebody"
+    moved = Path(f"{place}.foreign-3" if taken else f"{place}.foreign")
+    assert (moved / "note").read_text() == "of somebody"
+    assert [other.read_text() for other in others] == ["of another"] * taken
+
+
+def make_socket(path):
+    os.mknod(path, stat.S_IFSOCK | 0o600)
+
+
+@pytest.mark.parametrize("ending", ["", ".tmp"])
+@pytest.mark.parametrize("make", [os.mkfifo, make_socket])
+def test_a_pipe_in_the_place_of_a_graph_costs_speed_alone_and_stays(tmp_path, ending, make):
+    options = {"background": False, "carry_bytes_max": 0, "graph_rows_min": 100}
+    with open_hub(tmp_path / "hub", **options) as hub:
+        require_indexed(filled(hub, embeddings(69, 500, 8), "l2"))
+    (graph,) = (tmp_path / "hub" / "index").iterdir()
+    graph.unlink()
+    place = Path(f"{graph}{ending}")
+    make(place)
+    with open_hub(tmp_path / "hub", read_only=True) as hub:
+        assert len(hub.get_space("items").nearest_neighbors(3, key=5)) == 3
+        hub.backup(tmp_path / "backups")
+    with open_hub(tmp_path / "hub", **options) as hub:
+        hub.get_space("items").wait_indexed()
+        require_indexed(hub.get_space("items"))
+    assert graph.is_file()
+    assert not Path(f"{place}.foreign").is_file()
+    assert Path(f"{place}.foreign").exists()
 
 
 def test_a_directory_in_the_place_of_a_graph_is_not_backed_up(tmp_path):

@@ -9,26 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from indexed import embeddings, open_hub
+from indexed import SEGMENT_DIMS as DIMS
+from indexed import SEGMENT_ROWS as ROWS
+from indexed import embeddings, make_two_segments, open_hub
 
 import ehub
 from ehub._native import _store
 
-ROWS, DIMS = 8_000, 64
 OPTIONS = {"carry_bytes_max": 0, "graph_rows_min": 1000}
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A hub with two segments, each with its graph; to build one over both takes some seconds."""
-    place = tmp_path_factory.mktemp("stopped") / "hub"
-    with open_hub(place, **OPTIONS) as hub:
-        items = hub.create_space("items", DIMS, metric="l2", key_type="int", ef_construction=400)
-        for begin in (0, ROWS):
-            items.multiset(np.arange(begin, begin + ROWS), embeddings(begin, ROWS, DIMS))
-            items.wait_indexed()
-        assert items.index_stats().segments == 2
-    return place
+    return make_two_segments(tmp_path_factory.mktemp("stopped") / "hub", **OPTIONS)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import shutil
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from held_up import held_up
 
 import ehub
 from ehub import interrupts, version
@@ -182,7 +182,7 @@ def test_an_error_in_the_engine_is_raised_as_ever(tmp_path):
         items.optimize()
 
 
-# --- what is in the way of the work in these tests: a pipe, where it expects a file ---
+# --- what is in the way of the work in these tests: a file that it cannot open ---
 
 
 @pytest.fixture
@@ -198,14 +198,9 @@ def hub(tmp_path):
 @pytest.fixture
 def blocked(hub):
     """Whoever reads CURRENT of the open hub waits, until the test is over."""
-    current = Path(hub.path, "CURRENT")
-    kept = current.rename(current.with_suffix(".file"))
-    os.mkfifo(current)
     others = at_work()
-    yield
-    pipe = current.rename(current.with_suffix(".pipe"))
-    kept.rename(current)
-    os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
+    with held_up(Path(hub.path, "CURRENT")):
+        yield
     for thread in at_work() - others:
         thread.join(10)
         assert not thread.is_alive()
@@ -234,7 +229,7 @@ def test_a_check_of_all_files_can_be_interrupted(hub, times_out):
 @pytest.mark.usefixtures("blocked")
 def test_a_checkpoint_can_be_interrupted(hub, times_out):
     # It waits for a check of the files.
-    check = threading.Thread(target=hub.verify)
+    check = threading.Thread(target=hub.verify, name="ehub-work")
     check.start()
     time.sleep(0.1)
     times_out(0.2)

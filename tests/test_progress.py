@@ -30,7 +30,7 @@ OF_VERSIONS = [
     "wait_indexed",
 ]
 LONG = {
-    ehub.Hub: ["backup", "checkpoint", "verify"],
+    ehub.Hub: ["backup", "checkpoint", "get_space", "verify"],
     ehub.Version: OF_VERSIONS,
     ehub.Space: [*OF_VERSIONS, "align", "compare", "erase", "promote"],
     ehub.Snapshot: OF_VIEWS,
@@ -40,7 +40,7 @@ LONG = {
     ehub.Migration: ["missing"],
     LocalCopy: [*OF_VERSIONS, "overwrite_space", "refresh", "write_to_space"],
 }
-FUNCTIONS = [ehub.align, ehub.compare, ehub.drift, ehub.repair, ehub.restore]
+FUNCTIONS = [ehub.align, ehub.compare, ehub.drift, ehub.prune_backups, ehub.repair, ehub.restore]
 FUNCTIONS += [hnswlib_io.load, hnswlib_io.save]
 
 
@@ -154,15 +154,15 @@ def test_compacting_and_erasing_are_shown_in_rows_that_are_written_anew(items, c
     items.compact(progress=True)
     items.erase(KEYS[1:20:2], progress=True)
     shown = capsys.readouterr().err
-    assert "compact items: 12.0krow" in shown
-    assert "erase items: 12.0krow" in shown
+    assert "compact items: 12.0k row" in shown
+    assert "erase items: 12.0k row" in shown
 
 
 def test_a_checkpoint_is_shown_in_rows_that_were_in_memory(items, hub, capsys, terminal):
     for part in np.split(KEYS, 24):  # small enough for the log
         items.multiset(part, VECTORS[part])
     hub.checkpoint(progress=True)
-    assert "checkpoint: 24.0krow" in capsys.readouterr().err
+    assert "checkpoint: 24.0k row" in capsys.readouterr().err
 
 
 def test_verifying_counts_each_byte_that_it_has_checked(items, hub):
@@ -303,7 +303,39 @@ def test_a_look_that_fails_leaves_the_work_alone(capsys, terminal):
     with watched(True, "work", lambda: looking, "row"):
         time.sleep(0.5)
         assert watchers() == ["ehub-progress"]
-    assert "work: 0.00row" in capsys.readouterr().err
+    assert "work: 0.00 row" in capsys.readouterr().err
+
+
+def test_a_last_look_that_takes_long_is_not_waited_for(capsys, terminal):
+    over, ends = threading.Event(), threading.Event()
+
+    def looking():
+        if over.is_set():
+            ends.wait(10)
+        return 1, 2
+
+    with watched(True, "work", lambda: looking, "row"):
+        time.sleep(0.5)
+        over.set()
+        began = time.monotonic()
+    assert time.monotonic() - began < 2
+    ends.set()
+
+
+def test_pruning_is_shown_in_objects_that_go(items, hub, tmp_path, capsys, terminal):
+    hub.backup(tmp_path / "backups")
+    items.delete_all()
+    hub.checkpoint()
+    hub.backup(tmp_path / "backups")
+    pruned = ehub.prune_backups(tmp_path / "backups", keep_last=1, progress=True)
+    seen = counts(capsys.readouterr().err, "prune_backups")[-1]
+    assert seen == (1 + pruned.objects, 1 + pruned.objects)
+
+
+def test_a_copy_that_a_space_is_asked_for_as_is_shown(items, hub, capsys, terminal):
+    with hub.get_space("items", download_snapshot=True, progress=True) as copy:
+        assert len(copy) == ROWS
+    assert counts(capsys.readouterr().err, "download_snapshot items")[-1] == (ROWS, ROWS)
 
 
 def test_a_bar_that_cannot_be_drawn_leaves_the_work_and_other_bars_alone(monkeypatch, terminal):
@@ -360,7 +392,7 @@ def test_commands_that_take_long_show_the_bars_of_their_calls(hub, items, tmp_pa
     few = ("-k", 3, "--sample", 50)
     for title, command in {
         "verify: ": ("verify", path),
-        "compact items: 24.0krow": ("compact", path),  # half of them for the tag
+        "compact items: 24.0k row": ("compact", path),  # half of them for the tag
         "compare: 100%": ("compare", path, "items", "initial", "other", *few),
         "drift items: 100%": ("drift", path, "items", "then", *few),
         "promote items: 100%": ("promote", path, "items", "other", "--require", "cka=-1"),

@@ -446,7 +446,7 @@ def test_progress_shows_a_bar_on_a_terminal_only(items, capsys, monkeypatch):
     items.multiset(zip(keys, vectors, strict=True), progress=True)
     shown = capsys.readouterr().err
     assert "multiset items" in shown
-    assert "10.0row" in shown
+    assert "10.0 row" in shown
 
 
 # --- threads ---

@@ -22,6 +22,9 @@ cdef extern from "<string_view>" namespace "std" nogil:
         const char* data()
         size_t size()
 
+cdef extern from "base/crc32c.h" namespace "ehub" nogil:
+    uint32_t crc32c(uint32_t crc, const void* data, size_t size)
+
 cdef extern from "base/status.h" namespace "ehub" nogil:
     enum class Code "ehub::Code":
         kOk
@@ -308,6 +311,7 @@ cdef extern from "store/store.h" namespace "ehub" nogil:
     cppclass CWorkStats "ehub::WorkStats":
         uint64_t rows_rewritten
         uint64_t bytes_checked
+        double build_rate
 
     cppclass CWriteStats "ehub::WriteStats":
         uint64_t log_writes

@@ -83,6 +83,7 @@ from ehub._native._engine cimport (
     WriteResult,
     average_groups,
     average_partitions,
+    crc32c,
     find_partition,
     first_invalid_row,
     given_links,
@@ -358,7 +359,11 @@ cdef class Store:
     def work_stats(self):
         self.require_open()
         cdef CWorkStats stats = self.engine.get().work_stats()
-        return {"rows_rewritten": stats.rows_rewritten, "bytes_checked": stats.bytes_checked}
+        return {
+            "rows_rewritten": stats.rows_rewritten,
+            "bytes_checked": stats.bytes_checked,
+            "build_rate": <uint64_t>stats.build_rate,
+        }
 
     def write_stats(self):
         self.require_open()
@@ -409,6 +414,16 @@ def repair(str path not None):
         report.batches_dropped,
         findings_of(report.dropped),
     )
+
+
+# --- checksums ---
+
+def checksum(const float[:, ::1] vectors not None, uint32_t crc=0):
+    cdef size_t size = vectors.shape[0] * vectors.shape[1] * sizeof(float)
+    if size != 0:
+        with nogil:
+            crc = crc32c(crc, &vectors[0, 0], size)
+    return crc
 
 
 # --- instruction set ---

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ehub._arrays import as_count
+from ehub._progress import Bar, bar
 from ehub.backup import chunks, record
 from ehub.backup.lease import Lease, leased
 from ehub.backup.place import Place, Where, open_place
@@ -53,6 +54,7 @@ def prune_backups(
     keep_monthly: int | None = None,
     made_before: str | datetime | None = None,
     dry_run: bool = False,
+    progress: bool = False,
 ) -> Pruned:
     """Remove backups, and the objects that no other backup needs. The newest one always stays.
 
@@ -69,6 +71,7 @@ def prune_backups(
         keep_monthly: The same of months.
         made_before: A time; ISO 8601 without a zone is UTC.
         dry_run: Say what would be removed, and remove nothing.
+        progress: Show a bar if standard error is a terminal: objects that are removed.
 
     Raises:
         ConflictError: Backups are being made or pruned there; or all backups are from before
@@ -93,7 +96,7 @@ def prune_backups(
     with leased(place, "prune") as lease:
         records = [record.read(place, number) for number in record.numbers(place)]
         kept = chosen([one.backup for one in records], rules, limit)
-        return remove(place, lease, records, kept, dry_run)
+        return remove(place, lease, records, kept, dry_run, progress)
 
 
 # --- which ones stay ---
@@ -164,7 +167,12 @@ PERIODS: dict[str, Callable[[Backup], object]] = {
 
 
 def remove(
-    place: Place, lease: Lease, records: list[Record], kept: set[int], dry_run: bool
+    place: Place,
+    lease: Lease,
+    records: list[Record],
+    kept: set[int],
+    dry_run: bool,
+    progress: bool,
 ) -> Pruned:
     """Remove all backups but those, and what they alone needed."""
     stay = [one for one in records if one.backup.number in kept]
@@ -176,8 +184,10 @@ def remove(
     found = place.objects(chunks.DIRECTORY)
     useless = {path: one.size for path, one in found.items() if path not in needed}
     if not dry_run:
-        delete(place, lease, [record.path_of(one.backup.number) for one in go])
-        delete(place, lease, list(useless))
+        first = [record.path_of(one.backup.number) for one in go]
+        with bar(progress, len(first) + len(useless), "object", "prune_backups") as shown:
+            delete(place, lease, first, shown)
+            delete(place, lease, list(useless), shown)
         place.sweep()
     return Pruned(
         tuple(one.backup for one in stay),
@@ -187,8 +197,10 @@ def remove(
     )
 
 
-def delete(place: Place, lease: Lease, paths: list[str]) -> None:
+def delete(place: Place, lease: Lease, paths: list[str], shown: Bar) -> None:
     """Delete objects, some at a time."""
     for start in range(0, len(paths), DELETED_AT_ONCE):
         lease.require()
-        place.delete(paths[start : start + DELETED_AT_ONCE])
+        some = paths[start : start + DELETED_AT_ONCE]
+        place.delete(some)
+        shown.update(len(some))

@@ -110,6 +110,7 @@ def prune_backups(
             keep_monthly=keep_monthly,
             made_before=made_before,
             dry_run=dry_run,
+            progress=True,
         )
 
     if not dry_run and not yes:

@@ -7,7 +7,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["HubPlace", "Place", "Server", "asks_server", "hub_at", "is_address", "way_to"]
 
 
-# Of a call about access or figures; and how long a server is waited for.
+# Of a call about access or figures, unless more is said; and how long a server is waited for.
 CALL_SECONDS, RETRY_SECONDS = 60.0, 5.0
 
 
@@ -63,6 +63,16 @@ TlsCert = Annotated[
     typer.Option(metavar="PEM", help="For mutual TLS: the client's certificate; with --tls-key."),
 ]
 TlsKey = Annotated[Path | None, typer.Option(metavar="PEM", help="Its private key.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=0.001,
+        help="For a server: how long it may take to answer; default: for what changes or copies "
+        "rows its own limit, else a minute.",
+    ),
+]
+LONGER = "give it more by --timeout SECONDS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +84,7 @@ class Server:
     tls_ca: TlsCa = None
     tls_cert: TlsCert = None
     tls_key: TlsKey = None
+    timeout: Timeout = None
 
     def trust(self) -> ClientTls | None:
         """Whom TLS trusts; None: no TLS was asked for."""
@@ -115,14 +126,16 @@ def asks_server(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def options_of(address: str, server: Server, timeout_seconds: float | None) -> Options:
-    """How to speak with a server."""
+    """How to speak with a server, and how long it may take if nobody has said."""
     try:
         from ehub.client.connection import options_for
     except ImportError as error:
         raise Failure(
             f"a server is reached by more packages: {error}", "pip install 'ehub[server]'"
         ) from error
-    return options_for(address, server.token, server.trust(), timeout_seconds, RETRY_SECONDS)
+    seconds = timeout_seconds if server.timeout is None else server.timeout
+    options = options_for(address, server.token, server.trust(), seconds, RETRY_SECONDS)
+    return replace(options, longer=LONGER)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 
+from ehub._progress import END_SECONDS
 from ehub.client.bridge import await_only, run
 from ehub.client.lines import Line, LineBroken, timed_out
 from ehub.client.transport import LOOK_SECONDS, METHODS, Answer, Duplex, Options, Transport
@@ -102,9 +103,11 @@ class LoopBeside:
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
+        self._step: Callable[[], None] = lambda: None
 
     def start(self, step: Callable[[], None]) -> None:
         """Take `step` again and again."""
+        self._step = step
         self._task = asyncio.get_running_loop().create_task(self._run(step))
 
     async def _run(self, step: Callable[[], None]) -> None:
@@ -112,10 +115,14 @@ class LoopBeside:
             await asyncio.sleep(LOOK_SECONDS)
             await run(step)
 
-    def end(self) -> None:
-        """Cancel the task."""
-        if self._task is not None:
-            self._task.cancel()
+    def end(self, *, last: bool) -> None:
+        """Cancel the task; a last step that takes long, too."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        if last:
+            with suppress(asyncio.TimeoutError):
+                await_only(asyncio.wait_for(run(self._step), END_SECONDS))
 
 
 class AioAnswers(Iterator[Any]):

@@ -2,7 +2,7 @@
 
 Of a name with several addresses gRPC tells what was wrong with the last one, where there may be
 nobody, and of a server that ends a connection not why. What is certain here does not pass with
-time, so that nobody needs to try again.
+time, so that nobody needs to try again. Where one of several addresses may have the hub nothing is.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ __all__ = ["Found", "found_at"]
 
 # For each connection, and then for what is said on it.
 SECONDS = 2.0
+# Of the addresses of a name so many are looked at.
+ADDRESSES_MAX = 4
 # What a client of HTTP/2 begins with: the preface, and settings without a value.
 BEGINNING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
 # Of an answer: the head of a frame, whose fourth byte is its kind, or HTTP/1 up to its status.
@@ -45,6 +47,10 @@ OTHER = (
 )
 
 
+# An address and a port.
+Place = tuple[str, int]
+
+
 class Found(NamedTuple):
     """What is wrong.
 
@@ -63,10 +69,34 @@ def found_at(address: str, tls: ClientTls | None) -> Found | None:
     is_socket = address.startswith(("unix:", "unix-abstract:"))
     if is_socket or not port.isdecimal() or goes_by_proxy(host):
         return None
-    place = host.strip("[]"), int(port)
+    name = host.strip("[]")
     with suppress(OSError, ValueError):  # the latter: it is the name of no host
-        return without_tls(place) if tls is None else with_tls(place, tls)
+        return found_among(addresses_of(name, int(port)), name, tls)
     return None
+
+
+def addresses_of(name: str, port: int) -> list[Place]:
+    """Where gRPC looks for a host, each place once."""
+    known = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys((str(at[0]), port) for *_, at in known))
+
+
+def found_among(places: list[Place], name: str, tls: ClientTls | None) -> Found | None:
+    """What is wrong at all places of a name where anything is; None: at one of them nothing is.
+
+    Of places where nobody is nothing is known, and it is certain if it is at all the others.
+    """
+    wrong = []
+    for place in places[:ADDRESSES_MAX]:
+        with suppress(OSError):
+            found = without_tls(place) if tls is None else with_tls(place, name, tls)
+            if found is None:
+                return None
+            wrong.append(found)
+    if not wrong:
+        return None
+    certain = len(places) <= ADDRESSES_MAX and all(found.certain for found in wrong)
+    return wrong[0]._replace(certain=certain)
 
 
 def goes_by_proxy(host: str) -> bool:
@@ -78,7 +108,7 @@ def goes_by_proxy(host: str) -> bool:
     return not any(host == end or host.endswith("." + end.lstrip(".")) for end in ends)
 
 
-def without_tls(place: tuple[str, int]) -> Found | None:
+def without_tls(place: Place) -> Found | None:
     """What is wrong with what answers there, asked without TLS."""
     head = head_of(place)
     if head[3:4] == bytes([SETTINGS]):
@@ -88,13 +118,13 @@ def without_tls(place: tuple[str, int]) -> Found | None:
     return other(head) if head else None
 
 
-def with_tls(place: tuple[str, int], tls: ClientTls) -> Found | None:
-    """What is wrong with what answers there, asked with TLS."""
+def with_tls(place: Place, name: str, tls: ClientTls) -> Found | None:
+    """What is wrong with what answers there, asked with TLS, as the host of that name."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(["h2"])
     trust(context, tls)
     # Here, as what is the name of no host would leave the connection open.
-    named = (tls.server_name or place[0]).encode("idna").decode()
+    named = (tls.server_name or name).encode("idna").decode()
     connection = socket.create_connection(place, SECONDS)
     try:
         with connection, context.wrap_socket(connection, server_hostname=named) as secured:
@@ -157,7 +187,7 @@ def other(head: bytes) -> Found:
     return Found(OTHER.format(kind), certain=PASSING.match(head) is None)
 
 
-def head_of(place: tuple[str, int]) -> bytes:
+def head_of(place: Place) -> bytes:
     """How what is there begins to answer who speaks HTTP/2 without TLS; empty: not at all."""
     head = b""
     with socket.create_connection(place, SECONDS) as connection, suppress(OSError):
@@ -171,7 +201,7 @@ def head_of(place: tuple[str, int]) -> bytes:
     return head
 
 
-def has_tls(place: tuple[str, int]) -> bool:
+def has_tls(place: Place) -> bool:
     """Whether what is there has TLS, whatever its certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

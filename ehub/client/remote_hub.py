@@ -70,10 +70,12 @@ class RemoteHub(Hub):
         request = pb.CreateSpaceRequest(space=named(name, "a space"), schema=schema)
         return RemoteSpace(self, name, self._link.change("CreateSpace", request))
 
-    def get_space(self, name: str, download_snapshot: bool = False) -> Space:
+    def get_space(
+        self, name: str, download_snapshot: bool = False, *, progress: bool = False
+    ) -> Space:
         """The space of that name; a NotFoundError if there is none."""
         space = RemoteSpace(self, named(name, "a space"))
-        return space.download_snapshot() if download_snapshot else space
+        return space.download_snapshot(progress=progress) if download_snapshot else space
 
     def spaces(self) -> list[str]:
         """The names of all spaces that the caller may know of."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ehub._native._store import Keys
 from ehub.client.link import Link
-from ehub.client.search_parts import Asked, Found, in_parts
+from ehub.client.search_parts import Answers, Asked, in_parts
 from ehub.errors import ClosedError, EhubError, InvalidKeyError, NotFoundError
 from ehub.kmeans import KMeans
 from ehub.types import KeyArray, KeyType, Vectors
@@ -173,11 +173,11 @@ class RemoteRows:
         filter: RemoteFilter | None = None,
         ef: int = 0,
         exact: bool = False,
-    ) -> Found:
+    ) -> Answers:
         """Of all queries together: keys, distances, where each query's begin."""
         options = options_of(k, distance_max, filter, ef, exact)
 
-        def ask(rows: RemoteRows, begin: int, end: int) -> Found:
+        def ask(rows: RemoteRows, begin: int, end: int) -> Answers:
             rest = pb.SearchRequest(target=rows.target, options=options).SerializeToString()
             around = vectors_pieces(queries[begin:end])
             return rows._searched(
@@ -191,22 +191,20 @@ class RemoteRows:
         count: int,
         options: pb.SearchOptions,
         query_bytes: int,
-        ask: Callable[[Any, int, int], Found],
-    ) -> Found:
-        """The answers to a batch, in as many calls as the server wants them.
-
-        A sub-index is always as of now, so a batch of it is one call, or refused.
-        """
-        if self._target.subindex:
-            return ask(self, 0, count)
+        ask: Callable[[Any, int, int], Answers],
+    ) -> Answers:
+        """The answers to a batch, in as many calls as the server wants them."""
         way = self._link.transport
         batch = Asked(count, options.k, query_bytes, options.ByteSize(), ask)
         return in_parts(self, batch, way.message_bytes, way.rows_max)
 
     @contextmanager
     def at_one_time(self) -> Iterator[RemoteRows]:
-        """The same rows, which do not change meanwhile; not for those of a sub-index."""
-        if self._target.WhichOneof("time") is not None:
+        """The same rows, which do not change meanwhile.
+
+        But for those of a sub-index, which has no snapshots: it is always as of now.
+        """
+        if self._target.WhichOneof("time") is not None or self._target.subindex:
             yield self
             return
         base = pb.Target()
@@ -259,12 +257,12 @@ class RemoteRows:
         filter: RemoteFilter | None = None,
         ef: int = 0,
         exact: bool = False,
-    ) -> Found:
+    ) -> Answers:
         """Around stored keys."""
         options = options_of(k, distance_max, filter, ef, exact)
         around = self._keys(keys)
 
-        def ask(rows: RemoteRows, begin: int, end: int) -> Found:
+        def ask(rows: RemoteRows, begin: int, end: int) -> Answers:
             some = message_slice(around, self._key_type, begin, end)
             return rows._searched(pb.SearchRequest(target=rows.target, keys=some, options=options))
 
@@ -272,7 +270,7 @@ class RemoteRows:
         size = 8 if self._key_type == "int" else 2 + int(longest)
         return self._in_parts(len(keys), options, size, ask)
 
-    def _searched(self, request: Any) -> Found:
+    def _searched(self, request: Any) -> Answers:
         """The answer to a SearchRequest, or to one packed."""
         return self._neighbors(self._link.read("Search", request))
 
@@ -296,7 +294,7 @@ class RemoteRows:
         keys, distances, _ = self._neighbors(self._link.read("Recommend", request))
         return keys, distances
 
-    def _neighbors(self, answer: pb.SearchResponse) -> Found:
+    def _neighbors(self, answer: pb.SearchResponse) -> Answers:
         keys = key_array(answer.keys, self._key_type)
         distances = numbers(answer.distances, "<f4", "distances").astype(np.float32)
         return keys, distances, begins_of(answer.counts)

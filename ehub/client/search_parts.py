@@ -1,7 +1,10 @@
 """Batches of searches that are more than a server takes in one call: cut, and put together again.
 
 A call has a bound for its message and one for the neighbors in its answer. The parts are asked for
-of a snapshot that the server holds meanwhile, so that all answers are of one time.
+of a snapshot that the server holds meanwhile, so that all answers are of one time. A server that
+was started again has it no more: then all parts are asked for anew, of another one. A sub-index
+has no snapshots, so of its answers each is of one time, and what is written meanwhile may show in
+the later parts alone.
 """
 
 from __future__ import annotations
@@ -13,21 +16,23 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ehub.errors import InvalidArgumentError, NotFoundError
+from ehub.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from ehub.types import KeyArray, Vectors
-from ehub.wire.failures import TOO_LARGE, TOO_MANY
+from ehub.wire.failures import SNAPSHOT_GONE, TOO_LARGE, TOO_MANY
 
-__all__ = ["Asked", "Found", "Rows", "in_parts"]
+__all__ = ["Answers", "Asked", "Rows", "in_parts"]
 
 # Of a message, for what goes with queries and filter.
 HEAD_BYTES = 64 << 10
 # Of a neighbor in an answer, if its key is short.
 NEIGHBOR_BYTES = 12
+# How many snapshots a batch takes, one after the other, before it is given up.
+SNAPSHOTS_MAX = 4
 # What is said of the first of several missing keys.
 POSITION = re.compile(r"\(key (\d+) of \d+\)$")
 
 # Of all queries together: keys, distances, where each query's begin.
-Found = tuple[KeyArray, Vectors, list[int]]
+Answers = tuple[KeyArray, Vectors, list[int]]
 
 
 class Rows(Protocol):
@@ -37,7 +42,7 @@ class Rows(Protocol):
         """How many rows there are."""
 
     def at_one_time(self) -> AbstractContextManager[Any]:
-        """The same rows, which do not change."""
+        """The same rows, which do not change; itself, if they cannot, or there is no such thing."""
 
 
 class Asked(NamedTuple):
@@ -55,10 +60,10 @@ class Asked(NamedTuple):
     k: int
     query_bytes: int
     filter_bytes: int
-    ask: Callable[[Any, int, int], Found]
+    ask: Callable[[Any, int, int], Answers]
 
 
-def in_parts(rows: Rows, batch: Asked, message_bytes: int, rows_max: int | None) -> Found:
+def in_parts(rows: Rows, batch: Asked, message_bytes: int, rows_max: int | None) -> Answers:
     """The answers to a batch, by as few calls as can be.
 
     Args:
@@ -76,15 +81,39 @@ def in_parts(rows: Rows, batch: Asked, message_bytes: int, rows_max: int | None)
             if not is_too_much(error) or batch.queries < 2:
                 raise
             fits = batch.queries // 2
-    with rows.at_one_time() as held:
-        found = max(1, min(batch.k, held.row_count()))
-        most = room // NEIGHBOR_BYTES if rows_max is None else min(rows_max, room // NEIGHBOR_BYTES)
-        fits = min(fits, max(1, most // found))
-        begins = range(0, batch.queries, fits)
-        return together([part(batch, held, i, min(i + fits, batch.queries)) for i in begins])
+    for _ in range(SNAPSHOTS_MAX):
+        try:
+            with rows.at_one_time() as held:
+                return of_one_time(held, batch, room, fits, rows_max)
+        except NotFoundError as error:
+            if held is rows or SNAPSHOT_GONE not in str(error):
+                raise
+    raise UnavailableError(
+        f"the server let {SNAPSHOTS_MAX} snapshots go, one after the other, before a batch of "
+        f"{batch.queries:,} searches, cut into parts, was answered from one: it was started again "
+        "each time, or its limit `snapshot_idle_seconds` is less than a part takes; ask again, or "
+        "for less at once"
+    )
 
 
-def part(batch: Asked, rows: Any, begin: int, end: int) -> Found:
+def of_one_time(held: Any, batch: Asked, room: int, fits: int, rows_max: int | None) -> Answers:
+    """The answers to a batch from rows that do not change, in parts.
+
+    Args:
+        held: The rows.
+        batch: The searches.
+        room: The bytes of a message for queries, or for neighbors.
+        fits: How many queries a part has at most, by their size.
+        rows_max: The neighbors with which the server answers one call; None: nobody knows.
+    """
+    found = max(1, min(batch.k, held.row_count()))
+    most = room // NEIGHBOR_BYTES if rows_max is None else min(rows_max, room // NEIGHBOR_BYTES)
+    fits = min(fits, max(1, most // found))
+    begins = range(0, batch.queries, fits)
+    return together([part(batch, held, i, min(i + fits, batch.queries)) for i in begins])
+
+
+def part(batch: Asked, rows: Any, begin: int, end: int) -> Answers:
     """The answer to some of the queries, by halves if their keys are too long for a message.
 
     A key that is missing is named by its place among all.
@@ -116,7 +145,7 @@ def is_too_much(error: InvalidArgumentError) -> bool:
     return TOO_LARGE in str(error) or TOO_MANY in str(error)
 
 
-def together(parts: list[Found]) -> Found:
+def together(parts: list[Answers]) -> Answers:
     """Answers one behind the other."""
     begins = [0]
     for _, _, own in parts:

@@ -83,6 +83,8 @@ class Options:
         timeout_seconds: Of each call that is answered in one message; None: the server's limit.
         retry_seconds: How long calls that may be repeated are tried again while the server cannot
             be reached: reads, and writes of rows, which apply once.
+        longer: How whoever is told that there was no answer in time says that a call may take
+            longer; None: by timeout_seconds.
     """
 
     address: str
@@ -90,6 +92,7 @@ class Options:
     tls: ClientTls | None = None
     timeout_seconds: float | None = None
     retry_seconds: float = 5.0
+    longer: str | None = None
 
     @property
     def caller(self) -> tuple[tuple[str, str], ...]:
@@ -288,11 +291,15 @@ class Transport(ABC):
 
     def _late(self) -> DeadlineError:
         own, limit = self.options.timeout_seconds, self.deadline_seconds
+        longer = self.options.longer
         if own is None:
             return DeadlineError(
                 f"there was no answer within {limit:g} seconds, the server's limit "
-                "(deadline_seconds): connect with a larger timeout_seconds, or have it raised"
+                f"(deadline_seconds): {longer or 'connect with a larger timeout_seconds'}, or have "
+                "it raised"
             )
+        if longer is not None:
+            return DeadlineError(f"there was no answer within {own:g} seconds: {longer}")
         told = "" if limit is None else f", which is {limit:g} seconds"
         return DeadlineError(
             f"there was no answer within {own:g} seconds, the timeout_seconds of this connection: "

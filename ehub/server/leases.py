@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ehub.errors import NotFoundError, UnavailableError
 from ehub.server.config import Limits
 from ehub.snapshot import Snapshot
+from ehub.wire.failures import SNAPSHOT_GONE
 
 __all__ = ["Leases"]
 
@@ -53,9 +54,8 @@ class Leases:
             lease = self._held.get(handle)
             if lease is None:
                 raise NotFoundError(
-                    "the snapshot was closed, or not used for "
-                    f"{self._limits.snapshot_idle_seconds:g} seconds, or the server was started "
-                    "again since; a tag lasts"
+                    f"{SNAPSHOT_GONE}{self._limits.snapshot_idle_seconds:g} seconds, or the server "
+                    "was started again since; a tag lasts"
                 )
             lease.used = time.monotonic()
             return lease.snapshot

@@ -76,7 +76,7 @@ class Naming:
         return pb.Done()
 
     def Checkpoint(self, request: pb.CheckpointRequest, context: Any) -> pb.Done:
-        self._hub.checkpoint()
+        self._hub._store.checkpoint(stop_of(context))
         return pb.Done()
 
     def Verify(self, request: pb.VerifyRequest, context: Any) -> pb.VerifyResponse:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ehub.errors import InvalidArgumentError, NotFoundError
+from ehub.errors import EhubError, InvalidArgumentError, NotFoundError
 from ehub.named_average import Averages
+from ehub.server.calls import require_active
 from ehub.server.leases import Leases
 from ehub.server.naming import creator, described
 from ehub.server.targets import Targets
@@ -39,12 +40,24 @@ class Times:
                 raise InvalidArgumentError(
                     "snapshots of averages are not recorded; leave the message out"
                 )
-            return self._held_with_means(version, self._targets.average(request.target))
-        return self._held(version, version.snapshot(message))
+            info = self._held_with_means(version, self._targets.average(request.target))
+        else:
+            info = self._held(version, version.snapshot(message))
+        return self._awaited(info, context)
 
     def OpenTag(self, request: pb.OpenTagRequest, context: Any) -> pb.SnapshotInfo:
         version = self._targets.version(request.target)
-        return self._held(version, version.at(request.tag))
+        return self._awaited(self._held(version, version.at(request.tag)), context)
+
+    def _awaited(self, info: pb.SnapshotInfo, context: Any) -> pb.SnapshotInfo:
+        """What somebody waits for; else nothing of it is held, as nobody would let it go."""
+        try:
+            require_active(context)
+        except EhubError:
+            for handle in (info.snapshot, info.means.snapshot):
+                self._leases.remove(handle)
+            raise
+        return info
 
     def _held_with_means(self, version: Version, average: Averages) -> pb.SnapshotInfo:
         """Both, or neither."""

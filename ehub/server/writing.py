@@ -192,8 +192,8 @@ def taken(part: pb.Part) -> Vectors | None:
 def content_of(chunks: list[Chunk]) -> Iterator[bytes]:
     """What tells a batch from another, however it is cut into messages.
 
-    Of vectors that is their size, the first one and the last one: to go through all of them would
-    cost as much as to receive them.
+    Of vectors that is their size, and a checksum: to copy all of them through the digest would cost
+    as much as to receive them.
     """
     pieces = [piece for chunk in chunks for piece in chunk.pieces]
     for part in [pieces] if pieces and len(chunks) > 1 else [[piece] for piece in pieces]:
@@ -211,8 +211,15 @@ def content_of(chunks: list[Chunk]) -> Iterator[bytes]:
         yield b"".join(one.set.row_partitions for one in told)
         vectors = [rows for _, rows in part if rows is not None and len(rows)]
         yield str([sum(map(len, vectors)), *(rows.shape[1:] for rows in vectors[:1])]).encode()
-        if vectors:
-            yield vectors[0][0].tobytes() + vectors[-1][-1].tobytes()
+        yield checksum_of(vectors).to_bytes(4, "little")
+
+
+def checksum_of(parts: list[Vectors]) -> int:
+    """Of vectors one behind the other."""
+    crc = 0
+    for vectors in parts:
+        crc = _store.checksum(np.require(vectors, np.float32, ["C", "A"]), crc)
+    return crc
 
 
 def set_rows(parts: list[Part], notes: dict[str, str | None] | None) -> None:

@@ -39,6 +39,7 @@ from ehub.wire import ehub_pb2 as pb
 
 __all__ = [
     "DETAIL",
+    "SNAPSHOT_GONE",
     "TOO_LARGE",
     "TOO_MANY",
     "Ended",
@@ -57,6 +58,8 @@ MESSAGE_BYTES_MAX = 1_500
 TOO_LARGE = "larger than max"
 # What a server says of more rows, or neighbors, than it takes or gives in one call.
 TOO_MANY = "its limit `rows`: ask in parts"
+# What it says of a snapshot that it does not hold.
+SNAPSHOT_GONE = "the snapshot was closed, or not used for "
 
 Code = grpc.StatusCode
 

@@ -17,6 +17,14 @@ class Turn {
  public:
   void lock() { (void)lock_unless(nullptr); }
 
+  // Locked if nobody else has it; does not wait.
+  bool try_lock() {
+    const std::lock_guard lock(mutex_);
+    if (taken_) return false;
+    taken_ = true;
+    return true;
+  }
+
   // False, and not locked, once `stop` is wanted.
   bool lock_unless(StopFlag stop) {
     std::unique_lock lock(mutex_);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
@@ -92,9 +93,18 @@ Status write_file(FileSystem& fs, const std::string& path, const GraphStamp& sta
   return GraphWriter(*file.value()).write(stamp, graph);
 }
 
-// A directory has the name of a graph, which no file could take from it: gives it another one. Whether there was one.
-bool move_foreign(FileSystem& fs, const std::string& path) {
-  return fs.open_directory(path).ok() && fs.rename(path, path + ".foreign").ok();
+// What has the name of a graph and is no file gets another one, that nothing has. Whether there was such.
+bool move_foreign(FileSystem& fs, const std::string& directory, const std::string& path) {
+  if (!is_no_file(fs.open(path, FileSystem::Mode::kRead).status())) return false;
+  const Result<std::vector<std::string>> names = fs.list(directory);
+  if (!names.ok()) return false;
+  const auto is_taken = [&](const std::string& moved) {
+    return std::find(names.value().begin(), names.value().end(), moved.substr(directory.size() + 1)) !=
+           names.value().end();
+  };
+  std::string moved = path + ".foreign";
+  for (int number = 2; is_taken(moved); ++number) moved = path + ".foreign-" + std::to_string(number);
+  return fs.rename(path, moved).ok();
 }
 
 }  // namespace
@@ -130,10 +140,10 @@ Status write_graph(FileSystem& fs, const std::string& directory, const GraphStam
   const std::string path = graph_path(directory, stamp.segment, stamp.subset);
   const std::string unfinished = unfinished_graph_path(directory, stamp.segment, stamp.subset);
   Status status = write_file(fs, unfinished, stamp, graph);
-  if (!status.ok() && move_foreign(fs, unfinished)) status = write_file(fs, unfinished, stamp, graph);
+  if (!status.ok() && move_foreign(fs, directory, unfinished)) status = write_file(fs, unfinished, stamp, graph);
   if (status.ok()) {
+    (void)move_foreign(fs, directory, path);  // of which a rename would leave nothing, if it is no directory
     status = fs.rename(unfinished, path);
-    if (!status.ok() && move_foreign(fs, path)) status = fs.rename(unfinished, path);
   }
   if (!status.ok()) (void)fs.remove(unfinished);
   return status;

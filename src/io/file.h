@@ -7,10 +7,12 @@
 //
 // Thread-safety: a FileSystem may be used from any thread. A File may be read and mapped from any thread; calls that
 // change it are ordered by the caller.
-// Failure: Status kIo with the errno of the call, kNotFound if a path does not exist, kOutOfMemory for ENOMEM.
+// Failure: Status kIo with the errno of the call, kNotFound if a path does not exist, kOutOfMemory for ENOMEM. What is
+// no file is kIo at once, whatever the mode: EISDIR for a directory, ENXIO for a FIFO, a socket or a device.
 
 #pragma once
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -96,5 +98,10 @@ class FileSystem {
   virtual Status remove(const std::string& path) = 0;
   virtual Status sync_directory(const std::string& directory) = 0;
 };
+
+// Whether open() says by `status` that there is something, and that it is no file.
+inline bool is_no_file(const Status& status) {
+  return status.error_number() == EISDIR || status.error_number() == ENXIO;
+}
 
 }  // namespace ehub

@@ -234,10 +234,33 @@ int open_flags(FileSystem::Mode mode) {
   EHUB_ASSERT(!"a mode of FileSystem::open");
 }
 
-// O_RDONLY is the one way in which the kernel opens a directory.
-bool is_directory(int descriptor) {
+bool is_file(const std::string& path) {
   struct stat status{};
-  return ::fstat(descriptor, &status) == 0 && S_ISDIR(status.st_mode);
+  return ::stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode);
+}
+
+// A FIFO is not waited for, which might be for ever; a file that another program holds a lease of is.
+int open_at_once(const std::string& path, int flags) {
+  const auto open = [&](int more) {
+    return retry_interrupted([&] { return ::open(path.c_str(), flags | more, 0600); });
+  };
+  const int descriptor = open(O_NONBLOCK);
+  const int error = errno;
+  if (descriptor < 0 && error == EWOULDBLOCK && is_file(path)) return open(0);
+  errno = error;
+  return descriptor;
+}
+
+Status no_file(const std::string& path) {
+  return {Code::kIo, "open " + path + ": it is a FIFO, a socket or a device; expected a file: move it away", ENXIO};
+}
+
+// Ok if what was opened is a file.
+Status require_file(int descriptor, const std::string& path) {
+  struct stat status{};
+  if (::fstat(descriptor, &status) != 0) return failure("stat", path, errno);
+  if (S_ISDIR(status.st_mode)) return io_error("open", path, EISDIR);
+  return S_ISREG(status.st_mode) ? Status() : no_file(path);
 }
 
 // The path that holds the last component of `path`, which has no slash at its end.
@@ -273,10 +296,10 @@ Status make_one_directory(const std::string& path) {
 
 Result<std::unique_ptr<File>> PosixFileSystem::open(const std::string& path, Mode mode) {
   const int flags = open_flags(mode) | O_CLOEXEC;
-  const int descriptor = retry_interrupted([&] { return ::open(path.c_str(), flags, 0600); });
-  if (descriptor < 0) return failure("open", path, errno);
+  const int descriptor = open_at_once(path, flags);
+  if (descriptor < 0) return errno == ENXIO ? no_file(path) : failure("open", path, errno);
   auto file = std::make_unique<PosixFile>(path, descriptor);
-  if (mode == Mode::kRead && is_directory(descriptor)) return io_error("open", path, EISDIR);
+  EHUB_RETURN_IF_ERROR(require_file(descriptor, path));
   return std::unique_ptr<File>(std::move(file));
 }
 

@@ -273,7 +273,9 @@ Status Store::Impl::checkpoint(const CheckpointRequest& request, CompactionOutco
 }
 
 Status Store::Impl::checkpoint_unindexed(const CheckpointRequest& request, CompactionOutcome* outcome) {
-  const std::lock_guard maintenance(maintenance_mutex);
+  // Who need not wait does all that is not to be left out, whether it was stopped before or after it began.
+  if (!maintenance_mutex.try_lock() && !maintenance_mutex.lock_unless(request.stop)) return stopped("the checkpoint");
+  const std::lock_guard maintenance(maintenance_mutex, std::adopt_lock);
   if (!request.closing) EHUB_RETURN_IF_ERROR(check_usable());  // it may have been closed since the call began
   CheckpointPlan plan;
   const ForkGuard forks(*this);

@@ -104,7 +104,7 @@ void add_useless_graphs(FileSystem& fs, const std::string& directory, const std:
     const bool orphan = graph->subset.kind == kSubIndexGraph && !has_table(graph->subset.number);
     if (!orphan && kept.contains(graph->segment)) continue;
     const std::string path = directory + "/" + name;
-    const bool is_foreign = fs.open_directory(path).ok();  // a directory of that name is not ours
+    const bool is_foreign = is_no_file(fs.open(path, FileSystem::Mode::kRead).status());
     if (!is_foreign) useless.push_back(path);
   }
 }

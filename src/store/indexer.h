@@ -89,7 +89,7 @@ class Indexer {
   // Rows that are in the graph being built now, and graphs that had to be built again because they were damaged.
   uint64_t rows_done() const { return control_.rows_done.load(std::memory_order_relaxed); }
   uint64_t rebuilds() const { return rebuilds_.load(std::memory_order_relaxed); }
-  // Rows a second of the last build; 0 if there was none.
+  // Rows a second of the last build, whichever table it was for; 0 if there was none.
   double build_rate() const { return build_rate_.load(std::memory_order_relaxed); }
   const IndexWork& work() const { return work_; }
   // Rows of graphs that are still to be built for the table, as far as that is known: what the job at work has left,

@@ -12,6 +12,11 @@ namespace {
 // Rows copied at a time: so many that most of the file's pages can be huge, little enough to stay in the cache.
 constexpr uint64_t kCopyBytes = 16 << 20;
 
+// Rows that are looked at, or packed, between two questions whether to stop: some ten milliseconds.
+constexpr Row kRowsBetweenStops = 1 << 16;
+
+Status stop_wanted() { return stopped("the rewriting of segments"); }
+
 struct Origin {
   Seq born;
   uint32_t source;
@@ -19,10 +24,11 @@ struct Origin {
 };
 
 Status append_origins(const SegmentRef& ref, uint32_t source, const Times& times,
-                      const std::function<bool(size_t, Row)>& usable, std::vector<Origin>& out) {
+                      const std::function<bool(size_t, Row)>& usable, StopFlag stop, std::vector<Origin>& out) {
   const Result<Row> rows = ref.segment->rows_at(times.now);
   if (!rows.ok()) return rows.status();
   for (Row row = 0; row < rows.value(); ++row) {
+    if (row % kRowsBetweenStops == 0 && is_wanted(stop)) return stop_wanted();
     if (!times.all && times.pinned.empty() && ref.deaths->dead_at(row, times.now)) continue;
     if (usable && !usable(source, row)) continue;
     const Result<Seq> born = ref.segment->born(row);
@@ -33,10 +39,10 @@ Status append_origins(const SegmentRef& ref, uint32_t source, const Times& times
 }
 
 Result<std::vector<Origin>> collect_origins(const std::vector<SegmentRef>& sources, const Times& times,
-                                            const std::function<bool(size_t, Row)>& usable) {
+                                            const std::function<bool(size_t, Row)>& usable, StopFlag stop) {
   std::vector<Origin> origins;
   for (uint32_t s = 0; s < sources.size(); ++s) {
-    EHUB_RETURN_IF_ERROR(append_origins(sources[s], s, times, usable, origins));
+    EHUB_RETURN_IF_ERROR(append_origins(sources[s], s, times, usable, stop, origins));
   }
   // Sources are each in order of birth, and mostly among each other.
   std::stable_sort(origins.begin(), origins.end(), [](const Origin& a, const Origin& b) { return a.born < b.born; });
@@ -49,7 +55,7 @@ Status copy_vectors(const RewriteTarget& target, const std::vector<SegmentRef>& 
   const size_t step = std::max<size_t>(1, kCopyBytes / row_bytes);
   std::vector<float> buffer(std::min(step, origins.size()) * row_bytes / sizeof(float));
   for (size_t begin = 0; begin < origins.size(); begin += step) {
-    if (is_wanted(target.stop)) return stopped("the rewriting of segments");
+    if (is_wanted(target.stop)) return stop_wanted();
     const size_t n = std::min(step, origins.size() - begin);
     for (size_t i = 0; i < n; ++i) {
       const Origin& origin = origins[begin + i];
@@ -64,15 +70,16 @@ Status copy_vectors(const RewriteTarget& target, const std::vector<SegmentRef>& 
   return file.finish();
 }
 
-Status add_rows(const std::vector<SegmentRef>& sources, const std::vector<Origin>& origins, uint64_t hash_seed,
+Status add_rows(const RewriteTarget& target, const std::vector<SegmentRef>& sources, const std::vector<Origin>& origins,
                 SegmentBuilder& builder) {
   for (const Origin& origin : origins) {
+    if (builder.rows() % kRowsBetweenStops == 0 && is_wanted(target.stop)) return stop_wanted();
     const Segment& segment = *sources[origin.source].segment;
     const Result<std::string_view> key = segment.key(origin.row);
     if (!key.ok()) return key.status();
     const Result<uint32_t> partition = segment.partition(origin.row);
     if (!partition.ok()) return partition.status();
-    builder.add(make_key(hash_seed, key.value()), origin.born, partition.value());
+    builder.add(make_key(target.hash_seed, key.value()), origin.born, partition.value());
   }
   return {};
 }
@@ -108,8 +115,9 @@ Result<Rewritten> write_rows(const RewriteTarget& target, const std::vector<Segm
   if (!file.ok()) return file.status();
   EHUB_RETURN_IF_ERROR(copy_vectors(target, sources, origins, *file.value()));
   SegmentBuilder builder(target.schema, target.hash_seed);
-  EHUB_RETURN_IF_ERROR(add_rows(sources, origins, target.hash_seed, builder));
-  const Result<SegmentInfo> info = builder.write(target.fs, target.directory, target.id, file.value()->block_crcs());
+  EHUB_RETURN_IF_ERROR(add_rows(target, sources, origins, builder));
+  const Result<SegmentInfo> info =
+      builder.write(target.fs, target.directory, target.id, file.value()->block_crcs(), target.stop);
   if (!info.ok()) return info.status();
   Rewritten rewritten;
   rewritten.segment =
@@ -163,14 +171,14 @@ bool is_needless(const SegmentRef& ref, const Times& times) {
 
 Result<Rewritten> rewrite_segments(const RewriteTarget& target, const std::vector<SegmentRef>& sources,
                                    const Times& times, const std::function<bool(size_t, Row)>& usable) {
-  const Result<std::vector<Origin>> origins = collect_origins(sources, times, usable);
+  const Result<std::vector<Origin>> origins = collect_origins(sources, times, usable, target.stop);
   if (!origins.ok()) return origins.status();
   return origins.value().empty() ? Result<Rewritten>(Rewritten()) : write_rows(target, sources, origins.value());
 }
 
 Result<RewrittenApart> rewrite_apart(const RewriteTarget& target, SegmentId history,
                                      const std::vector<SegmentRef>& sources, const Times& times) {
-  Result<std::vector<Origin>> origins = collect_origins(sources, times, nullptr);
+  Result<std::vector<Origin>> origins = collect_origins(sources, times, nullptr, target.stop);
   if (!origins.ok()) return origins.status();
   const std::vector<Origin> old = take_history(sources, times.now, origins.value());
   RewrittenApart apart;

@@ -102,18 +102,18 @@ void SegmentBuilder::put_births(Output& out) const {
 }
 
 Result<SegmentInfo> SegmentBuilder::write(FileSystem& fs, const std::string& directory, SegmentId id,
-                                          const std::vector<uint32_t>& block_crcs) {
+                                          const std::vector<uint32_t>& block_crcs, StopFlag stop) {
   EHUB_ASSERT(block_crcs.size() == checksum_blocks(rows_ * schema_.row_bytes()));
   const std::string path = segment_path(directory, id);
   auto file = fs.open(path, FileSystem::Mode::kCreate);
   if (!file.ok()) return of_making(file.status());
-  Result<SegmentInfo> info = write_file(*file.value(), id, block_crcs);
+  Result<SegmentInfo> info = write_file(*file.value(), id, block_crcs, stop);
   if (!info.ok()) (void)fs.remove(path);
   return info;
 }
 
-Result<SegmentInfo> SegmentBuilder::write_file(File& file, SegmentId id,
-                                               const std::vector<uint32_t>& block_crcs) const {
+Result<SegmentInfo> SegmentBuilder::write_file(File& file, SegmentId id, const std::vector<uint32_t>& block_crcs,
+                                               StopFlag stop) const {
   const KeyTable table = build_key_table(hashes_, [this](Row a, Row b) { return key(a) == key(b); });
   Output out(file);
   SegmentHeader header{};
@@ -121,7 +121,9 @@ Result<SegmentInfo> SegmentBuilder::write_file(File& file, SegmentId id,
   header.format = kSegmentFormat;
   out.put(&header, sizeof(header));
 
+  if (is_wanted(stop)) return stopped("the writing of a segment");
   put_keys(out);
+  if (is_wanted(stop)) return stopped("the writing of a segment");
   out.put_section(Section::kKeyTable, table.buckets);
   put_births(out);
   out.put_section(Section::kPartitions, partitions_);
@@ -146,6 +148,7 @@ Result<SegmentInfo> SegmentBuilder::write_file(File& file, SegmentId id,
   std::memcpy(footer.magic, kSegmentMagic, sizeof(kSegmentMagic));
   out.put(&footer, sizeof(footer));
 
+  if (is_wanted(stop)) return stopped("the writing of a segment");  // the sync takes as long as the disk does
   const uint64_t seg_bytes = out.offset();
   EHUB_RETURN_IF_ERROR(out.close());
   return SegmentInfo{id, rows_, seg_bytes, footer.checksum, footer.seq_min, footer.seq_max};

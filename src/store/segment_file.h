@@ -20,6 +20,7 @@
 
 #include "base/finding.h"
 #include "base/status.h"
+#include "base/stop.h"
 #include "io/file.h"
 #include "store/segment.h"
 #include "store/segment_graph.h"
@@ -55,9 +56,10 @@ class SegmentBuilder {
   void add(const Key& key, Seq born, uint32_t partition);
   Row rows() const { return rows_; }
   // Writes and syncs the .seg of `id`; the caller syncs the directory. `block_crcs`: of its .f32, complete and final.
-  // On failure the file is removed if that can be done. Memory: about 27 bytes a row and the keys.
+  // On failure the file is removed if that can be done. Memory: about 27 bytes a row and the keys. kDeadline once
+  // `stop` is wanted.
   Result<SegmentInfo> write(FileSystem& fs, const std::string& directory, SegmentId id,
-                            const std::vector<uint32_t>& block_crcs);
+                            const std::vector<uint32_t>& block_crcs, StopFlag stop = nullptr);
 
  private:
   class Output;  // the file being written
@@ -65,7 +67,8 @@ class SegmentBuilder {
   std::string_view key(Row row) const;
   void put_keys(Output& out) const;
   void put_births(Output& out) const;
-  Result<SegmentInfo> write_file(File& file, SegmentId id, const std::vector<uint32_t>& block_crcs) const;
+  Result<SegmentInfo> write_file(File& file, SegmentId id, const std::vector<uint32_t>& block_crcs,
+                                 StopFlag stop) const;
 
   Schema schema_;
   uint64_t hash_seed_;

@@ -406,13 +406,15 @@ IndexStats Store::index_stats(const Table& table) const {
   }
   stats.rebuilds = impl_->indexer.rebuilds();
   stats.rows_building = impl_->indexer.rows_done();
-  stats.rows_per_second = impl_->indexer.build_rate();
+  stats.rows_per_second = table.build_rate();
   stats.rows_built = impl_->indexer.work().rows_built(table);
   stats.rows_due = impl_->indexer.rows_due(table);
   return stats;
 }
 
-WorkStats Store::work_stats() const { return {impl_->rows_rewritten, impl_->bytes_checked}; }
+WorkStats Store::work_stats() const {
+  return {impl_->rows_rewritten, impl_->bytes_checked, impl_->indexer.build_rate()};
+}
 
 WriteStats Store::write_stats() const {
   WriteStats stats;

@@ -126,7 +126,7 @@ struct IndexStats {
   uint64_t unreachable = 0;    // rows that no walk can come to
   uint64_t rebuilds = 0;       // graphs of the hub built again because they were damaged
   uint64_t rows_building = 0;  // of the graph that is being built for the hub now, so far
-  double rows_per_second = 0;  // of the hub's last build, whichever table it was for
+  double rows_per_second = 0;  // of the table's last build of a whole graph since the hub was opened; 0: there was none
   uint64_t rows_built = 0;     // of the graphs that were built for the table since the hub was opened; grows in a build
   uint64_t rows_due = 0;       // of graphs that are still to be built for it, as far as is known
   uint32_t ef = 0;             // the largest default of the graphs
@@ -149,6 +149,7 @@ struct WriteStats {
 struct WorkStats {
   uint64_t rows_rewritten = 0;  // into new segments, by checkpoints, compactions and erasures
   uint64_t bytes_checked = 0;   // by verify()
+  double build_rate = 0;        // rows a second of the last build of a whole graph, whichever table it was for
 };
 
 struct VerifyReport {
@@ -285,7 +286,8 @@ class Store {
   // Makes everything acknowledged so far durable, whatever the durability.
   Status sync();
   // Folds the log into segments now. Once `stop` is wanted, segments that were to be rewritten as well stay as they
-  // are.
+  // are, and who still waits for another's checkpoint, compaction or verification leaves with kDeadline. The log is
+  // folded to the end: what was sealed by then would be sealed again by the next checkpoint, which is due as much.
   Status checkpoint(StopFlag stop = nullptr);
   // Rewrites the table's segments without dead rows, and small ones together. That takes room for a copy of what lives
   // in those that become one; where there is none, those with dead rows are rewritten one by one, and small ones stay.

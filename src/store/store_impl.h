@@ -34,6 +34,7 @@
 #include <vector>
 
 #include "base/durations.h"
+#include "base/turn.h"
 #include "io/file.h"
 #include "store/commit_queue.h"
 #include "store/disk_reserve.h"
@@ -235,7 +236,7 @@ struct Store::Impl {
   Durations checkpoints;
 
   // --- maintenance ---
-  std::mutex maintenance_mutex;
+  Turn maintenance_mutex;
   Manifest manifest;           // as last installed or read, without its tables
   std::string spare_log;       // a file whose blocks the next log may write over, or ""
   bool keeps_garbage = false;  // for repair

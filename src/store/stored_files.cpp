@@ -1,6 +1,5 @@
 #include "store/stored_files.h"
 
-#include <cerrno>
 #include <cinttypes>
 #include <cstdio>
 #include <map>
@@ -87,8 +86,8 @@ class Lister {
       if (!graph || !segments_.contains(graph->segment)) continue;
       const std::string path = impl_.index_files_directory + "/" + name;
       const Status status = add_whole({path, 0, 0, graph->segment, "", true});
-      const bool is_foreign = status.error_number() == EISDIR;  // a directory of that name is not ours
-      if (!status.ok() && status.code() != Code::kNotFound && !is_foreign) return status;
+      // What is no file is not ours, whatever its name.
+      if (!status.ok() && status.code() != Code::kNotFound && !is_no_file(status)) return status;
     }
     return {};
   }

@@ -78,6 +78,9 @@ class Table {
   // Rows of the graphs that were built for it since the hub was opened. Part of the table in use, not of its value.
   uint64_t rows_built() const { return rows_built_.load(std::memory_order_relaxed); }
   void add_built(uint64_t rows) const { rows_built_.fetch_add(rows, std::memory_order_relaxed); }
+  // Rows a second of the last build of a graph over all rows of a segment, since the hub was opened; 0: there was none.
+  double build_rate() const { return build_rate_.load(std::memory_order_relaxed); }
+  void set_build_rate(double rows_per_second) const { build_rate_.store(rows_per_second, std::memory_order_relaxed); }
   // The last batch that changed a row; of what a reader process loaded, at least that. Of one that is not visible yet,
   // too.
   Seq last_change() const { return last_change_.load(std::memory_order_acquire); }
@@ -167,6 +170,7 @@ class Table {
   mutable Pins pins_;
   mutable std::atomic<int64_t> last_search_ms_ = 0;
   mutable std::atomic<uint64_t> rows_built_ = 0;
+  mutable std::atomic<double> build_rate_ = 0;
   mutable std::mutex subindices_mutex_;
   mutable std::map<TableId, std::shared_ptr<SubIndex>> subindices_;
   mutable std::mutex partitions_mutex_;

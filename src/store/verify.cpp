@@ -209,7 +209,8 @@ class Verifier {
 
 // A checkpoint meanwhile would remove the files that are being read.
 Result<VerifyReport> Store::Impl::verify(StopFlag stop) {
-  const std::lock_guard maintenance(maintenance_mutex);
+  if (!maintenance_mutex.lock_unless(stop)) return stopped("the check");
+  const std::lock_guard maintenance(maintenance_mutex, std::adopt_lock);
   const std::shared_lock refreshing(refresh_mutex);
   return Verifier(*this, stop).run();
 }

@@ -10,9 +10,11 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from held_up import held_up, is_waited_for
 
 from ehub._native import _testing as native
 
@@ -164,17 +166,21 @@ def test_a_short_write_is_continued_until_the_kernel_says_why(path):
 
 @linux_only
 def test_an_interrupted_call_is_made_again(path):
-    os.mkfifo(path)
+    make(path)
     old = signal.signal(signal.SIGUSR1, lambda *_: None)
     parent = os.getpid()
+    ready, telling = os.pipe()
     child = os.fork()
     if child == 0:
-        # The parent sleeps in open() until someone opens the other end.
-        while Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[0] != "S":
-            pass
-        os.kill(parent, signal.SIGUSR1)
-        os.open(path, os.O_WRONLY)
+        with held_up(path) as lease:
+            os.write(telling, b"!")
+            while not is_waited_for(lease):
+                time.sleep(0.01)
+            time.sleep(0.1)  # the parent sleeps in open()
+            os.kill(parent, signal.SIGUSR1)
+            time.sleep(0.1)
         os._exit(0)
+    os.read(ready, 1)
     try:
         fs.open(path, Mode.READ)
     finally:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import ehub
 import ehub.aio
 from ehub.server.config import Limits, ServerConfig
@@ -33,6 +35,14 @@ def serving(path: Path, *interceptors: Any, limits: Limits | None = None, **told
         Server(hub, config, [service_of(hub, config)], interceptors) as server,
     ):
         yield server
+
+
+def filled(hub: Any, rows: int = 500, dims: int = 8) -> tuple[Any, Any]:
+    """A space with rows, and their vectors."""
+    items = hub.create_space("items", dims=dims, metric="l2")
+    vectors = np.random.default_rng(1).standard_normal((rows, dims), np.float32)
+    items.multiset([f"k{i}" for i in range(rows)], vectors)
+    return items, vectors
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+
+import grpc
 import pytest
 from guarded import guarded
 from served import service_of, serving
@@ -66,3 +69,34 @@ def test_a_guarded_server_wants_the_token(cli, tmp_path, command):
         refused = cli(*asked)
         assert (refused.code, "token" in refused.err) == (1, True)
         assert cli(*asked, "--token", served.tokens["root"]).code == 0
+
+
+@pytest.fixture
+def slow(tmp_path):
+    """A server whose every call of the hub takes too long, once it is asked to."""
+    over = threading.Event()
+
+    class Slow(grpc.ServerInterceptor):
+        def intercept_service(self, continuation, details):
+            if details.method.rpartition("/")[2] in ("Metrics", "ListAccess", "PlanErasure"):
+                over.wait(20)
+            return continuation(details)
+
+    with serving(tmp_path / "hub", Slow()) as server:
+        filled(server.hub)
+        yield server
+        over.set()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["top", "--once"], ["auth", "list"], ["erase", "people", "ann", "--dry-run"]],
+    ids=lambda command: command[0],
+)
+def test_a_server_that_takes_too_long_may_be_given_longer(cli, slow, command):
+    place = 2 if command[0] == "auth" else 1
+    asked = [*command[:place], slow.address, *command[place:]]
+    late = cli(*asked, "--timeout", "0.3")
+    assert late.code == 1
+    assert "no answer within 0.3 seconds: give it more by --timeout SECONDS" in late.err
+    assert "timeout_seconds" not in late.err

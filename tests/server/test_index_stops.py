@@ -1,15 +1,21 @@
-"""A server ends optimize and wait_indexed when their caller has left, or their time is over."""
+"""A server ends long calls, such as optimize, when their caller has left, or their time is over."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+from held_up import held_up, is_waited_for
+from indexed import SEGMENT_DIMS as DIMS
+from indexed import SEGMENT_ROWS as ROWS
+from indexed import embeddings, make_two_segments
 from metered import until
 from served import serving
 
@@ -17,25 +23,12 @@ import ehub
 from ehub.client.transport import METHODS
 from ehub.wire import ehub_pb2 as pb
 
-ROWS, DIMS = 8_000, 64
 TARGET = pb.Target(space="items")
-
-
-def rows_of(seed):
-    return np.random.default_rng(seed).standard_normal((ROWS, DIMS), np.float32)
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A hub of two segments with graphs: to build one over both takes some seconds."""
-    place = tmp_path_factory.mktemp("stopped") / "hub"
-    with ehub.open(place, durability="off") as hub:
-        items = hub.create_space("items", DIMS, metric="l2", key_type="int", ef_construction=400)
-        for begin in (0, ROWS):
-            items.multiset(np.arange(begin, begin + ROWS), rows_of(begin))
-            items.wait_indexed()
-        assert items.index_stats().segments == 2
-    return place
+    return make_two_segments(tmp_path_factory.mktemp("stopped") / "hub")
 
 
 @pytest.fixture
@@ -75,7 +68,7 @@ def test_an_optimize_whose_time_is_over_ends_in_the_server_too(server, ends):
 @pytest.mark.parametrize("method", ["Optimize", "WaitIndexed"])
 def test_a_call_that_is_cancelled_ends_in_the_server_too(server, ends, method):
     items = server.hub.get_space("items")
-    items.multiset(np.arange(2 * ROWS, 3 * ROWS), rows_of(3))  # for WaitIndexed
+    items.multiset(np.arange(2 * ROWS, 3 * ROWS), embeddings(3, ROWS, DIMS))  # for WaitIndexed
     request = {"Optimize": pb.OptimizeRequest, "WaitIndexed": pb.WaitIndexedRequest}[method]
     with grpc.insecure_channel(server.address) as channel:
         call = METHODS[method].call(channel).future(request(target=TARGET))
@@ -86,3 +79,20 @@ def test_a_call_that_is_cancelled_ends_in_the_server_too(server, ends, method):
     assert ends() == ["DEADLINE_EXCEEDED"]
     items.wait_indexed()
     assert items.index_stats().rows_indexed == 3 * ROWS
+
+
+@pytest.mark.parametrize("method", ["Checkpoint", "Verify"])
+def test_who_has_left_does_not_wait_for_the_check_of_another(server, ends, method):
+    request = {"Checkpoint": pb.CheckpointRequest, "Verify": pb.VerifyRequest}[method]
+    with ThreadPoolExecutor(1) as threads, grpc.insecure_channel(server.address) as channel:
+        with held_up(Path(server.hub.path, "CURRENT")) as lease:
+            check = threads.submit(server.hub.verify)
+            until(lambda: is_waited_for(lease), 10)
+            call = METHODS[method].call(channel).future(request())
+            time.sleep(0.3)
+            assert not ends()
+            call.cancel()
+            until(ends, 1.5)
+            assert not check.done()
+        assert check.result(10).ok
+    assert ends() == ["DEADLINE_EXCEEDED"]

@@ -72,6 +72,7 @@ def test_a_good_server_whose_certificate_has_an_address_as_a_name_is_not_given_u
 
 def test_nothing_is_looked_at_where_calls_go_by_a_proxy(monkeypatch):
     asked = []
+    monkeypatch.setattr(probing, "addresses_of", lambda *place: [place])
     monkeypatch.setattr(probing, "without_tls", asked.append)
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "localhost, .example.com,10.0.0.1")
@@ -85,6 +86,7 @@ def test_nothing_is_looked_at_where_calls_go_by_a_proxy(monkeypatch):
 
 def test_names_that_begin_with_unix_are_hosts_and_sockets_are_not(monkeypatch):
     asked = []
+    monkeypatch.setattr(probing, "addresses_of", lambda *place: [place])
     monkeypatch.setattr(probing, "without_tls", asked.append)
     for address in ("unix:7462", "unix:/tmp/x:7462", "unix-abstract:x:7462"):
         assert found_at(address, None) is None
@@ -136,3 +138,37 @@ def test_what_answers_byte_by_byte_is_not_listened_to_for_long(monkeypatch):
         began = time.monotonic()
         found_at(address, None)
         assert time.monotonic() - began < 5
+
+
+@pytest.fixture
+def name_of(monkeypatch):
+    """Have a name mean several addresses, with a port each."""
+
+    def name(*addresses):
+        places = [(host, int(port)) for host, port in (one.rsplit(":", 1) for one in addresses)]
+        monkeypatch.setattr(probing, "addresses_of", lambda name, port: places)
+        return "hub.example.com:7462"
+
+    return name
+
+
+def test_what_is_at_one_address_is_not_certain_where_another_has_the_hub(tmp_path, name_of):
+    foreign = saying(b"HTTP/1.1 404 Not Found")
+    with serving(tmp_path) as server, answering(foreign) as first, answering(foreign) as second:
+        assert found_at(name_of(first, server.address), None) is None
+        assert found_at(name_of(first, second), None).certain
+        # Nobody is there.
+        assert found_at(name_of("127.0.0.1:1", first), None).certain
+        with answering(saying(b"HTTP/1.1 503 Later")) as later:
+            assert not found_at(name_of(first, later), None).certain
+
+
+def test_of_a_name_of_very_many_addresses_nothing_is_certain(name_of):
+    with answering(saying(b"HTTP/1.1 404 Not Found")) as first:
+        assert not found_at(name_of(first, *["127.0.0.1:1"] * 4), None).certain
+
+
+def test_each_address_of_a_name_is_known_once():
+    assert ("127.0.0.1", 7462) in probing.addresses_of("localhost", 7462)
+    places = probing.addresses_of("127.0.0.1", 7462)
+    assert places == [("127.0.0.1", 7462)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from ehub.client.remote_hub import RemoteHub
 from ehub.client.remote_space import RemoteSpace
 from ehub.client.remote_version import RemoteVersion
 from ehub.client.subindices import RemoteSubIndex
+from ehub.server.upkeep import Upkeep
 
 ROWS, DIMS = 24_000, 16
 REMOTE = [RemoteHub, RemoteSpace, RemoteVersion, RemoteAverages, RemoteSubIndex]
@@ -59,6 +61,35 @@ def test_a_servers_graphs_are_shown_as_they_are_built(served, kind, call, capsys
         getattr(hub.get_space("items"), call)(progress=True)
     require_steps(capsys.readouterr().err, f"{call} items")
     assert watchers() == []
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_the_last_look_at_a_server_that_has_gone_is_not_waited_for(
+    tmp_path, kind, capsys, terminal, monkeypatch
+):
+    done, optimize, look = [], Upkeep.Optimize, Upkeep.IndexStats
+
+    def optimized(service, request, context):
+        answer = optimize(service, request, context)
+        done.append(time.monotonic())
+        return answer
+
+    def gone(service, request, context):
+        if done:
+            raise ehub.UnavailableError("gone")
+        return look(service, request, context)
+
+    monkeypatch.setattr(Upkeep, "Optimize", optimized)
+    monkeypatch.setattr(Upkeep, "IndexStats", gone)
+    with (
+        serving(tmp_path / "hub") as server,
+        client_of(server, kind, retry_seconds=30) as hub,
+    ):
+        items = server.hub.create_space("items", DIMS, metric="l2", key_type="int")
+        items.multiset(np.arange(ROWS), embeddings(1, ROWS, DIMS))
+        hub.get_space("items").optimize(progress=True)
+        assert time.monotonic() - done[0] < 5
+    assert "optimize items" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", CLIENTS)

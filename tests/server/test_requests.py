@@ -81,6 +81,7 @@ OTHERS = {
     "fewer": part_of("ab", ROWS[:2]),
     "cut elsewhere": part_of(["ab", "c", "d"], ROWS),
     "vectors": part_of("abc", [[9, 2], [3, 4], [5, 6]]),
+    "a vector in the middle": part_of("abc", [[1, 2], [3, 9], [5, 6]]),
     "partition": part_of("abc", ROWS, ["us"]),
     "partitions": part_of("abc", ROWS, ["us", "eu"], [0, 1, 0]),
     "space": part_of("abc", ROWS, space="others"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from served import CLIENTS, client_of, serving
 
 import ehub
+from ehub.client import search_parts
 from ehub.client.remote_rows import RemoteRows
 from ehub.server.config import Limits
 from ehub.server.times import Times
@@ -145,11 +147,39 @@ def test_a_key_that_is_missing_is_named_by_its_place_among_all(tmp_path):
         assert own._table.store.write_stats()["snapshots"] == 0
 
 
-def test_a_sub_index_which_is_always_as_of_now_is_not_cut(tmp_path):
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_batches_of_a_sub_index_are_cut_too_and_hold_nothing(tmp_path, kind, asked):
+    queries = vectors_of(6, 35)
+    with both(tmp_path, kind, replace(LIMITS, snapshots=1)) as (remote, own):
+        some = own.create_subindex("some", keys=KEYS[:150])
+        far = remote.subindex("some")
+        wanted = shown(some.multi_nearest_neighbors(10, vectors=queries, exact=True))
+        assert shown(far.multi_nearest_neighbors(10, vectors=queries, exact=True)) == wanted
+        wanted = shown(some.multi_nearest_neighbors(7, keys=KEYS[:150], exact=True))
+        assert shown(far.multi_nearest_neighbors(7, keys=KEYS[:150], exact=True)) == wanted
+        assert len(asked) > 6
+        assert {one.WhichOneof("time") for one in asked} == {None}
+
+
+def test_each_answer_of_a_sub_index_is_of_one_time_and_later_ones_may_be_of_a_later(
+    tmp_path, monkeypatch
+):
     with both(tmp_path, "grpc") as (remote, own):
-        own.create_subindex("some", keys=KEYS[:50])
-        with pytest.raises(ehub.InvalidArgumentError, match="its limit `rows`: ask in parts"):
-            remote.subindex("some").multi_nearest_neighbors(10, vectors=vectors_of(6, 30))
+        own.create_subindex("some", keys=KEYS[:150])
+        searched, times = RemoteRows._searched, []
+
+        def writing(rows, request):
+            here = own.subindex("some").multi_nearest_neighbors(10, vectors=queries, exact=True)
+            times.append(shown(here))
+            answer = searched(rows, request)
+            own.multidelete([one.key for one in here[-1]])
+            return answer
+
+        queries = vectors_of(4, 40)
+        monkeypatch.setattr(RemoteRows, "_searched", writing)
+        far = remote.subindex("some")
+        found = shown(far.multi_nearest_neighbors(10, vectors=queries, exact=True))
+        assert found == [times[i // 10][i] for i in range(40)]
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
@@ -212,3 +242,54 @@ def test_a_batch_that_is_cut_is_asked_for_again_while_the_server_is_not_there(
         found = remote.multi_nearest_neighbors(10, vectors=queries, exact=True)
         assert shown(found) == wanted
         assert len(tries) == 2
+
+
+def restarting(path, stack, monkeypatch, times):
+    """A client of a server that is started again, with fewer rows, before each of `times` parts."""
+    first = stack.enter_context(serving(path, limits=LIMITS))
+    first.hub.create_space("items", dims=DIMS, metric="l2").multiset(KEYS, vectors_of(1, ROWS))
+    servers, searched = [first], RemoteRows._searched
+
+    def again(rows, request):
+        if len(servers) <= times and rows.target.WhichOneof("time"):
+            servers[-1].stop(0)
+            servers[-1].hub.close()
+            servers.append(stack.enter_context(serving(path, limits=LIMITS, port=first.port)))
+            items = servers[-1].hub.get_space("items")
+            items.multidelete(list(items.keys()[:20]))
+        return searched(rows, request)
+
+    monkeypatch.setattr(RemoteRows, "_searched", again)
+    remote = stack.enter_context(ehub.connect(first.address, retry_seconds=60))
+    return remote.get_space("items"), servers
+
+
+def test_a_batch_is_answered_anew_as_a_whole_when_the_server_was_started_again(
+    tmp_path, monkeypatch
+):
+    queries = vectors_of(2, 35)
+    with ExitStack() as stack:
+        remote, servers = restarting(tmp_path, stack, monkeypatch, 2)
+        found = remote.multi_nearest_neighbors(10, vectors=queries, exact=True)
+        own = servers[-1].hub.get_space("items")
+        assert len(servers) == 3
+        assert shown(found) == shown(own.multi_nearest_neighbors(10, vectors=queries, exact=True))
+        assert own._table.store.write_stats()["snapshots"] == 0
+
+
+def test_a_server_that_is_always_started_again_is_said_to_be(tmp_path, monkeypatch):
+    with ExitStack() as stack:
+        remote, servers = restarting(tmp_path, stack, monkeypatch, search_parts.SNAPSHOTS_MAX)
+        with pytest.raises(ehub.UnavailableError, match=r"started again each time.*ask again"):
+            remote.multi_nearest_neighbors(10, vectors=vectors_of(2, 35))
+        assert len(servers) == search_parts.SNAPSHOTS_MAX + 1
+
+
+def test_a_snapshot_of_the_user_that_is_gone_is_not_replaced(tmp_path):
+    limits = Limits(message_bytes=1 << 20, snapshot_idle_seconds=0.2)
+    with both(tmp_path, "grpc", limits) as (remote, own):
+        held = remote.snapshot()
+        while own._table.store.write_stats()["snapshots"]:
+            time.sleep(0.05)
+        with pytest.raises(ehub.NotFoundError, match="the snapshot was closed"):
+            held.multi_nearest_neighbors(1, vectors=vectors_of(5, 40_000))

@@ -79,7 +79,7 @@ class HubCollector:
             "ehub_versions", "Versions of spaces.", sum(1 for key, _ in found if visible(key))
         )
         yield from of_versions(found, self._versions_max)
-        yield from of_indexer(figures for _, figures in found)
+        yield from of_indexer((figures for _, figures in found), store.work_stats())
         if not hub.read_only:  # what another process writes is counted there
             yield from of_writing(store.write_stats())
 
@@ -130,7 +130,7 @@ def of_versions(found: Sequence[tuple[Key, Figures]], versions_max: int) -> Iter
         yield family
 
 
-def of_indexer(all_figures: Iterable[Figures]) -> Iterator[Metric]:
+def of_indexer(all_figures: Iterable[Figures], work: Figures) -> Iterator[Metric]:
     """The work of the indexer, which is one for all versions."""
     figures = next(iter(all_figures), None)
     if figures is None:
@@ -146,7 +146,7 @@ def of_indexer(all_figures: Iterable[Figures]) -> Iterator[Metric]:
     yield gauge(
         "ehub_index_rows_per_second",
         "Rows a second of the hub's last build.",
-        figures["rows_per_second"],
+        work["build_rate"],
     )
 
 
