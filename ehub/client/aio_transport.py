@@ -11,8 +11,9 @@ import grpc
 
 from ehub._progress import END_SECONDS
 from ehub.client.bridge import await_only, run
+from ehub.client.duplex import Duplex
 from ehub.client.lines import Line, LineBroken, timed_out
-from ehub.client.transport import LOOK_SECONDS, METHODS, Answer, Duplex, Options, Transport
+from ehub.client.transport import LOOK_SECONDS, METHODS, Answer, Options, Transport
 from ehub.errors import UnavailableError
 
 __all__ = ["AioTransport"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ehub._native._store import Keys
+from ehub.client.duplex import Duplex
 from ehub.client.link import Link
 from ehub.client.remote_table import RemoteTable
-from ehub.client.transport import Duplex
 from ehub.errors import ConflictError, UnavailableError
 from ehub.types import Vectors
 from ehub.wire import ehub_pb2 as pb
@@ -44,12 +45,17 @@ class IngestStream:
         if len(self._sent) >= WINDOW:
             self._settle()
         request = self._link.slots.take()
-        messages = list(table.messages(request, keys, vectors, partitions))
-        self._sent.append(Sent(request, messages, len(keys)))
-        if self._call is not None:
-            self._send(self._sent[-1])
-        elif len(self._sent) == 1:
+        messages: Sequence[bytes] = table.messages(request, keys, vectors, partitions)
+        if not self._link.transport.has_threads:  # other tasks run while this one sends
+            messages = list(messages)
+        sent = Sent(request, [], len(keys))
+        if self._call is None and not self._sent:
             self._open()
+        self._sent.append(sent)
+        for message in messages:  # packed while the one before is on its way
+            sent.messages.append(message)
+            if self._call is not None:
+                self._call.send(message)
 
     def finish(self) -> None:
         """Wait for all."""

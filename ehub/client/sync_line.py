@@ -46,7 +46,7 @@ class SyncLine(Line):
         self.expired = False
         self._due = {BEGUN, OVER}
         try:
-            self._call = begun(channel, metadata)
+            self._call = begun(channel, PATH, metadata)
         except (AttributeError, TypeError, ValueError) as error:
             raise LineBroken from error
         # An interrupt may make its user lose it anywhere; then the server shall not keep it open.
@@ -117,9 +117,9 @@ class SyncLine(Line):
             self._next()
 
 
-def begun(channel: Any, metadata: tuple[tuple[str, str], ...]) -> Any:
+def begun(channel: Any, path: bytes, metadata: tuple[tuple[str, str], ...]) -> Any:
     """A call of the core, whose events are read by whoever asks for them."""
-    # Where the core survives forks it waits for the end of all calls, and those here have none.
+    # Where the core survives forks it waits for the end of all calls, and those here may have none.
     if cygrpc is None or cygrpc.is_fork_support_enabled():
         raise AttributeError("no such calls")
     begins = (
@@ -129,7 +129,7 @@ def begun(channel: Any, metadata: tuple[tuple[str, str], ...]) -> Any:
     ends = (cygrpc.ReceiveStatusOnClientOperation(0),)
     return channel._channel.segregated_call(
         cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS,
-        PATH,
+        path,
         None,
         None,
         metadata,

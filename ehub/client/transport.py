@@ -6,7 +6,6 @@ What is here is for callers that wait; in asyncio (aio_transport.py) the same ca
 from __future__ import annotations
 
 import math
-import queue
 import random
 import re
 import threading
@@ -22,6 +21,7 @@ from typing import Any, TypeVar
 import grpc
 
 from ehub._progress import Beside, InThread
+from ehub.client.duplex import Duplex, duplex_of
 from ehub.client.lines import Line, LineBroken, Lines
 from ehub.client.probing import OTHER, Found, found_at
 from ehub.client.sync_line import Clock, SyncLine
@@ -33,7 +33,7 @@ from ehub.wire.methods import ACCESS, SERVICE, SMALL, methods_of
 from ehub.wire.pem import contents, require_authority, require_pair
 from ehub.wire.searches import Event
 
-__all__ = ["ClientTls", "Duplex", "Options", "SyncTransport", "Transport"]
+__all__ = ["ClientTls", "Options", "SyncTransport", "Transport"]
 
 Answer = TypeVar("Answer")
 
@@ -155,22 +155,6 @@ class Options:
         if self.tls is not None and self.tls.certificate is None:
             checks.append("does the server want a certificate of yours, too (certificate=, key=)")
         return "; ".join(checks)
-
-
-class Duplex(ABC):
-    """A call with messages in both directions, each read by one caller."""
-
-    @abstractmethod
-    def send(self, message: Any) -> None:
-        """Send one more message."""
-
-    @abstractmethod
-    def receive(self) -> Any:
-        """The next answer; raises what the call ended with."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """End the call, which is cancelled if it is not over."""
 
 
 class Transport(ABC):
@@ -447,7 +431,11 @@ class SyncTransport(Transport):
         return answers
 
     def _duplex(self, name: str) -> Duplex:
-        return SyncDuplex(self, self._calls[name])
+        try:
+            return duplex_of(self._channel, METHODS[name], self.options.metadata, self.exception)
+        except ValueError:  # another thread has closed the channel
+            self.require_open()
+            raise
 
     def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -461,33 +449,6 @@ class SyncTransport(Transport):
             if self.lines is not None:
                 self.lines.close()
             self._channel.close()
-
-
-class SyncDuplex(Duplex):
-    """A call in both directions whose messages gRPC takes from a queue."""
-
-    def __init__(self, transport: SyncTransport, call: Any) -> None:
-        self._transport = transport
-        self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._call = call(iter(self._messages.get, None), metadata=transport.options.metadata)
-
-    def send(self, message: Any) -> None:
-        """Send one more message; what the call ended with comes out of `receive()`."""
-        self._messages.put(message)
-
-    def receive(self) -> Any:
-        """The next answer."""
-        try:
-            return next(self._call)
-        except StopIteration:
-            raise UnavailableError("the server has ended the stream") from None
-        except grpc.RpcError as error:
-            raise self._transport.exception(error) from None
-
-    def close(self) -> None:
-        """End the call."""
-        self._messages.put(None)
-        self._call.cancel()
 
 
 def require_seconds(seconds: object) -> float | None:

@@ -16,15 +16,12 @@ from ehub.server.config import Limits
 from ehub.server.requests import Requests, Ticket
 from ehub.server.targets import Targets
 from ehub.server.unfinished import Unfinished
-from ehub.types import Vectors
 from ehub.version import Part, Version
 from ehub.wire import ehub_pb2 as pb
-from ehub.wire.packing import array_of, joined_rows, native_keys, numbers
+from ehub.wire.chunks import Chunk, Piece
+from ehub.wire.packing import joined_rows, native_keys, numbers
 
 __all__ = ["Writing"]
-
-# A part of a batch, and its vectors, which are held apart; None: it sets none.
-Piece = tuple[pb.Part, "Vectors | None"]
 
 # What a message takes beside its content.
 MESSAGE_BYTES = 1_024
@@ -38,20 +35,17 @@ class Writing:
     _requests: Requests
     _unfinished: Unfinished
 
-    def Write(self, request: pb.WriteRequest, context: Any) -> pb.WriteResponse:
-        if request.more:
+    def Write(self, chunk: Chunk, context: Any) -> pb.WriteResponse:
+        if chunk.request.more:
             raise InvalidArgumentError("a batch in several messages goes by Ingest")
-        return self._write([Chunk(request)], {})
+        return self._write([chunk], {})
 
-    def Ingest(
-        self, requests: Iterator[pb.WriteRequest], context: Any
-    ) -> Iterator[pb.WriteResponse]:
+    def Ingest(self, requests: Iterator[Chunk], context: Any) -> Iterator[pb.WriteResponse]:
         # An alias may be moved meanwhile; what one stream brings goes to one version.
         versions: dict[tuple[str, str, int], Version] = {}
         with self._unfinished.room() as room:
             chunks: list[Chunk] = []
-            for request in requests:
-                chunk = Chunk(request)
+            for chunk in requests:
                 room.take(chunk.size + MESSAGE_BYTES)
                 chunks.append(chunk)
                 if chunk.request.more:
@@ -159,34 +153,6 @@ class Writing:
             return 0
         notes = None if ticket is None else ticket.notes(count)
         return table.delete_all_within(names, notes) if names else table.delete_all(notes)
-
-
-class Chunk:
-    """A message of a batch, whose vectors are taken out of it: they would be there twice.
-
-    Attributes:
-        request: The rest.
-        pieces: Its parts, with their vectors.
-        size: The bytes that all of it has.
-    """
-
-    __slots__ = ("pieces", "request", "size")
-
-    def __init__(self, request: pb.WriteRequest) -> None:
-        vectors = [taken(part) for part in request.parts]
-        rest = request.SerializeToString()
-        self.request = pb.WriteRequest.FromString(rest)
-        self.pieces: list[Piece] = list(zip(self.request.parts, vectors, strict=True))
-        self.size = len(rest) + sum(0 if one is None else one.nbytes for one in vectors)
-
-
-def taken(part: pb.Part) -> Vectors | None:
-    """The vectors of a part, which it has no more; None if it sets none."""
-    if part.WhichOneof("what") != "set":
-        return None
-    vectors = array_of(part.set.vectors)
-    part.set.vectors.ClearField("values")
-    return vectors
 
 
 def content_of(chunks: list[Chunk]) -> Iterator[bytes]:

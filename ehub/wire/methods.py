@@ -13,6 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from ehub.errors import InvalidArgumentError
 from ehub.wire import access_pb2, ehub_pb2, old_clients_pb2
+from ehub.wire.chunks import Chunk
 
 __all__ = [
     "ACCESS",
@@ -78,6 +79,10 @@ def packed(message: Any) -> bytes:
     return data
 
 
+# Requests that are something else than messages of protobuf when they are read.
+READERS: dict[type[Any], Callable[[bytes], Any]] = {ehub_pb2.WriteRequest: Chunk.read}
+
+
 class Unreadable:
     """In the place of a request that is no message of its kind."""
 
@@ -87,7 +92,7 @@ class Unreadable:
 
 def reader_of(kind: type[Any]) -> Callable[[bytes], Any]:
     """From bytes to messages; what is none is no exception, which gRPC would call INTERNAL."""
-    from_string = kind.FromString
+    from_string = READERS.get(kind, kind.FromString)
 
     def read(data: bytes) -> Any:
         try:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
 from served import client_of, serving
 
 import ehub
@@ -17,8 +18,9 @@ from ehub.client.batches import BatchMessages
 from ehub.client.lines import packed_call
 from ehub.client.remote_rows import RemoteRows
 from ehub.server.config import Limits
-from ehub.server.writing import Chunk
+from ehub.wire import chunks
 from ehub.wire import ehub_pb2 as pb
+from ehub.wire.chunks import Chunk
 from ehub.wire.packing import array_of, key_array, keys_message, varint, vectors_message
 
 REQUEST = pb.RequestId(client=b"c" * 16, slot=63, number=1 << 40)
@@ -102,16 +104,100 @@ def test_a_call_on_a_line_has_what_it_was_given(trace, seconds, is_packed, monke
     )
 
 
-def test_a_chunk_holds_its_vectors_once_and_says_how_large_it_is():
-    vectors = np.ones((500, 384), np.float32)
-    request = pb.WriteRequest.FromString(made(500, vectors)[0])
-    whole = request.ByteSize()
-    chunk = Chunk(request)
-    assert 0 <= whole - chunk.size < 32  # the lengths of what was taken out
-    assert chunk.request.ByteSize() < whole - vectors.nbytes
+@pytest.mark.parametrize("rows", [1, 500])
+def test_a_chunk_holds_its_vectors_once_and_says_how_large_it_is(rows):
+    vectors = np.random.default_rng(1).standard_normal((rows, 384), np.float32)
+    data = made(rows, vectors)[0]
+    chunk, whole = Chunk.read(data), pb.WriteRequest.FromString(data)
+    assert chunk.size == len(data)
+    assert chunk.request.ByteSize() < len(data) - vectors.nbytes
     [(part, taken)] = chunk.pieces
     assert np.array_equal(taken, vectors)
-    assert part.set.keys == request.parts[0].set.keys
+    assert part.set.keys == whole.parts[0].set.keys
+    assert (chunk.request.request, list(chunk.parts)) == (REQUEST, [part])
+
+
+def test_of_a_large_message_vectors_are_read_where_they_are():
+    data = made(500, np.ones((500, 384), np.float32))[0]
+    [(_, taken)] = Chunk.read(data).pieces
+    lies = np.frombuffer(data, np.uint8)
+    assert np.shares_memory(lies, taken)
+
+
+KEYS = pb.Keys(integers=bytes(range(8)) * 2)
+SET = pb.Set(keys=KEYS, vectors=pb.Vectors(dims=2, values=np.arange(4, dtype="<f4").tobytes()))
+
+
+def field(number, content):
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def part(*content):
+    return field(2, b"".join((pb.Part(target=TARGET).SerializeToString(), *content)))
+
+
+PACKED = SET.SerializeToString()
+OTHER = field(2, pb.Vectors(dims=1, values=b"1234").SerializeToString())
+MESSAGES = {
+    "as ours": part(field(2, PACKED)),
+    "several parts": part(field(2, PACKED)) + part(field(3, b"")) + part(field(2, PACKED)),
+    "unknown fields": b"\xf8\x3f\x01" + part(field(2, PACKED + b"\xf8\x3f\x01"), field(99, b"x")),
+    "fixed numbers": b"\xfd\x3f1234" + part(field(2, PACKED), b"\xf9\x3f12345678"),
+    "no vectors": part(field(2, b"")),
+    "no values": part(field(2, field(2, b"\x08\x02"))),
+    "nothing": b"",
+    "a part of nothing": part(),
+    "a set twice": part(field(2, PACKED), field(2, PACKED)),
+    "vectors twice": part(field(2, PACKED + OTHER)),
+    "values twice": part(field(2, field(2, b"\x08\x01" + field(2, b"1234") + field(2, b"5678")))),
+    "a set, then a delete": part(field(2, PACKED), field(3, b"")),
+    "a delete, then a set": part(field(3, b""), field(2, PACKED)),
+    "a set, a delete, a set": part(field(2, PACKED), field(3, b""), field(2, PACKED)),
+    "parts that are a number": b"\x10\x05" + part(field(2, PACKED)),
+    "a set that is a number": part(b"\x10\x05", field(2, PACKED)),
+    "a length in more bytes than it takes": part(b"\x12\x80\x80\x00"),
+    "many parts": part() * 2_000 + part(field(2, PACKED)),
+    "cut": part(field(2, PACKED))[:-3],
+    "a length beyond the end": b"\x12\xff\x7f" + part(),
+    "a length without an end": b"\x12" + b"\xff" * 11,
+    "a group": b"\x13\x14" + part(field(2, PACKED)),
+    "no field": b"\x02\x00",
+    "keys that are no message": part(field(2, field(1, b"\xff") + PACKED)),
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_a_message_read_in_place_is_what_protobuf_reads(name, monkeypatch):
+    monkeypatch.setattr(chunks, "LARGE_BYTES", 0)
+    data = MESSAGES[name]
+    try:
+        whole = pb.WriteRequest.FromString(data)
+    except DecodeError:
+        with pytest.raises(DecodeError):
+            Chunk.read(data)
+        return
+    chunk = Chunk.read(data)
+    for (read, rows), sent in zip(chunk.pieces, whole.parts, strict=True):
+        assert read.WhichOneof("what") == sent.WhichOneof("what")
+        if sent.WhichOneof("what") == "set":
+            assert rows.tobytes() == sent.set.vectors.values
+            assert rows.shape == array_of(sent.set.vectors).shape
+            for one in (read, sent):
+                one.set.vectors.ClearField("values")  # which makes it one that is empty
+        else:
+            assert rows is None
+    assert chunk.request == whole
+
+
+def test_rows_that_are_not_whole_are_refused_by_their_name(tmp_path):
+    request = pb.WriteRequest(request=REQUEST)
+    with serving(tmp_path) as server, ehub.connect(server.address) as hub:
+        hub.create_space("items", dims=3, metric="l2")
+        one = request.parts.add(target=pb.Target(space="items"))
+        one.set.keys.CopyFrom(keys_message(Keys.of_objects(["a"], "str", "items"), "str"))
+        one.set.vectors.CopyFrom(pb.Vectors(dims=3, values=b"\0" * 20_000))
+        with pytest.raises(ehub.DimensionError, match="a multiple of their 3 dims"):
+            hub._link.change("Write", request)
 
 
 @pytest.mark.parametrize("kind", ["grpc", "aio"])

@@ -33,7 +33,7 @@ from ehub.server.metrics.rows import rows_of
 from ehub.server.serve import Server
 from ehub.wire import ehub_pb2 as pb
 from ehub.wire import old_clients_pb2 as old
-from ehub.wire.methods import BY_PATH
+from ehub.wire.methods import BY_PATH, reader_of
 
 DIMS = 8
 
@@ -110,7 +110,8 @@ def test_every_message_that_carries_rows_is_counted():
     }
     for rows, some in carried.items():
         for message in some:
-            assert rows_of(message) == rows, type(message)
+            read = reader_of(type(message))(message.SerializeToString())
+            assert rows_of(read) == rows, type(message)
 
 
 def test_open_streams_are_seen_while_they_are_open(tmp_path):

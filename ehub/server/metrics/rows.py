@@ -7,6 +7,7 @@ from typing import Any
 
 from ehub.wire import ehub_pb2 as pb
 from ehub.wire import old_clients_pb2 as old
+from ehub.wire.chunks import Chunk
 from ehub.wire.packing import key_count
 
 __all__ = ["rows_of"]
@@ -15,7 +16,7 @@ FLOAT_BYTES = 4
 COUNT_BYTES = 8
 
 
-def written(request: pb.WriteRequest) -> int:
+def written(request: Chunk) -> int:
     """The rows of a batch, or of a piece of one; of "all rows" none are named."""
     return sum(key_count(part.set.keys) + key_count(part.delete) for part in request.parts)
 
@@ -33,7 +34,7 @@ def one(message: Any) -> int:
 
 
 COUNTS: dict[type[Any], Callable[[Any], int]] = {
-    pb.WriteRequest: written,
+    Chunk: written,
     pb.Rows: read,
     pb.SearchResponse: lambda found: len(found.distances) // FLOAT_BYTES,
     pb.AverageResponse: lambda means: len(means.found) // COUNT_BYTES,

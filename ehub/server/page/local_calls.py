@@ -14,8 +14,9 @@ from typing import Any
 import grpc
 
 from ehub.access import NotAuthenticated, Principal
+from ehub.client.duplex import Duplex
 from ehub.client.remote_hub import RemoteHub
-from ehub.client.transport import METHODS, Duplex, Options, Transport
+from ehub.client.transport import METHODS, Options, Transport
 from ehub.errors import InvalidArgumentError
 from ehub.hub import Hub
 from ehub.server.inner_calls import InnerCalls, InnerContext, run_alone

@@ -1,0 +1,89 @@
+"""Batches in several messages, sent by the calling thread or, where it cannot, by grpcio."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from served import serving
+
+import ehub
+from ehub.client import duplex
+from ehub.server.config import Limits
+from ehub.server.writing import Writing
+
+ROWS = np.random.default_rng(1).standard_normal((3_000, 384), np.float32)
+KEYS = [f"k{i}" for i in range(len(ROWS))]
+# So that the rows are several messages.
+LIMITS = Limits(message_bytes=1 << 20)
+
+
+def no_such_calls(*args):
+    raise AttributeError("no such calls")
+
+
+@pytest.fixture(params=["driven", "queued"])
+def space(request, tmp_path, monkeypatch):
+    if request.param == "queued":
+        monkeypatch.setattr(duplex, "begun", no_such_calls)
+    with serving(tmp_path, limits=LIMITS) as server, ehub.connect(server.address) as hub:
+        yield hub.create_space("items", dims=384, metric="l2")
+
+
+def test_a_batch_in_several_messages_is_stored_whole(space):
+    assert space.multiset(KEYS, ROWS) == len(ROWS)
+    assert space.multiset(zip(KEYS, -ROWS, strict=True)) == len(ROWS)
+    assert np.array_equal(space.multiget(KEYS), -ROWS)
+
+
+def test_what_a_server_refuses_says_why_and_the_next_batch_is_taken(space):
+    space.freeze()
+    for _ in range(2):
+        with pytest.raises(ehub.FrozenError, match="frozen"):
+            space.multiset(KEYS, ROWS)
+
+
+def test_messages_of_a_batch_are_sent_without_a_thread(space, monkeypatch):
+    if duplex.begun is no_such_calls:
+        pytest.skip("grpcio's own streams have threads")
+    here, started = threading.get_ident(), []
+    start = threading.Thread.start
+
+    def noting(self):
+        if threading.get_ident() == here:
+            started.append(self.name)
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", noting)
+    assert space.multiset(KEYS, ROWS) == len(ROWS)
+    assert started == []
+
+
+def test_a_hub_that_is_closed_ends_a_batch_that_is_on_its_way(tmp_path, monkeypatch):
+    waits, done, told = threading.Event(), threading.Event(), []
+
+    def stuck(self, *given):
+        waits.set()
+        done.wait(20)
+        raise ehub.UnavailableError("too late")
+
+    monkeypatch.setattr(Writing, "_write", stuck)
+    with serving(tmp_path, limits=LIMITS) as server, ehub.connect(server.address) as hub:
+        items = hub.create_space("items", dims=384, metric="l2")
+
+        def write():
+            try:
+                items.multiset(KEYS, ROWS)
+            except ehub.EhubError as error:
+                told.append(error)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        assert waits.wait(10)
+        hub.close()
+        thread.join(10)
+        done.set()
+        assert [type(error) for error in told] == [ehub.ClosedError]
+        with pytest.raises(ehub.ClosedError):
+            items.multiset(KEYS, ROWS)
