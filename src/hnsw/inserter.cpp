@@ -18,6 +18,9 @@ constexpr size_t kChunkShare = 8;
 constexpr size_t kTaskRows = 8;
 constexpr size_t kTaskTargets = 64;
 
+// Rows of a cell that are put in order at a time, so that a crowd in one cell does not take the square of its number.
+constexpr size_t kChainedMost = 64;
+
 // While it grows a row may have a quarter more links than in the end, so that it is pruned for several at once.
 size_t growing_links(size_t links_max) { return links_max + links_max / 4; }
 
@@ -100,8 +103,9 @@ void Inserter::insert_chunk(size_t begin, size_t end) {
   add_back_links(begin, end);
 }
 
-// The rows of a chunk, those with the same nearest row of the router one after the other: they walk through the same
-// part of the graph, and the second finds it in the cache. What each of them finds does not depend on their order.
+// The rows of a chunk, those with the same nearest row of the router one after the other, each followed by the nearest
+// that is left: they walk through the same part of the graph, and the second finds it in the cache. What each of them
+// finds does not depend on their order.
 void Inserter::gather_by_cell(size_t begin, size_t end) {
   const std::vector<uint32_t>& router = view_.router;
   by_cell_.resize(end - begin);
@@ -118,6 +122,30 @@ void Inserter::gather_by_cell(size_t begin, size_t end) {
     }
   });
   std::sort(by_cell_.begin(), by_cell_.end());
+  std::vector<size_t> begins;
+  for (size_t i = 0; i < by_cell_.size(); ++i) {
+    const bool is_full = !begins.empty() && i - begins.back() == kChainedMost;
+    if (i == 0 || is_full || by_cell_[i] >> 32 != by_cell_[i - 1] >> 32) begins.push_back(i);
+  }
+  begins.push_back(by_cell_.size());
+  team_.run(begins.size() - 1, 1, [&](size_t i, size_t, unsigned w) {
+    chain(workers_[w], by_cell_.data() + begins[i], begins[i + 1] - begins[i]);
+  });
+}
+
+// Leaves the rows alone in `by_cell`, without their cell.
+void Inserter::chain(Worker& worker, uint64_t* by_cell, size_t n) {
+  worker.found.resize(n);
+  worker.scores.resize(std::max(n, worker.scores.size()));
+  std::transform(by_cell, by_cell + n, worker.found.begin(), [](uint64_t row) { return static_cast<uint32_t>(row); });
+  for (size_t i = 1; i + 1 < n; ++i) {
+    worker.walk_distances.set_row(worker.found[i - 1]);
+    (void)worker.walk_distances.score(worker.found.data() + i, n - i, worker.scores.data());
+    const auto left = worker.scores.begin();
+    const auto nearest = std::min_element(left, left + static_cast<ptrdiff_t>(n - i)) - left;
+    std::swap(worker.found[i], worker.found[i + static_cast<size_t>(nearest)]);
+  }
+  std::copy(worker.found.begin(), worker.found.end(), by_cell);
 }
 
 void Inserter::choose_links(Worker& worker, uint32_t row, size_t begin, size_t end) {

@@ -53,6 +53,7 @@ class Inserter {
 
   void insert_chunk(size_t begin, size_t end);
   void gather_by_cell(size_t begin, size_t end);
+  void chain(Worker& worker, uint64_t* by_cell, size_t n);
   void choose_links(Worker& worker, uint32_t row, size_t begin, size_t end);
   void find_candidates(Worker& worker, uint32_t row);
   void add_back_links(size_t begin, size_t end);
