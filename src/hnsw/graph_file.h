@@ -60,7 +60,8 @@ std::optional<GraphName> graph_of_name(const std::string& name);
 
 // Writes the file under another name, syncs and renames it; it is there as a whole or not at all. The caller syncs the
 // directory. On failure what was written is removed if that can be done. What is no file in its place (a directory, a
-// FIFO, a socket, a device) is not ours: it gets ".foreign" at the end of its name, or ".foreign-2" and so on.
+// FIFO, a socket, a device) is not ours: it gets ".foreign" at the end of its name, or ".foreign-2" and so on; where it
+// cannot, that is the failure.
 Status write_graph(FileSystem& fs, const std::string& directory, const GraphStamp& stamp, const BuiltGraph& graph);
 
 class GraphFile {

@@ -93,18 +93,18 @@ Status write_file(FileSystem& fs, const std::string& path, const GraphStamp& sta
   return GraphWriter(*file.value()).write(stamp, graph);
 }
 
-// What has the name of a graph and is no file gets another one, that nothing has. Whether there was such.
-bool move_foreign(FileSystem& fs, const std::string& directory, const std::string& path) {
-  if (!is_no_file(fs.open(path, FileSystem::Mode::kRead).status())) return false;
+// What has the name of a graph and is no file gets another one, that nothing has.
+Status move_foreign(FileSystem& fs, const std::string& directory, const std::string& path) {
+  if (!is_no_file(fs.open(path, FileSystem::Mode::kRead).status())) return {};
   const Result<std::vector<std::string>> names = fs.list(directory);
-  if (!names.ok()) return false;
+  if (!names.ok()) return names.status();
   const auto is_taken = [&](const std::string& moved) {
     return std::find(names.value().begin(), names.value().end(), moved.substr(directory.size() + 1)) !=
            names.value().end();
   };
   std::string moved = path + ".foreign";
   for (int number = 2; is_taken(moved); ++number) moved = path + ".foreign-" + std::to_string(number);
-  return fs.rename(path, moved).ok();
+  return fs.rename(path, moved);
 }
 
 }  // namespace
@@ -139,12 +139,11 @@ std::optional<GraphName> graph_of_name(const std::string& name) {
 Status write_graph(FileSystem& fs, const std::string& directory, const GraphStamp& stamp, const BuiltGraph& graph) {
   const std::string path = graph_path(directory, stamp.segment, stamp.subset);
   const std::string unfinished = unfinished_graph_path(directory, stamp.segment, stamp.subset);
+  EHUB_RETURN_IF_ERROR(move_foreign(fs, directory, unfinished));
   Status status = write_file(fs, unfinished, stamp, graph);
-  if (!status.ok() && move_foreign(fs, directory, unfinished)) status = write_file(fs, unfinished, stamp, graph);
-  if (status.ok()) {
-    (void)move_foreign(fs, directory, path);  // of which a rename would leave nothing, if it is no directory
-    status = fs.rename(unfinished, path);
-  }
+  // Of what is neither a file nor a directory the rename would leave nothing.
+  if (status.ok()) status = move_foreign(fs, directory, path);
+  if (status.ok()) status = fs.rename(unfinished, path);
   if (!status.ok()) (void)fs.remove(unfinished);
   return status;
 }

@@ -8,7 +8,8 @@
 // Thread-safety: a FileSystem may be used from any thread. A File may be read and mapped from any thread; calls that
 // change it are ordered by the caller.
 // Failure: Status kIo with the errno of the call, kNotFound if a path does not exist, kOutOfMemory for ENOMEM. What is
-// no file is kIo at once, whatever the mode: EISDIR for a directory, ENXIO for a FIFO, a socket or a device.
+// no file is kIo at once, whatever the mode and its rights: EISDIR for a directory, ENXIO for a FIFO, a socket or a
+// device.
 
 #pragma once
 

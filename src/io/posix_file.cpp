@@ -251,16 +251,18 @@ int open_at_once(const std::string& path, int flags) {
   return descriptor;
 }
 
-Status no_file(const std::string& path) {
+// Ok if it is a file that has the path.
+Status require_file(const struct stat& status, const std::string& path) {
+  if (S_ISREG(status.st_mode)) return {};
+  if (S_ISDIR(status.st_mode)) return io_error("open", path, EISDIR);
   return {Code::kIo, "open " + path + ": it is a FIFO, a socket or a device; expected a file: move it away", ENXIO};
 }
 
-// Ok if what was opened is a file.
-Status require_file(int descriptor, const std::string& path) {
+// Of what is no file: that it is none, whatever the kernel had against it first.
+Status open_failure(const std::string& path, int error_number) {
   struct stat status{};
-  if (::fstat(descriptor, &status) != 0) return failure("stat", path, errno);
-  if (S_ISDIR(status.st_mode)) return io_error("open", path, EISDIR);
-  return S_ISREG(status.st_mode) ? Status() : no_file(path);
+  if (::stat(path.c_str(), &status) == 0) EHUB_RETURN_IF_ERROR(require_file(status, path));
+  return failure("open", path, error_number);
 }
 
 // The path that holds the last component of `path`, which has no slash at its end.
@@ -297,9 +299,11 @@ Status make_one_directory(const std::string& path) {
 Result<std::unique_ptr<File>> PosixFileSystem::open(const std::string& path, Mode mode) {
   const int flags = open_flags(mode) | O_CLOEXEC;
   const int descriptor = open_at_once(path, flags);
-  if (descriptor < 0) return errno == ENXIO ? no_file(path) : failure("open", path, errno);
+  if (descriptor < 0) return open_failure(path, errno);
   auto file = std::make_unique<PosixFile>(path, descriptor);
-  EHUB_RETURN_IF_ERROR(require_file(descriptor, path));
+  struct stat status{};
+  if (::fstat(descriptor, &status) != 0) return failure("stat", path, errno);
+  EHUB_RETURN_IF_ERROR(require_file(status, path));
   return std::unique_ptr<File>(std::move(file));
 }
 

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from held_up import held_up, is_waited_for
 
@@ -110,6 +111,47 @@ def test_a_file_open_for_reading_refuses_changes(path):
 @pytest.mark.parametrize("mode", [Mode.READ, Mode.WRITE, Mode.CREATE, Mode.OPEN_OR_CREATE])
 def test_a_directory_is_not_a_file(tmp_path, mode):
     assert_fails("Io", errno.EISDIR, fs.open, str(tmp_path), mode)
+
+
+def without_rights(work) -> None:
+    """Run `work` as somebody who may not do everything."""
+    if os.geteuid() != 0:
+        return work()
+    os.seteuid(65534)
+    try:
+        return work()
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("mode", [Mode.READ, Mode.WRITE, Mode.CREATE, Mode.OPEN_OR_CREATE])
+@pytest.mark.parametrize(
+    ("make_it", "number"), [(os.mkfifo, errno.ENXIO), (os.mkdir, errno.EISDIR)]
+)
+def test_what_is_no_file_is_none_even_where_one_may_not_open_it(
+    tmp_path, monkeypatch, make_it, number, mode
+):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o755)
+    make_it("other", 0)
+    without_rights(lambda: assert_fails("Io", number, fs.open, "other", mode))
+    (tmp_path / "other").chmod(0o700)
+
+
+def test_no_graph_takes_the_place_of_what_cannot_be_moved(tmp_path, monkeypatch):
+    rows = np.random.default_rng(1).standard_normal((100, 8), dtype=np.float32)
+    graph, stamp = native.build_graph(rows, 0), native.GraphStamp(7, 1234, 100, 8, 0)
+    place = Path(native.graph_path("index", 7))
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o755)
+    Path("index").mkdir()
+    os.mkfifo(place)
+    Path("index").chmod(0o333)  # names in it may be changed, but not listed
+    call = native.write_graph
+    without_rights(lambda: assert_fails("Io", errno.EACCES, call, fs, "index", stamp, graph))
+    Path("index").chmod(0o700)
+    assert place.is_fifo()
+    assert [file.name for file in Path("index").iterdir()] == [place.name]
 
 
 def test_what_is_missing_is_not_found_and_named(tmp_path):
