@@ -16,6 +16,7 @@ from ehub.server.config import Limits
 from ehub.server.requests import Requests, Ticket
 from ehub.server.targets import Targets
 from ehub.server.unfinished import Unfinished
+from ehub.types import Vectors
 from ehub.version import Part, Version
 from ehub.wire import ehub_pb2 as pb
 from ehub.wire.chunks import Chunk, Piece
