@@ -156,6 +156,14 @@ MESSAGES = {
     "parts that are a number": b"\x10\x05" + part(field(2, PACKED)),
     "a set that is a number": part(b"\x10\x05", field(2, PACKED)),
     "a length in more bytes than it takes": part(b"\x12\x80\x80\x00"),
+    "a length in more bytes than it may": part(b"\x12" + b"\x80" * 5 + b"\x00"),
+    "a part's tag in more bytes than it may": b"\x92" + b"\x80" * 7 + b"\x00\x00",
+    "a tag of vectors in more bytes than it may": part(
+        field(2, b"\x92" + b"\x80" * 5 + b"\x00\x04\x12\x02\x31\x32")
+    ),
+    "a tag of values in more bytes than it may": part(
+        field(2, field(2, b"\x08\x01\x92" + b"\x80" * 5 + b"\x00\x041234"))
+    ),
     "many parts": part() * 2_000 + part(field(2, PACKED)),
     "cut": part(field(2, PACKED))[:-3],
     "a length beyond the end": b"\x12\xff\x7f" + part(),
