@@ -410,8 +410,8 @@ class Cursor(Iterator[Batch]):
 class Rows:
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
-# The instruction set in use: "scalar", "sse41", "avx2", "avx512" or "neon".
-
 # CRC-32C of the bytes of vectors, behind those whose checksum is `crc`.
 def checksum(vectors: NDArray[np.float32], crc: int = 0) -> int: ...
+
+# The instruction set in use: "scalar", "sse41", "avx2", "avx512" or "neon".
 def simd() -> str: ...
