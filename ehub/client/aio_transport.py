@@ -15,6 +15,7 @@ from ehub.client.duplex import Duplex
 from ehub.client.lines import Line, LineBroken, timed_out
 from ehub.client.transport import LOOK_SECONDS, METHODS, Answer, Options, Transport
 from ehub.errors import UnavailableError
+from ehub.wire.methods import packed
 
 __all__ = ["AioTransport"]
 
@@ -152,10 +153,7 @@ class AioDuplex(Duplex):
 
     def send(self, message: Any) -> None:
         """Send one more message; what the call ended with comes out of `receive()`."""
-        try:
-            await_only(self._call.write(message))
-        except (grpc.RpcError, asyncio.InvalidStateError):
-            return
+        await_only(written(self._call, packed(message)))
 
     def receive(self) -> Any:
         """The next answer."""
@@ -232,10 +230,28 @@ class AioLine(Line):
 
 async def answered(call: Any, data: bytes) -> bytes | grpc.StatusCode:
     """The answer to a message on a stream, or how the stream has ended instead."""
-    with suppress(grpc.RpcError, asyncio.InvalidStateError):
-        await call.write(data)
-        answer = await call.read()
-        if isinstance(answer, bytes):
-            return answer
+    with suppress(grpc.RpcError):
+        if await written(call, data):
+            answer = await call.read()
+            if isinstance(answer, bytes):
+                return answer
     code: grpc.StatusCode = await call.code()
     return code
+
+
+async def written(call: Any, data: bytes) -> bool:
+    """Write a message to a stream; whether it was, for a call that is over takes no more.
+
+    What a call ended with while its `write()` waits, grpcio replaces by INTERNAL. So the core is
+    asked past it, where a release has that door.
+    """
+    inner = getattr(call, "_cython_call", None)
+    write = getattr(inner, "send_serialized_message", call.write)
+    if call.done():
+        return False
+    try:
+        await call.wait_for_connection()
+        await write(data)
+    except (grpc.RpcError, grpc.aio.InternalError, asyncio.InvalidStateError):
+        return False
+    return True

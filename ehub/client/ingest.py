@@ -52,10 +52,15 @@ class IngestStream:
         if self._call is None and not self._sent:
             self._open()
         self._sent.append(sent)
-        for message in messages:  # packed while the one before is on its way
-            sent.messages.append(message)
-            if self._call is not None:
-                self._call.send(message)
+        try:
+            for message in messages:  # packed while the one before is on its way
+                sent.messages.append(message)
+                if self._call is not None:
+                    self._call.send(message)
+        except BaseException:  # interrupted: to a part of a batch there is no answer
+            self._sent.pop()
+            self.close()
+            raise
 
     def finish(self) -> None:
         """Wait for all."""
@@ -89,14 +94,15 @@ class IngestStream:
 
     def _open(self) -> None:
         """Begin a call with all that is not acknowledged."""
-        self._call = self._link.transport.duplex("Ingest")
-        for sent in self._sent:
-            self._send(sent)
-
-    def _send(self, sent: Sent) -> None:
-        assert self._call is not None
-        for message in sent.messages:
-            self._call.send(message)
+        call = self._link.transport.duplex("Ingest")
+        try:
+            for sent in self._sent:
+                for message in sent.messages:
+                    call.send(message)
+        except BaseException:
+            call.close()
+            raise
+        self._call = call
 
     def _refused(self) -> None:
         """The oldest was refused, and the server did not look at those behind it."""
@@ -106,6 +112,6 @@ class IngestStream:
 
     def close(self) -> None:
         """End the call."""
-        if self._call is not None:
-            self._call.close()
-            self._call = None
+        call, self._call = self._call, None
+        if call is not None:
+            call.close()

@@ -82,6 +82,7 @@ def in_parts(rows: Rows, batch: Asked, message_bytes: int, rows_max: int | None)
                 raise
             fits = batch.queries // 2
     for _ in range(SNAPSHOTS_MAX):
+        held: Any = rows  # until there is a snapshot; if none can be taken, that is what is wrong
         try:
             with rows.at_one_time() as held:
                 return of_one_time(held, batch, room, fits, rows_max)

@@ -123,7 +123,7 @@ class Writing:
                 "the chunks of a batch name different versions or partitions; expected the same"
             )
         space, dims = first.target.space, self._version(first.target, versions).dims
-        arrays = [_arrays.as_vectors(vectors, dims, space) for _, vectors in pieces]
+        arrays = [of_dims(vectors, dims, space) for _, vectors in pieces]
         whole = pb.Part(target=first.target)
         for name in ("utf8", "lengths", "integers"):
             joined = b"".join(getattr(part.set.keys, name) for part in parts)
@@ -154,6 +154,14 @@ class Writing:
             return 0
         notes = None if ticket is None else ticket.notes(count)
         return table.delete_all_within(names, notes) if names else table.delete_all(notes)
+
+
+def of_dims(vectors: Any, dims: int, space: str) -> Vectors:
+    """Rows as a version has them, wherever they lie: to lay them out would be one more copy."""
+    if vectors.shape[1:] == (dims,):
+        rows: Vectors = vectors
+        return rows
+    return _arrays.as_vectors(vectors, dims, space)
 
 
 def content_of(chunks: list[Chunk]) -> Iterator[bytes]:

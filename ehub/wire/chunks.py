@@ -30,6 +30,8 @@ PATH = (pb.Part.SET_FIELD_NUMBER, pb.Set.VECTORS_FIELD_NUMBER, pb.Vectors.VALUES
 FIXED = {1: 8, 5: 4}
 VARINT = 0
 VARINT_BITS_MAX = 63
+# Of a tag, or a length: protobuf refuses longer ones.
+SHORT_BYTES_MAX = 5
 
 
 class Unusual(Exception):
@@ -153,10 +155,10 @@ class Apart:
         at, end = 0, len(data)
         while at < end:
             begin = at
-            tag, first = varint_at(data, at)
+            tag, first = short_varint_at(data, at)
             number, kind = tag >> 3, tag & 7
             if kind == LENGTH_DELIMITED:
-                size, first = varint_at(data, first)
+                size, first = short_varint_at(data, first)
                 at = first + size
             elif kind == VARINT:
                 _, at = varint_at(data, first)
@@ -171,6 +173,14 @@ class Apart:
 def field_of(number: int, content: bytes) -> list[bytes]:
     """A field that is a message."""
     return [varint(number << 3 | LENGTH_DELIMITED), varint(len(content)), content]
+
+
+def short_varint_at(data: memoryview, at: int) -> tuple[int, int]:
+    """The same of a tag, or of a length; Unusual if it is written with more bytes than it may."""
+    number, end = varint_at(data, at)
+    if end - at > SHORT_BYTES_MAX:
+        raise Unusual
+    return number, end
 
 
 def varint_at(data: memoryview, at: int) -> tuple[int, int]:

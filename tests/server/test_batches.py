@@ -12,6 +12,7 @@ from served import client_of, serving
 
 import ehub
 import ehub.aio
+from ehub import _arrays
 from ehub._native._store import Keys
 from ehub.client import batches, lines
 from ehub.client.batches import BatchMessages
@@ -156,6 +157,14 @@ MESSAGES = {
     "parts that are a number": b"\x10\x05" + part(field(2, PACKED)),
     "a set that is a number": part(b"\x10\x05", field(2, PACKED)),
     "a length in more bytes than it takes": part(b"\x12\x80\x80\x00"),
+    "a length in more bytes than it may": part(b"\x12" + b"\x80" * 5 + b"\x00"),
+    "a part's tag in more bytes than it may": b"\x92" + b"\x80" * 7 + b"\x00\x00",
+    "a tag of vectors in more bytes than it may": part(
+        field(2, b"\x92" + b"\x80" * 5 + b"\x00\x04\x12\x02\x31\x32")
+    ),
+    "a tag of values in more bytes than it may": part(
+        field(2, field(2, b"\x08\x01\x92" + b"\x80" * 5 + b"\x00\x041234"))
+    ),
     "many parts": part() * 2_000 + part(field(2, PACKED)),
     "cut": part(field(2, PACKED))[:-3],
     "a length beyond the end": b"\x12\xff\x7f" + part(),
@@ -198,6 +207,27 @@ def test_rows_that_are_not_whole_are_refused_by_their_name(tmp_path):
         one.set.vectors.CopyFrom(pb.Vectors(dims=3, values=b"\0" * 20_000))
         with pytest.raises(ehub.DimensionError, match="a multiple of their 3 dims"):
             hub._link.change("Write", request)
+
+
+def test_rows_of_several_messages_are_laid_out_once_wherever_they_lie(tmp_path, monkeypatch):
+    vectors = np.random.default_rng(1).standard_normal((3_000, 384), np.float32)
+    laid_out, lies = _arrays.as_laid_out, []
+
+    def noting(array, dtype):
+        lies.append(array.flags.aligned)
+        return laid_out(array, dtype)
+
+    with (
+        serving(tmp_path, limits=Limits(message_bytes=1 << 20)) as server,
+        ehub.connect(server.address) as hub,
+    ):
+        monkeypatch.setattr(_arrays, "as_laid_out", noting)
+        for name in ("i", "it", "ite", "item"):  # one of which moves the rows off their addresses
+            items = hub.create_space(name, dims=384, metric="l2")
+            items.multiset([f"k{i}" for i in range(3_000)], vectors)
+            assert np.array_equal(server.hub.get_space(name).multiget(["k2999"]), vectors[-1:])
+    assert len(lies) >= 4
+    assert all(lies)
 
 
 @pytest.mark.parametrize("kind", ["grpc", "aio"])

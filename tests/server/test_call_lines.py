@@ -18,7 +18,7 @@ import ehub
 import ehub.aio
 from ehub.access import entries
 from ehub.client import lines
-from ehub.client.aio_transport import AioLine, AioTransport
+from ehub.client.aio_transport import AioDuplex, AioLine, AioTransport
 from ehub.client.bridge import run
 from ehub.client.lines import Line, LineBroken, Lines
 from ehub.client.sync_line import ANSWERED, Clock, SyncLine
@@ -125,6 +125,49 @@ def test_a_hub_that_is_closed_ends_tasks_that_open_lines(path):
 
     with serving(path) as server:
         assert [asyncio.run(left(server.address)) for _ in range(3)] == [0] * 3
+
+
+# --- asyncio: streams that are refused while something is written ---
+
+
+@pytest.fixture
+def refusing():
+    """The address of a server that reads nothing of a stream, and refuses it after a while."""
+
+    def calls(messages, context):
+        time.sleep(0.1)  # what is more than the core sends unread is on its way meanwhile
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, "no")
+
+    handler = grpc.stream_stream_rpc_method_handler(calls)
+    server = grpc.server(ThreadPoolExecutor(4))
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("x", {"Calls": handler})])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None)
+
+
+class Denied(Exception):
+    """How a stream has ended."""
+
+
+def end_of(call):
+    """What a stream of large messages is ended with."""
+    duplex = AioDuplex(SimpleNamespace(exception=lambda error: Denied(error.code())), call)
+    for _ in range(3):
+        duplex.send(bytes(8 << 20))
+    with pytest.raises(Denied) as denied:
+        duplex.receive()
+    return denied.value.args[0]
+
+
+def test_a_stream_that_is_refused_while_it_is_written_to_ends_as_the_server_says(refusing):
+    async def asked():
+        async with grpc.aio.insecure_channel(refusing) as channel:
+            calls = channel.stream_stream("/x/Calls")
+            return [await run(end_of, calls()) for _ in range(10)]
+
+    assert asyncio.run(asked()) == [grpc.StatusCode.PERMISSION_DENIED] * 10
 
 
 # --- lines that have ended ---

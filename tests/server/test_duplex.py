@@ -6,10 +6,13 @@ import threading
 
 import numpy as np
 import pytest
-from served import serving
+from served import client_of, serving
 
 import ehub
+from ehub import version
 from ehub.client import duplex
+from ehub.client.aio_transport import AioDuplex
+from ehub.client.duplex import DrivenDuplex, QueuedDuplex
 from ehub.server.config import Limits
 from ehub.server.writing import Writing
 
@@ -58,6 +61,60 @@ def test_messages_of_a_batch_are_sent_without_a_thread(space, monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", noting)
     assert space.multiset(KEYS, ROWS) == len(ROWS)
     assert started == []
+
+
+class Interrupt(BaseException):
+    """As Ctrl-C, or the end of a task, for any thread."""
+
+
+@pytest.mark.parametrize("kind", ["driven", "queued", "aio"])
+@pytest.mark.parametrize(
+    ("at", "breaks", "stored"),
+    [(5, False, 1_000), (11, True, 3_000)],
+    ids=["first sent", "sent again"],
+)
+def test_a_stream_that_is_interrupted_within_a_batch_ends_with_whole_ones(
+    tmp_path, monkeypatch, kind, at, breaks, stored
+):
+    if kind == "queued":
+        monkeypatch.setattr(duplex, "begun", no_such_calls)
+    made = {"driven": DrivenDuplex, "queued": QueuedDuplex, "aio": AioDuplex}[kind]
+    send, receive, sent, told, broken = made.send, made.receive, [], [], []
+
+    def interrupted(self, message):
+        sent.append(message)
+        if len(sent) == at:  # of three messages to a batch
+            raise Interrupt
+        send(self, message)
+
+    def breaking(self):
+        if breaks and not broken:
+            broken.append(self)
+            raise ehub.UnavailableError("broken")
+        return receive(self)
+
+    def write():
+        try:
+            items.multiset(zip(KEYS, ROWS, strict=True))
+        except Interrupt as error:
+            told.append(error)
+
+    monkeypatch.setattr(version, "STREAM_BATCH_ROWS", 1_000)
+    with (
+        serving(tmp_path, limits=LIMITS) as server,
+        client_of(server, "aio" if kind == "aio" else "grpc") as hub,
+    ):
+        items = hub.create_space("items", dims=384, metric="l2")
+        with monkeypatch.context() as patched:
+            patched.setattr(made, "send", interrupted)
+            patched.setattr(made, "receive", breaking)
+            thread = threading.Thread(target=write, daemon=True)
+            thread.start()
+            thread.join(20)
+            assert not thread.is_alive()
+        assert len(told) == 1
+        assert len(items) == stored
+        assert items.multiset(KEYS, ROWS) == len(ROWS)
 
 
 def test_a_hub_that_is_closed_ends_a_batch_that_is_on_its_way(tmp_path, monkeypatch):

@@ -244,6 +244,17 @@ def test_a_batch_that_is_cut_is_asked_for_again_while_the_server_is_not_there(
         assert len(tries) == 2
 
 
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_a_batch_of_a_space_that_is_gone_says_so(tmp_path, kind):
+    queries = vectors_of(2, 35)
+    with both(tmp_path, kind, replace(LIMITS, message_bytes=1 << 17)) as (remote, own):
+        many = np.tile(queries, (200, 1))
+        own.hub.delete_space("items")
+        for batch in (queries, many):
+            with pytest.raises(ehub.NotFoundError, match="items"):
+                remote.multi_nearest_neighbors(10, vectors=batch)
+
+
 def restarting(path, stack, monkeypatch, times):
     """A client of a server that is started again, with fewer rows, before each of `times` parts."""
     first = stack.enter_context(serving(path, limits=LIMITS))
