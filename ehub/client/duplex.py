@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import queue
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 
+from ehub.client.driven_call import DrivenCall, Metadata, cygrpc
 from ehub.client.lines import CODES
-from ehub.client.sync_line import abandon, begun
 from ehub.errors import UnavailableError
 from ehub.wire.failures import Ended
 from ehub.wire.methods import Method, packed
 
-try:
-    from grpc._cython import cygrpc
-except ImportError:  # pragma: no cover - every release so far has it
-    cygrpc = None
-
 __all__ = ["Duplex", "duplex_of"]
 
-# What is under way in the core: the beginning, the end, a message that leaves, one that comes.
-BEGUN, OVER, SENT, CAME = "begun", "over", "sent", "came"
+# What is under way in the core: a message that leaves, one that comes.
+SENT, CAME = "sent", "came"
 
-Metadata = tuple[tuple[str, str], ...]
 # The exception that the end of a call is.
 Failure = Callable[[Any], Exception]
 
@@ -63,8 +55,8 @@ def duplex_of(channel: Any, method: Method, metadata: Metadata, failure: Failure
         return QueuedDuplex(method.call(channel), metadata, failure)
 
 
-class DrivenDuplex(Duplex):
-    """A call that the calling thread drives alone, as it does a line (sync_line.py).
+class DrivenDuplex(DrivenCall, Duplex):
+    """A call that the calling thread drives alone.
 
     grpcio's own streams take messages from an iterator in a thread of theirs, which waits for the
     interpreter while the caller packs the next message: nothing is on its way until all is packed.
@@ -74,64 +66,33 @@ class DrivenDuplex(Duplex):
     def __init__(self, channel: Any, method: Method, metadata: Metadata, failure: Failure) -> None:
         self._read = method.response.FromString
         self._failure = failure
-        self._due = {BEGUN, OVER}
         self._end: Exception | None = None
-        self._call = begun(channel, method.path.encode(), metadata)
-        # An interrupt may make its user lose it anywhere; then the server shall not keep it open.
-        weakref.finalize(self, abandon, self._call, os.getpid()).atexit = False
+        super().__init__(channel, method.path, metadata)
 
     def send(self, message: Any) -> None:
         """Send one more message; waits until the one before has left."""
         while SENT in self._due:
             self._next()
-        self._begin(cygrpc.SendMessageOperation(packed(message), 0), SENT)
+        self._begin((cygrpc.SendMessageOperation(packed(message), 0),), SENT)
 
     def receive(self) -> Any:
         """The next answer."""
         data = None
-        if self._begin(cygrpc.ReceiveMessageOperation(0), CAME):
+        if self._begin((cygrpc.ReceiveMessageOperation(0),), CAME):
             while CAME in self._due:
                 event = self._next()
                 if event.tag == CAME:
                     data = event.batch_operations[0].message()
         if data is not None:
             return self._read(data)
-        while OVER in self._due:
+        while not self.over:
             self._next()
         if self._end is None:
             raise UnavailableError("the server has ended the stream")
         raise self._failure(self._end) from None
 
-    def _begin(self, operation: Any, tag: str) -> bool:
-        """Have the core do something; whether it does, for a call that is over has no more."""
-        if OVER not in self._due:
-            return False
-        try:
-            begins = bool(self._call.operate((operation,), tag))
-        except ValueError:  # it is over
-            return False
-        if begins:
-            self._due.add(tag)
-        return begins
-
-    def _next(self) -> Any:
-        """What has come to its end next; of what is under way."""
-        try:
-            event = self._call.next_event()
-            self._due.discard(event.tag)
-        except BaseException:  # of a signal: the core lets go of the call, and must not be asked
-            self._due.clear()
-            raise
-        if event.tag == OVER:
-            self._end = end_of(event.batch_operations[0])
-        return event
-
-    def close(self) -> None:
-        """End the call, and wait for the core to be done with it."""
-        self._call.cancel(cygrpc.StatusCode.cancelled, "nobody waits for it")
-        # When the last one has come the core's queue is gone, and must not be asked again.
-        while self._due:
-            self._next()
+    def _has_ended(self, status: Any) -> None:
+        self._end = end_of(status)
 
 
 def end_of(status: Any) -> Exception | None:

@@ -1,36 +1,24 @@
-"""A stream of small calls that the calling thread drives alone.
-
-With grpcio's own streams each message passes through two more threads, which takes more time than
-all the rest; its calls that are answered in one message do without, by a part of grpcio to which
-streams have no public door. That part is used here; where a release does not have it, or has it
-otherwise, there are no lines, and calls are made one by one.
-"""
+"""A stream of small calls that the calling thread drives alone; there are none where it cannot."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
 from typing import Any
 
+from ehub.client.driven_call import DrivenCall, Metadata, cygrpc
 from ehub.client.lines import CODES, Line, LineBroken, timed_out
 from ehub.wire.methods import CALLS
 
-try:
-    from grpc._cython import cygrpc
-except ImportError:  # pragma: no cover - every release so far has it
-    cygrpc = None
-
 __all__ = ["Clock", "SyncLine"]
 
-PATH = CALLS.encode()
-# What is under way in the core: the beginning, the end, a message and its answer.
-BEGUN, OVER, ANSWERED = "begun", "over", "answered"
+# What is under way in the core: a message and its answer.
+ANSWERED = "answered"
 CLOCK_SECONDS_MAX = 60.0
 
 
-class SyncLine(Line):
+class SyncLine(DrivenCall, Line):
     """One stream, for one thread at a time.
 
     Args:
@@ -39,23 +27,15 @@ class SyncLine(Line):
         clock: What ends the wait for an answer.
     """
 
-    def __init__(self, channel: Any, metadata: tuple[tuple[str, str], ...], clock: Clock) -> None:
+    def __init__(self, channel: Any, metadata: Metadata, clock: Clock) -> None:
         self._clock = clock
         # Seconds of time.monotonic(); None: nobody waits, or without end. Guarded by the clock.
         self.until: float | None = None
         self.expired = False
-        self._due = {BEGUN, OVER}
         try:
-            self._call = begun(channel, PATH, metadata)
+            super().__init__(channel, CALLS, metadata)
         except (AttributeError, TypeError, ValueError) as error:
             raise LineBroken from error
-        # An interrupt may make its user lose it anywhere; then the server shall not keep it open.
-        weakref.finalize(self, abandon, self._call, os.getpid()).atexit = False
-
-    @property
-    def over(self) -> bool:
-        """Whether its end has come."""
-        return OVER not in self._due
 
     def ask(self, data: bytes, seconds: float | None) -> bytes:
         """The answer to a message."""
@@ -71,7 +51,8 @@ class SyncLine(Line):
         return answer
 
     def _exchange(self, data: bytes) -> bytes | None:
-        if not self._sent(data):
+        exchange = (cygrpc.SendMessageOperation(data, 0), cygrpc.ReceiveMessageOperation(0))
+        if not self._begin(exchange, ANSWERED):
             return None
         while (event := self._next()).tag != ANSWERED:
             pass
@@ -80,69 +61,8 @@ class SyncLine(Line):
             self._next()
         return answer
 
-    def _sent(self, data: bytes) -> bool:
-        """Whether an answer is due; not on a line that is over, whose queue may be gone."""
-        if self.over:
-            return False
-        sent = (cygrpc.SendMessageOperation(data, 0), cygrpc.ReceiveMessageOperation(0))
-        try:
-            begun = self._call.operate(sent, ANSWERED)
-        except ValueError:  # it is over
-            return False
-        if begun:
-            self._due.add(ANSWERED)
-        return bool(begun)
-
-    def _next(self) -> Any:
-        """What has come to its end next; of what is under way."""
-        try:
-            event = self._call.next_event()
-            self._due.discard(event.tag)
-        except BaseException:  # of a signal: the core lets go of the call, and must not be asked
-            self._due.clear()
-            raise
-        if event.tag == OVER:
-            self.code = CODES.get(event.batch_operations[0].code())
-        return event
-
-    def cancel(self) -> None:
-        """End the stream, from any thread; whoever waits for an answer gets none."""
-        self._call.cancel(cygrpc.StatusCode.cancelled, "nobody waits for it")
-
-    def close(self) -> None:
-        """End the stream, and wait for the core to be done with it."""
-        self.cancel()
-        # When the last one has come the core's queue is gone, and must not be asked again.
-        while self._due:
-            self._next()
-
-
-def begun(channel: Any, path: bytes, metadata: tuple[tuple[str, str], ...]) -> Any:
-    """A call of the core, whose events are read by whoever asks for them."""
-    # Where the core survives forks it waits for the end of all calls, and those here may have none.
-    if cygrpc is None or cygrpc.is_fork_support_enabled():
-        raise AttributeError("no such calls")
-    begins = (
-        cygrpc.SendInitialMetadataOperation(metadata, 0),
-        cygrpc.ReceiveInitialMetadataOperation(0),
-    )
-    ends = (cygrpc.ReceiveStatusOnClientOperation(0),)
-    return channel._channel.segregated_call(
-        cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS,
-        path,
-        None,
-        None,
-        metadata,
-        None,
-        ((begins, BEGUN), (ends, OVER)),
-        None,
-    )
-
-
-def abandon(call: Any, process: int) -> None:
-    """End a call of the core that nobody has any more; in the process that has made it."""
-    if process == os.getpid():
-        call.cancel(cygrpc.StatusCode.cancelled, "nobody has it")
+    def _has_ended(self, status: Any) -> None:
+        self.code = CODES.get(status.code())
 
 
 class Clock:

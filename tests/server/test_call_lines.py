@@ -214,7 +214,8 @@ def test_a_message_that_the_core_does_not_take_has_no_answer(brief):
     line = SyncLine(brief, (), Clock())
     assert line.ask(b"q", 5) == b"1"
     line._call = SimpleNamespace(operate=lambda sent, tag: False, cancel=line._call.cancel)
-    assert not line._sent(b"q")
+    with pytest.raises(LineBroken):
+        line.ask(b"q", 5)
     assert ANSWERED not in line._due
 
 

@@ -22,7 +22,7 @@ from streamed import CODES, counted, one_stream, outcome
 
 import ehub
 import ehub.aio
-from ehub.client import lines, sync_line
+from ehub.client import driven_call, lines
 from ehub.client.aio_transport import AioTransport
 from ehub.client.transport import SyncTransport
 from ehub.server import reading, server_line
@@ -132,7 +132,7 @@ def test_a_server_without_streams_of_calls_is_called_as_before(path, kind, alone
 @pytest.mark.parametrize("missing", ["module", "method"])
 def test_a_grpcio_without_that_part_is_called_as_before(path, missing, alone, monkeypatch):
     other = SimpleNamespace(is_fork_support_enabled=lambda: False)
-    monkeypatch.setattr(sync_line, "cygrpc", None if missing == "module" else other)
+    monkeypatch.setattr(driven_call, "cygrpc", None if missing == "module" else other)
     with serving(path) as server, ehub.connect(server.address) as hub:
         assert len(hub.get_space("items")) == 200
         assert "Count" in alone

@@ -10,7 +10,7 @@ from served import client_of, serving
 
 import ehub
 from ehub import version
-from ehub.client import duplex
+from ehub.client import driven_call
 from ehub.client.aio_transport import AioDuplex
 from ehub.client.duplex import DrivenDuplex, QueuedDuplex
 from ehub.server.config import Limits
@@ -29,7 +29,7 @@ def no_such_calls(*args):
 @pytest.fixture(params=["driven", "queued"])
 def space(request, tmp_path, monkeypatch):
     if request.param == "queued":
-        monkeypatch.setattr(duplex, "begun", no_such_calls)
+        monkeypatch.setattr(driven_call, "begun", no_such_calls)
     with serving(tmp_path, limits=LIMITS) as server, ehub.connect(server.address) as hub:
         yield hub.create_space("items", dims=384, metric="l2")
 
@@ -48,7 +48,7 @@ def test_what_a_server_refuses_says_why_and_the_next_batch_is_taken(space):
 
 
 def test_messages_of_a_batch_are_sent_without_a_thread(space, monkeypatch):
-    if duplex.begun is no_such_calls:
+    if driven_call.begun is no_such_calls:
         pytest.skip("grpcio's own streams have threads")
     here, started = threading.get_ident(), []
     start = threading.Thread.start
@@ -77,7 +77,7 @@ def test_a_stream_that_is_interrupted_within_a_batch_ends_with_whole_ones(
     tmp_path, monkeypatch, kind, at, breaks, stored
 ):
     if kind == "queued":
-        monkeypatch.setattr(duplex, "begun", no_such_calls)
+        monkeypatch.setattr(driven_call, "begun", no_such_calls)
     made = {"driven": DrivenDuplex, "queued": QueuedDuplex, "aio": AioDuplex}[kind]
     send, receive, sent, told, broken = made.send, made.receive, [], [], []
 
