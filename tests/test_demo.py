@@ -150,3 +150,42 @@ def test_similar_texts_are_nearer_than_others():
     similar = vectors @ vectors[0]
     assert similar[1] > 0.2
     assert similar[1] > 2 * similar[2:].max()
+
+
+class Forgetful:
+    """A space whose searches leave out the last neighbor, each so many times."""
+
+    def __init__(self, items, every, exact_every):
+        self.items, self.every, self.asked = items, {False: every, True: exact_every}, 0
+
+    def nearest_neighbors(self, k, *, key, exact=False):
+        self.asked += 1
+        found = list(self.items.nearest_neighbors(k, key=key, exact=exact))
+        return found[:-1] if self.asked % self.every[exact] == 0 else found
+
+
+NEVER = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("every", "exact_every", "wrong"),
+    [
+        (NEVER, NEVER, []),
+        (21, NEVER, []),
+        (1, NEVER, ["recall@10 is 0.9000, the space is made for 0.95"]),
+        (NEVER, 50, ["exact searches: 8 of 2000 neighbors were missed"]),
+    ],
+    ids=["none missed", "as many as may be", "too many", "exactly"],
+)
+def test_the_index_may_miss_what_the_space_lets_it_and_exact_searches_nothing(
+    tmp_path, every, exact_every, wrong
+):
+    vectors = np.random.default_rng(5).standard_normal((300, 16)).astype(np.float32)
+    keys = [f"k{row}" for row in range(300)]
+    report = trial.Report()
+    with ehub.open(tmp_path / "hub") as hub:
+        items = hub.create_space("items", 16, metric="cosine")
+        items.multiset(keys, vectors)
+        trial.check_searches(Forgetful(items, every, exact_every), keys, vectors, report)
+    assert report.wrong == wrong
+    assert (report.recall == 1) == (every == NEVER)
