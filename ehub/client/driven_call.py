@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from abc import ABC, abstractmethod
 from typing import Any
 
 try:
@@ -25,7 +26,7 @@ BEGUN, OVER = "begun", "over"
 Metadata = tuple[tuple[str, str], ...]
 
 
-class DrivenCall:
+class DrivenCall(ABC):
     """A call with messages in both directions, for one thread at a time.
 
     Args:
@@ -73,9 +74,9 @@ class DrivenCall:
             self._has_ended(event.batch_operations[0])
         return event
 
+    @abstractmethod
     def _has_ended(self, status: Any) -> None:
         """Its end has come: a code, details and metadata."""
-        raise NotImplementedError
 
     def cancel(self) -> None:
         """End the call, from any thread; whoever waits for an answer gets none."""

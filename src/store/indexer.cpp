@@ -410,8 +410,11 @@ Status Indexer::build(const Job& job, const SealedSegment& segment, unsigned thr
   work_.end_graph(built.ok());
   if (!built.ok()) return built.status();
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
-  if (!adopting) build_rate_ = segment.row_count() / seconds.count();
-  if (!adopting) job.table->set_build_rate(build_rate_);
+  if (!adopting) {
+    const double rate = segment.row_count() / seconds.count();
+    build_rate_ = rate;
+    job.table->set_build_rate(rate);
+  }
   EHUB_RETURN_IF_ERROR(write(segment.graph(), *built.value()));
   segment.graph().look_again();
   EHUB_RETURN_IF_ERROR(verified(segment.graph()));

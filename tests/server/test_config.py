@@ -34,6 +34,11 @@ from ehub.server.config import ServerConfig, read_config
             "a table [Auth], which nothing reads; expected some of [limits]",
         ),
         ("[auht.jwt]\nkeys = 'x'", "a table [auht]"),
+        ("port = ", "no TOML"),
+        ("prot = 1", "'prot', which nothing is called"),
+        ('port = "a"', "expected int"),
+        ("[limits]\nk = -1", "above 0"),
+        ('[tls]\nkey = "x"', "expected certificate, key"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path, text, says):
@@ -41,6 +46,11 @@ def test_what_cannot_be_is_refused(tmp_path, text, says):
     file.write_text(text)
     with pytest.raises(ehub.InvalidArgumentError, match=re.escape(says)):
         read_config(file)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ehub.NotFoundError):
+        read_config(tmp_path / "none.toml")
 
 
 def test_a_config_that_is_no_text_is_refused(tmp_path):

@@ -120,22 +120,3 @@ def test_a_config_file_says_what_flags_do_not(tmp_path):
         logged = process.stderr.read()
         assert process.wait(30) == 0
     assert re.search(r'"method": "Search".*"status": "INVALID_ARGUMENT"', logged)
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("port = ", "no TOML"),
-        ("prot = 1", "'prot', which nothing is called"),
-        ('port = "a"', "expected int"),
-        ("[limits]\nk = -1", "above 0"),
-        ('[tls]\nkey = "x"', "expected certificate, key"),
-    ],
-)
-def test_a_wrong_config_file_is_refused_with_the_reason(tmp_path, text, says):
-    file = tmp_path / "server.toml"
-    file.write_text(text)
-    with pytest.raises(ehub.InvalidArgumentError, match=re.escape(says)):
-        read_config(file)
-    with pytest.raises(ehub.NotFoundError):
-        read_config(tmp_path / "none.toml")
